@@ -1,0 +1,4 @@
+//! Link arguments of the Node addon.
+fn main() {
+    napi_build::setup();
+}

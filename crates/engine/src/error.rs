@@ -1,0 +1,229 @@
+//! What can go wrong, in one table: a stable code, the exit code it maps to, and whether trying again can help.
+//!
+//! Every public operation returns [`Error`]. The command line prints its message and hint and exits with
+//! [`Error::exit_code`]; the Node addon makes a `VastLeaseError` with the same `code`.
+
+use std::fmt;
+
+/// `Result` with the engine's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! codes {
+    ($( $(#[$doc:meta])* $variant:ident = $text:literal, exit $exit:literal, retryable $retryable:literal; )*) => {
+        /// The situation an [`Error`] describes. The text form is stable: scripts and programs may match on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code { $( $(#[$doc])* $variant, )* }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Code] = &[ $( Code::$variant, )* ];
+            /// The stable text, e.g. `lease_not_found`.
+            #[must_use]
+            pub fn as_str(self) -> &'static str { match self { $( Code::$variant => $text, )* } }
+            /// The process exit code of the command line (crabbox's classes: 1 API, 2 usage and identity,
+            /// 4 not found, 5 timeout or unexpected provider state, 7 remote control).
+            #[must_use]
+            pub fn exit_code(self) -> u8 { match self { $( Code::$variant => $exit, )* } }
+            /// Whether the same call may succeed later without any change by the user.
+            #[must_use]
+            pub fn retryable(self) -> bool { match self { $( Code::$variant => $retryable, )* } }
+        }
+    };
+}
+
+codes! {
+    /// An argument or option of a call is not acceptable.
+    InvalidArgument = "invalid_argument", exit 2, retryable false;
+    /// A setting from a file, the environment or a flag is not acceptable.
+    InvalidConfig = "invalid_config", exit 2, retryable false;
+    /// No API key was given.
+    MissingApiKey = "missing_api_key", exit 2, retryable false;
+    /// A repository file names the server that would receive the API key.
+    CredentialDestination = "credential_destination", exit 2, retryable false;
+    /// The state or configuration directory cannot be used (permissions, full disk).
+    StateUnavailable = "state_unavailable", exit 2, retryable false;
+    /// A claim file is not a readable claim.
+    ClaimCorrupt = "claim_corrupt", exit 2, retryable false;
+    /// The claim changed or vanished while the operation ran.
+    ClaimChanged = "claim_changed", exit 2, retryable true;
+    /// The instance carries an ownership label, but no claim here belongs to it.
+    ClaimMissing = "claim_missing", exit 2, retryable false;
+    /// Claim and live instance disagree (lease, slug, instance, account or endpoint).
+    IdentityMismatch = "identity_mismatch", exit 2, retryable false;
+    /// The instance was not made by crabbox or crabbox-vast.
+    NotOurs = "not_ours", exit 2, retryable false;
+    /// The lease is bound to another repository.
+    RepositoryMismatch = "repository_mismatch", exit 2, retryable false;
+    /// Another process is working on the lease.
+    LeaseBusy = "lease_busy", exit 2, retryable true;
+    /// The lease's state does not allow the step.
+    InvalidState = "invalid_state", exit 2, retryable false;
+    /// No lease, slug or instance of that name.
+    LeaseNotFound = "lease_not_found", exit 4, retryable false;
+    /// More than one lease matches.
+    LeaseAmbiguous = "lease_ambiguous", exit 4, retryable false;
+    /// No offer meets the requirements.
+    NoOffers = "no_offers", exit 4, retryable true;
+    /// The API key was refused.
+    AuthFailed = "auth_failed", exit 1, retryable false;
+    /// The API key needs a two-factor session.
+    TwoFactorRequired = "two_factor_required", exit 1, retryable false;
+    /// The API key lacks a permission group.
+    PermissionDenied = "permission_denied", exit 1, retryable false;
+    /// The account has no credit for this.
+    InsufficientCredit = "insufficient_credit", exit 1, retryable false;
+    /// The vendor limits how fast this account may spend.
+    SpendLimited = "spend_limited", exit 1, retryable true;
+    /// The API asks to slow down.
+    RateLimited = "rate_limited", exit 1, retryable true;
+    /// The API could not be reached or the connection broke.
+    ApiUnreachable = "api_unreachable", exit 1, retryable true;
+    /// The API did not answer in time.
+    ApiTimeout = "api_timeout", exit 1, retryable true;
+    /// The API answered with a failure of its own (5xx, gateway page).
+    ApiUnavailable = "api_unavailable", exit 1, retryable true;
+    /// The API refused the request.
+    ApiRejected = "api_rejected", exit 1, retryable false;
+    /// The API's answer could not be understood.
+    ApiMalformed = "api_malformed", exit 1, retryable true;
+    /// The offer was taken by somebody else.
+    OfferGone = "offer_gone", exit 4, retryable true;
+    /// The bid is below the price at which the machine runs.
+    BidTooLow = "bid_too_low", exit 5, retryable false;
+    /// The instance costs more than the cap allows.
+    PriceCapExceeded = "price_cap_exceeded", exit 5, retryable true;
+    /// The create may or may not have rented a machine.
+    CreateAmbiguous = "create_ambiguous", exit 5, retryable true;
+    /// The claimed instance does not exist any more.
+    InstanceGone = "instance_gone", exit 1, retryable false;
+    /// The instance cannot start because of its host.
+    StartFailedHost = "start_failed_host", exit 5, retryable true;
+    /// The instance cannot start because of its image.
+    StartFailedImage = "start_failed_image", exit 5, retryable false;
+    /// The instance is stopped, failed or otherwise not usable.
+    InstanceNotRunning = "instance_not_running", exit 5, retryable false;
+    /// The instance did not come up in time.
+    BootTimeout = "boot_timeout", exit 5, retryable true;
+    /// SSH did not accept us in time.
+    SshTimeout = "ssh_timeout", exit 5, retryable true;
+    /// SSH refused the key or the session.
+    SshRefused = "ssh_refused", exit 5, retryable true;
+    /// The host key differs from the one recorded for this lease.
+    HostKeyChanged = "host_key_changed", exit 5, retryable false;
+    /// The SSH connection dropped.
+    SshLost = "ssh_lost", exit 255, retryable true;
+    /// The release was sent, but that the instance is gone could not be proved.
+    ReleaseUnproved = "release_unproved", exit 5, retryable true;
+    /// Preparing or controlling the remote side failed.
+    RemoteControl = "remote_control", exit 7, retryable true;
+    /// The command worked, the release after it did not.
+    CleanupFailed = "cleanup_failed", exit 7, retryable true;
+    /// `doctor` found a problem.
+    DoctorFailed = "doctor_failed", exit 1, retryable false;
+    /// The caller cancelled the call.
+    Cancelled = "cancelled", exit 130, retryable true;
+    /// A defect in crabbox-vast.
+    Internal = "internal", exit 1, retryable false;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why an operation failed: what happened and where, what to do now, and a stable code.
+///
+/// The message never holds a secret: everything that enters it from outside passes [`crate::redact`].
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    code: Code,
+    message: String,
+    hint: Option<String>,
+    details: serde_json::Map<String, serde_json::Value>,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this code; the message is one line, lower-case, without a final stop.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None, details: serde_json::Map::new(), source: None }
+    }
+
+    /// Adds what the user should do now.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a named fact for programs (`lease`, `instance`, `offer`, `status`, …).
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Puts what was being done before the message: `context: message`.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What to do now, if the engine knows.
+    #[must_use]
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The named facts.
+    #[must_use]
+    pub fn details(&self) -> &serde_json::Map<String, serde_json::Value> {
+        &self.details
+    }
+
+    /// The process exit code of the command line.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        self.code.exit_code()
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        self.code.retryable()
+    }
+
+    /// The document that `--json` prints for a failure: `{"error":{code,message,hint?,retryable,details?}}`.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut inner = serde_json::Map::new();
+        inner.insert("code".into(), self.code.as_str().into());
+        inner.insert("message".into(), self.message.clone().into());
+        if let Some(hint) = &self.hint {
+            inner.insert("hint".into(), hint.clone().into());
+        }
+        inner.insert("retryable".into(), self.retryable().into());
+        if !self.details.is_empty() {
+            inner.insert("details".into(), self.details.clone().into());
+        }
+        serde_json::json!({ "error": inner })
+    }
+}

@@ -1,0 +1,82 @@
+//! The seam to the file system: a handful of synchronous calls, so that a simulated disk can lose what was not synced.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Keeps a lock until dropped.
+pub trait Guard: Send + Sync {}
+
+/// A directory entry of [`Files::list`].
+pub type Name = std::ffi::OsString;
+
+/// The calls that the store is written over. All are synchronous and short; durability is explicit.
+pub trait Files: Send + Sync {
+    /// The whole file, or `None` where there is none.
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+    /// Creates a file that must not exist (`O_EXCL`), writes it and syncs it. `mode` is the Unix mode (0600).
+    fn write_new(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>;
+    /// Renames over an existing file. Durable only after [`Files::sync_dir`] of the folder.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes earlier creations, renames and removals in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Removes a file; a missing one is not an error.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty folder; a missing one is not an error.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Names in a folder, sorted; empty where there is none.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Name>>;
+    /// Creates one folder with this mode; an existing one is not an error, a symlink in its place is.
+    /// Its mode is set to `mode` where it differs.
+    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Whether something stands at `path` (links are not followed).
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Unix permission bits of a file or folder, `None` where there is none or the system has no such thing.
+    fn mode(&self, path: &Path) -> io::Result<Option<u32>>;
+    /// Tries an exclusive advisory lock (`flock`, `LockFileEx`) on `path`, creating the file (0600).
+    /// `None` while another process, or another guard in this one, holds it.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>>;
+}
+
+/// Runs transactions on [`Files`], off the async threads in production and inline in a simulation.
+#[derive(Clone)]
+pub struct Disk {
+    files: Arc<dyn Files>,
+    inline: bool,
+}
+
+impl Disk {
+    /// A disk whose transactions run on tokio's blocking pool: a dropped caller cannot cut one in half.
+    #[must_use]
+    pub fn blocking(files: Arc<dyn Files>) -> Self {
+        Self { files, inline: false }
+    }
+
+    /// A disk whose transactions run where they are called (simulations, synchronous callers).
+    #[must_use]
+    pub fn inline(files: Arc<dyn Files>) -> Self {
+        Self { files, inline: true }
+    }
+
+    /// Direct access, for calls that cannot block for long ([`Files::try_lock`]).
+    #[must_use]
+    pub fn files(&self) -> &Arc<dyn Files> {
+        &self.files
+    }
+
+    /// Runs one transaction to its end.
+    pub async fn transact<T, F>(&self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Files) -> T + Send + 'static,
+    {
+        if self.inline {
+            return work(self.files.as_ref());
+        }
+        let files = Arc::clone(&self.files);
+        match tokio::task::spawn_blocking(move || work(files.as_ref())).await {
+            Ok(value) => value,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The seam to SSH: connect with one key, run commands on the session.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Which host keys a connection accepts.
+#[derive(Debug, Clone)]
+pub enum HostKeyPolicy {
+    /// Nothing is recorded for this endpoint yet: take what the server shows and report it (trust on first use).
+    FirstUse,
+    /// One of these public keys in OpenSSH form (`ssh-ed25519 AAAA…`), nothing else.
+    Known(Vec<String>),
+}
+
+/// Where and as whom to connect.
+#[derive(Clone)]
+pub struct SshTarget {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User name.
+    pub user: String,
+    /// The lease's private key.
+    pub key: Arc<ssh_key::PrivateKey>,
+    /// Accepted host keys.
+    pub host_key: HostKeyPolicy,
+}
+
+/// What broke an SSH step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SshErrorKind {
+    /// No connection, or none that speaks SSH (refused, reset, time-out, banner missing).
+    Unreachable,
+    /// The server speaks SSH and refuses the key.
+    KeyRefused,
+    /// The host key is not the recorded one.
+    HostKeyChanged,
+    /// The server refused to open a session or to run the command.
+    SessionRefused,
+    /// A live connection dropped or stopped answering.
+    Lost,
+}
+
+/// A failed SSH step.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct SshError {
+    /// Which kind.
+    pub kind: SshErrorKind,
+    /// One line.
+    pub message: String,
+}
+
+/// A piece of the remote command's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout(Bytes),
+    /// Standard error.
+    Stderr(Bytes),
+}
+
+/// A piece of standard input; end of input is the closed channel.
+pub type StdinChunk = Bytes;
+
+/// The streams of one remote command. Output is sent with back-pressure; a dropped receiver discards it.
+pub struct ExecIo {
+    /// Standard input; `None` closes it at once.
+    pub stdin: Option<mpsc::Receiver<StdinChunk>>,
+    /// Receives both output streams in arrival order.
+    pub output: mpsc::Sender<Output>,
+}
+
+/// How a remote command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecExit {
+    /// Exit status.
+    Code(u32),
+    /// Killed by this signal (name without `SIG`).
+    Signal(String),
+}
+
+/// One live, authenticated SSH connection. Several commands may run on it at once.
+#[async_trait]
+pub trait SshSession: Send + Sync {
+    /// Runs `command` through the remote user's shell and streams until it ends. Dropping the future closes
+    /// the channel (after asking the server to signal the command with `TERM`).
+    async fn exec(&self, command: &str, io: ExecIo) -> Result<ExecExit, SshError>;
+    /// The server's host key in OpenSSH form, as it was verified or first seen.
+    fn host_key(&self) -> String;
+    /// Whether the connection is known to be dead.
+    fn is_closed(&self) -> bool;
+    /// Says goodbye.
+    async fn close(&self);
+}
+
+/// Makes SSH connections.
+#[async_trait]
+pub trait Ssh: Send + Sync {
+    /// One attempt: TCP, handshake, host key, public-key authentication, within `limit`.
+    async fn connect(&self, target: &SshTarget, limit: Duration) -> Result<Arc<dyn SshSession>, SshError>;
+}

@@ -1,0 +1,1 @@
+//! The Node binding: converts, calls, converts back.
