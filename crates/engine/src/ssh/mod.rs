@@ -1,1 +1,6 @@
-//! ssh
+//! SSH in process: one handshake, one live session, commands on it. No `ssh` binary is needed.
+
+pub mod client;
+pub mod command;
+
+pub use client::RusshSsh;

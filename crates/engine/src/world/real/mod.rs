@@ -1,1 +1,5 @@
 //! The production versions of the seams.
+
+pub mod ambient;
+pub mod disk;
+pub mod http;
