@@ -174,6 +174,17 @@ impl Error {
         self
     }
 
+    /// Joins a second failure, such as that of the clean-up. The first keeps its code; the second's facts are added.
+    #[must_use]
+    pub fn and(mut self, other: &Error) -> Self {
+        self.message = format!("{}; and {}", self.message, other.message);
+        for (name, value) in &other.details {
+            self.details.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        self.hint = self.hint.or_else(|| other.hint.clone());
+        self
+    }
+
     /// Puts what was being done before the message: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {

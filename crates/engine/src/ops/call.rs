@@ -1,6 +1,7 @@
 //! What accompanies every operation: where its events go, and whether the caller still wants it.
 
-use crate::lease::{InstanceId, LeaseId, OfferId, Slug};
+use super::lease::Facts;
+use crate::lease::{InstanceId, LeaseId, OfferId, RunId, Slug};
 use crate::vast::Endpoint;
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -112,6 +113,24 @@ pub enum Event {
         gpu: String,
         /// Seconds from the call to here.
         seconds: f64,
+    },
+    /// A command is about to run.
+    Running {
+        /// This run.
+        run: RunId,
+        /// The lease's facts.
+        lease: Box<Facts>,
+        /// Folder on the instance.
+        workdir: String,
+        /// The command for people.
+        command: String,
+    },
+    /// The command ended.
+    CommandEnded {
+        /// Seconds it took.
+        seconds: f64,
+        /// Seconds since the call.
+        total: f64,
     },
     /// A release began.
     Releasing {

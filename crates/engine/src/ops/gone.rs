@@ -5,7 +5,8 @@
 //! apart, and not while a fresh instance may still be invisible.
 
 use super::{Call, Engine, Phase};
-use crate::lease::InstanceId;
+use crate::lease::{InstanceId, LeaseId, ReleaseAction};
+use crate::store::Journal;
 use crate::vast::{Failure, Filter, Instance, Kind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -19,6 +20,9 @@ const LINGER: Duration = Duration::from_secs(120);
 
 /// Time between the two looks at an instance that vanished by other hands.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
+
+/// How long a refused destroy is repeated.
+const INSISTENCE: Duration = Duration::from_secs(60);
 
 /// What one look showed.
 pub(super) enum Sight {
@@ -83,6 +87,80 @@ impl Engine {
             }
         }
         Ok(true)
+    }
+}
+
+impl Engine {
+    /// Destroys an instance that is ours and waits for the proof. `fresh` is how long it may still be invisible:
+    /// until then "no such instance" is no answer, and the destroy is sent again.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseUnproved`], or why the API refused; the instance may then still run.
+    pub(super) async fn destroy_and_prove(&self, id: InstanceId, fresh: Duration, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        call.phase(Phase::Release, format!("destroying instance {id}"));
+        loop {
+            let failure = match self.client.destroy(id).await {
+                Ok(()) => return self.prove_destroyed(id, call).await,
+                Err(failure) => failure,
+            };
+            let unknown_there = failure.kind == Kind::NoSuchInstance;
+            if !unknown_there && !failure.is_passing() && failure.kind != Kind::Rejected {
+                // Key, scope and the like: nothing a repetition could change, and nothing it would prove.
+                return Err(Error::from(failure).with("instance", id.0));
+            }
+            if unknown_there && began.elapsed() < fresh {
+                call.phase(Phase::Release, format!("instance {id} is not visible yet; destroying again"));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            // A destroy may have worked although its answer was lost or said otherwise.
+            let absent = unknown_there || matches!(self.sight(id).await, Ok(Sight::Absent));
+            if absent && self.prove_vanished(id, Duration::ZERO, call).await? {
+                return Ok(());
+            }
+            if began.elapsed() > fresh + INSISTENCE {
+                return Err(Error::from(failure)
+                    .hint("the instance may still be billing; its claim is kept: run `stop` again in a minute")
+                    .with("instance", id.0));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// [`Engine::destroy_and_prove`] with its intent and its proof in the journal.
+    pub(super) async fn destroy_journalled(
+        &self,
+        journal: &mut Journal,
+        id: InstanceId,
+        fresh: Duration,
+        call: &Call,
+    ) -> Result<()> {
+        journal.releasing(ReleaseAction::Destroy, self.unix_now());
+        self.store.write_journal(journal).await?;
+        self.destroy_and_prove(id, fresh, call).await?;
+        journal.proved_gone(id, self.unix_now());
+        self.store.write_journal(journal).await
+    }
+
+    /// Forgets a lease whose instance is proved gone: keys, then claim. The journal stays for a day as a tombstone.
+    pub(super) async fn forget(&self, id: &LeaseId, instance: Option<InstanceId>) -> Result<()> {
+        self.store.remove_keys(id).await?;
+        self.store
+            .remove_claim(id, move |claim| {
+                let same = claim.instance_id().is_none() || claim.instance_id() == instance;
+                same.then_some(()).ok_or_else(|| {
+                    Error::new(Code::ClaimChanged, "the claim names another instance by now").hint("run `stop` again")
+                })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets a lease for which nothing was ever rented, journal included.
+    pub(super) async fn forget_unused(&self, id: &LeaseId) -> Result<()> {
+        self.forget(id, None).await?;
+        self.store.remove_journal(id).await
     }
 }
 

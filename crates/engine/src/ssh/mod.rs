@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod command;
+pub mod onstart;
 
 pub use client::RusshSsh;
