@@ -11,7 +11,8 @@ use crate::lease::labels::{self, key};
 use crate::lease::{
     self, Claim, InstanceId, LabelPlan, LeaseId, MachineId, OwnershipLabel, Slug, State, claim_state,
 };
-use crate::store::{Attempt, Journal, LeaseKey, OperationGuard};
+use crate::config::InstanceType;
+use crate::store::{Attempt, Journal, JournalRequest, LeaseKey, OperationGuard};
 use crate::vast::client::Created;
 use crate::vast::decode::Account;
 use crate::vast::request::CreateBody;
@@ -189,7 +190,17 @@ impl<'a> Acquiring<'a> {
     ) -> Self {
         let Prepared { claim, slug, key, selection } = prepared;
         let created_at = labels::created_at(&claim.labels).unwrap_or_else(|| engine.unix_now());
-        let journal = Journal::new(&id, &slug, engine.world.ambient.process(), created_at);
+        let mut journal = Journal::new(&id, slug.as_str(), &engine.world.ambient.process(), created_at);
+        let settings = &engine.settings;
+        journal.request = JournalRequest {
+            image: settings.image.clone(),
+            disk_gb: settings.disk_gb,
+            cap: settings.max_dph_total.map(|cap| cap.0),
+            gpu_name: settings.gpu_name.clone(),
+            gpu_count: settings.gpu_count,
+            interruptible: settings.instance_type == InstanceType::Interruptible,
+            ..JournalRequest::default()
+        };
         Self {
             engine,
             id,
@@ -286,12 +297,13 @@ impl<'a> Acquiring<'a> {
         let next = if self.state == State::Intent { lease::Event::CreateSent } else { lease::Event::NextAttempt };
         self.state = lease::step(self.state, next)?;
         let offer = &candidate.offer;
-        self.journal.attempts.push(Attempt::new(
-            offer.id,
-            offer.machine,
-            candidate.price,
-            self.engine.unix_now(),
-        ));
+        self.journal.attempts.push(Attempt {
+            offer: offer.id.0,
+            machine: offer.machine.map(|machine| machine.0),
+            price: candidate.price.0,
+            started_at: self.engine.unix_now(),
+            ..Attempt::default()
+        });
         self.engine.store.write_journal(&self.journal).await?;
         call.event(Event::Provisioning {
             lease: self.id.clone(),
@@ -427,7 +439,9 @@ impl<'a> Acquiring<'a> {
         })
         .await?;
         let price = booted.instance.dph_total.unwrap_or(candidate.price);
-        self.journal.ready(price, self.began.elapsed());
+        self.journal.price = Some(price.0);
+        let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.journal.phases.insert("ready".into(), took);
         self.engine.store.write_journal(&self.journal).await?;
         let gpu = booted.instance.gpu_name.clone().unwrap_or_else(|| candidate.offer.gpu_name.clone());
         call.event(Event::Provisioned {

@@ -5,7 +5,7 @@ use super::recover::Recovered;
 use super::resolve::{check_account, unclaimed};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
-use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, Slug, State, claim_state};
+use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
 use crate::store::Journal;
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -220,10 +220,9 @@ impl Engine {
         seen: bool,
         call: &Call,
     ) -> Result<ReleaseOutcome> {
-        let slug = Slug::normalise(&claim.slug).unwrap_or_else(|| Slug::generate(id));
         let mut journal = match self.store.journal(id).await? {
             Some(journal) => journal,
-            None => Journal::new(id, &slug, self.world.ambient.process(), self.unix_now()),
+            None => Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now()),
         };
         // An instance that no read shows may be too fresh to be seen.
         let fresh = if seen { Duration::ZERO } else { VISIBILITY.saturating_sub(self.age_of_create(id, claim).await?) };
