@@ -215,7 +215,7 @@ impl Claim {
     pub fn intent(plan: &LabelPlan, repo_root: &str, now: SystemTime) -> Claim {
         let (state, recovery, _) = super::claim_state(super::State::Intent);
         let plan = LabelPlan { state, recovery, offer: None, ..plan.clone() };
-        let idle = plan.idle_timeout + std::time::Duration::from_millis(500);
+        let idle = plan.idle_timeout.saturating_add(std::time::Duration::from_millis(500));
         Claim {
             lease_id: plan.lease.to_string(),
             slug: plan.slug.to_string(),

@@ -1,6 +1,6 @@
 //! Claims: read, scan, create, change, remove.
 
-use super::file::{At, random_hex, remove_durably, replace_durably};
+use super::file::{At, random_hex, remove_durably, replace_durably, sync_upwards};
 use super::{Inner, Store};
 use crate::lease::{Claim, ClaimProblem, LeaseId, Slug};
 use crate::world::Files;
@@ -181,7 +181,9 @@ fn create(files: &dyn Files, inner: &Inner, lease: &LeaseId, claim: Claim) -> Re
             .hint("look at the lease with status, then try again")
             .with("lease", lease.as_str()));
     }
-    write(files, inner, lease, claim).inspect_err(|_| {
+    let written = write(files, inner, lease, claim)
+        .and_then(|claim| sync_upwards(files, &inner.paths.state).map(|()| claim));
+    written.inspect_err(|_| {
         // Renamed but not synced: whoever hears of a failure must not find half a success later.
         let _ = files.remove(&path);
     })

@@ -82,8 +82,6 @@ async fn files_and_folders_are_private_and_no_temporary_stays() {
 #[tokio::test]
 async fn a_first_claim_is_durable_up_to_the_first_old_folder() {
     let bench = Bench::new();
-    std::fs::create_dir_all(bench.paths().state.parent().unwrap()).unwrap();
-    std::fs::create_dir_all(bench.paths().claim_locks()).unwrap();
     bench.store.create_claim(claim(&lease(1), "a")).await.unwrap();
     let order: Vec<_> = bench
         .history()
@@ -96,10 +94,22 @@ async fn a_first_claim_is_durable_up_to_the_first_old_folder() {
     assert_eq!(
         named,
         [
+            // for the lock
+            "create state",
+            "create state/crabbox",
+            "create state/crabbox/claim-locks",
+            "sync state/crabbox",
+            "sync state",
+            "sync ",
+            // for the claim
             "create state/crabbox/claims",
             "rename state/crabbox/claims/cbx_010101010101.json",
             "sync state/crabbox/claims",
             "sync state/crabbox",
+            // another process might have made these a moment ago
+            "sync state/crabbox",
+            "sync state",
+            "sync ",
         ]
     );
 }
@@ -307,4 +317,15 @@ async fn the_lock_is_the_one_of_flock() {
     assert!(!tried.success(), "flock sees ours");
     drop(ours);
     assert!(Command::new("flock").arg("-n").arg(&path).arg("true").status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_disk_that_runs_inline_serves_too() {
+    use crate::world::{Disk, real::RealAmbient, real::RealFiles};
+    use std::sync::Arc;
+    let bench = Bench::new();
+    let ambient = Arc::new(RealAmbient::new("bench"));
+    let store = Store::new(Disk::inline(Arc::new(RealFiles)), ambient, bench.paths().clone());
+    let made = store.create_claim(claim(&lease(1), "a")).await.unwrap();
+    assert_eq!(bench.store.claim(&lease(1)).await.unwrap(), Some(made));
 }

@@ -93,6 +93,19 @@ pub(super) fn replace_durably(
     sync_folders(files, &changed)
 }
 
+/// Syncs a folder and two above it, whoever made them: another process may have made them a moment ago and not have
+/// synced them yet, and a record that others rely on must not hang on that.
+pub(super) fn sync_upwards(files: &dyn Files, folder: &Path) -> Result<()> {
+    for above in folder.ancestors().take(3).filter(|above| !above.as_os_str().is_empty()) {
+        match files.sync_dir(above) {
+            // A folder that we may not read is not one that anybody of ours has just made.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.at("sync folder", above)?,
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file durably; a missing one is fine.
 pub(super) fn remove_durably(files: &dyn Files, path: &Path) -> Result<()> {
     files.remove(path).at("remove", path)?;

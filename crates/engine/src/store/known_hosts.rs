@@ -161,6 +161,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn host_keys_of_every_kind_are_kept() {
+        let bench = Bench::new();
+        let lease = LeaseId::from_entropy([1; 6]);
+        for kind in ["rsa", "ecdsa", "ed25519"] {
+            let path = bench.root().join(kind);
+            let made =
+                Command::new("ssh-keygen").args(["-q", "-N", "", "-t", kind, "-f"]).arg(&path).output();
+            // Not every system has the program.
+            if !made.is_ok_and(|out| out.status.success()) {
+                return;
+            }
+            let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+            bench.store.learn_host(&lease, kind, 22, &public).await.unwrap();
+            let known = bench.store.known_hosts(&lease, kind, 22).await.unwrap();
+            assert_eq!(known.len(), 1);
+            assert!(public.starts_with(&known[0]), "{kind}");
+        }
+    }
+
+    #[tokio::test]
     async fn hosts_and_keys_that_would_write_more_than_a_name_are_refused() {
         let bench = Bench::new();
         let lease = LeaseId::from_entropy([1; 6]);

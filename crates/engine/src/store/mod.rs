@@ -25,7 +25,7 @@ pub use paths::Paths;
 use crate::lease::LeaseId;
 use crate::world::{Ambient, Disk, Files, Guard};
 use crate::{Code, Error, Result};
-use file::{At, make_folder};
+use file::{At, make_folder, sync_folders};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,7 +92,9 @@ impl Store {
                 Err(error) if error.kind() == ErrorKind::NotFound && !folder_made => {
                     folder_made = true;
                     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-                    self.inner.disk.transact(move |files| make_folder(files, &folder).map(drop)).await?;
+                    // Synced at once: whoever later finds the state folder in place takes it for durable.
+                    let made = move |files: &dyn Files| sync_folders(files, &make_folder(files, &folder)?);
+                    self.inner.disk.transact(made).await?;
                 }
                 Err(error) => return Err(error).at("lock", &path),
             }

@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A slot further ahead than this beyond its interval was stored under another clock.
+/// Once the clock was set back: a slot further ahead than this beyond its interval was stored under the old one.
 const FARTHEST_MS: u64 = 60_000;
-/// The longest hold that is honoured: a server's wish must not stop us for a day.
-const LONGEST_HOLD_MS: u64 = 3_600_000;
+/// The longest wait that is honoured in any case: no server's wish and no broken file must stop us for a day.
+const LONGEST_MS: u64 = 3_600_000;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -28,6 +28,8 @@ struct Schedule {
 struct Class {
     /// Reserved slots, ascending, Unix milliseconds.
     slots: Vec<u64>,
+    /// When the newest slot was reserved, Unix milliseconds: tells a long queue from a clock that was set back.
+    reserved_at: u64,
     /// When the hold was asked for, Unix milliseconds: shows whether the clock was set back since.
     held_at: u64,
     /// How long it holds from then, milliseconds.
@@ -37,8 +39,9 @@ struct Class {
 impl Class {
     /// Reserves the next slot and returns its time.
     fn reserve(&mut self, now: u64, interval: u64, burst: Option<(usize, u64)>) -> u64 {
-        let farthest = now + FARTHEST_MS + interval;
-        self.slots.retain(|slot| *slot <= farthest);
+        let ahead = if self.reserved_at > now { FARTHEST_MS } else { LONGEST_MS };
+        self.slots.retain(|slot| *slot <= now + ahead + interval);
+        self.reserved_at = now;
         let mut slot = now;
         if let Some(last) = self.slots.last() {
             slot = slot.max(last + interval);
@@ -49,7 +52,7 @@ impl Class {
             slot = slot.max(first + window);
         }
         if self.held_at <= now + FARTHEST_MS {
-            slot = slot.max(self.held_at + self.held_for);
+            slot = slot.max(self.held_at + self.held_for.min(LONGEST_MS));
         }
         self.slots.push(slot);
         let kept = burst.map_or(1, |(count, _)| count.max(1));
@@ -86,10 +89,10 @@ impl Store {
     /// # Errors
     /// As [`Store::reserve_slot`].
     pub async fn widen_slot(&self, scope: &str, class: &str, not_before: Duration) -> Result<()> {
-        let hold = millis(not_before).min(LONGEST_HOLD_MS);
+        let hold = millis(not_before).min(LONGEST_MS);
         self.schedule(scope, class, move |class, now| {
             let set_back = class.held_at > now + FARTHEST_MS;
-            if set_back || class.held_at + class.held_for < now + hold {
+            if set_back || class.held_at + class.held_for.min(LONGEST_MS) < now + hold {
                 (class.held_at, class.held_for) = (now, hold);
             }
         })
@@ -197,6 +200,20 @@ mod tests {
         assert_eq!(bench.store.reserve_slot("aa", "read", STEP, None).await.unwrap(), STEP);
         bench.put(&bench.paths().pacing().join("aa.json"), b"\0\0");
         assert_eq!(bench.store.reserve_slot("aa", "read", STEP, None).await.unwrap(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_long_queue_is_no_clock_set_back() {
+        let bench = Bench::new();
+        let interval = Duration::from_secs(5);
+        for n in 0..30 {
+            let wait = bench.store.reserve_slot("aa", "create", interval, None).await.unwrap();
+            assert_eq!(wait.as_secs(), n * 5);
+        }
+        let huge =
+            br#"{"classes":{"create":{"slots":[18446744073709551615],"held_for":18446744073709551615}}}"#;
+        bench.put(&bench.paths().pacing().join("aa.json"), huge);
+        assert_eq!(bench.store.reserve_slot("aa", "create", interval, None).await.unwrap(), Duration::ZERO);
     }
 
     #[tokio::test]
