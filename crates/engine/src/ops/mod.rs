@@ -81,7 +81,7 @@ impl Engine {
     }
 
     fn unix_now(&self) -> i64 {
-        crate::lease::time::unix(self.now())
+        crate::lease::unix(self.now())
     }
 
     fn entropy<const N: usize>(&self) -> [u8; N] {

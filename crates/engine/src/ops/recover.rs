@@ -35,7 +35,7 @@ impl Engine {
         call: &Call,
     ) -> Result<Recovered> {
         let opened = Instant::now();
-        let mut last = "no list could be read".to_owned();
+        let mut last;
         loop {
             let window_over = opened.elapsed() >= window;
             let left = window.saturating_sub(opened.elapsed()).as_secs();

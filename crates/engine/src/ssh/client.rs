@@ -5,8 +5,8 @@ use crate::world::{
 };
 use async_trait::async_trait;
 use russh::client::{self, AuthResult, Handle, Msg};
-use russh::keys::{PrivateKeyWithHashAlg, PublicKey};
-use russh::{Channel, ChannelMsg, Disconnect, Sig};
+use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelMsg, Disconnect, Preferred, Sig};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -42,6 +42,7 @@ async fn connect(target: &SshTarget, address: &str) -> Result<Arc<dyn SshSession
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: KEEPALIVES,
         nodelay: true,
+        preferred: preferred(&target.host_key),
         ..client::Config::default()
     };
     let seen = Arc::new(Mutex::new(Seen::default()));
@@ -73,6 +74,19 @@ async fn connect(target: &SshTarget, address: &str) -> Result<Arc<dyn SshSession
     Ok(Arc::new(Session { handle, host_key, address: address.to_owned() }))
 }
 
+/// Asks for the kinds of host key that are recorded first: a server has several, and another one would look changed.
+fn preferred(policy: &HostKeyPolicy) -> Preferred {
+    let mut preferred = Preferred::default();
+    if let HostKeyPolicy::Known(keys) = policy {
+        let recorded: Vec<Algorithm> =
+            keys.iter().filter_map(|key| Some(PublicKey::from_openssh(key).ok()?.algorithm())).collect();
+        let mut order = preferred.key.into_owned();
+        order.sort_by_key(|algorithm| !recorded.contains(algorithm));
+        preferred.key = order.into();
+    }
+    preferred
+}
+
 #[derive(Default)]
 struct Seen {
     accepted: Option<String>,
@@ -91,7 +105,9 @@ struct HostKeyCheck {
 impl client::Handler for HostKeyCheck {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, Self::Error> {
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        // We ask for no host certificates; a server that sends one all the same is not trusted.
+        let PublicKeyOrCertificate::PublicKey { key, .. } = key else { return Ok(false) };
         let mut plain = key.clone();
         plain.set_comment("");
         let shown = plain.to_openssh().map_err(russh::keys::Error::from)?.trim().to_owned();
