@@ -19,6 +19,7 @@
  * @packageDocumentation
  */
 export * from './lib/error.js'
+export * from './lib/events.js'
 export * from './lib/exec.js'
 export * from './lib/lease.js'
 export * from './lib/operations.js'

@@ -1,6 +1,6 @@
 import type { Command, ExecOptions, RemoteCommand } from './exec.js'
 import type { CallOptions, ReleaseAction } from './options.js'
-import type { Endpoint, Gpu, LeaseInfo, LeaseStatus, Released, Touched } from './results.js'
+import type { Endpoint, LeaseInfo, LeaseStatus, Released, Touched } from './results.js'
 
 /**
  * A leased instance with a live SSH session; made by {@link acquire}.
@@ -14,14 +14,13 @@ export declare class Lease implements LeaseInfo {
   readonly id: string
   readonly slug: string
   readonly instance: string
-  readonly offer: string
-  readonly price: number
-  readonly gpu: Gpu
+  readonly offer: string | null
+  readonly price: number | null
+  readonly gpu: string
   readonly endpoint: Endpoint
   readonly keep: boolean
   readonly workRoot: string
-  readonly hostKey: string
-  readonly createdAt: string
+  readonly idleTimeoutSeconds: number
   readonly expiresAt: string | null
 
   /**

@@ -5,7 +5,7 @@
 // - `events` is called on the JavaScript thread, weakly: it does not hold the process. It must not throw.
 // - `cancel` stops a call: it undoes what it began and rejects with the code `cancelled`.
 
-import type { EventCallback } from './options.js'
+import type { EventCallback } from './events.js'
 import type { DoctorReport, LeaseInfo, LeaseStatus, LeaseSummary, Offer, Released, Touched } from './results.js'
 
 /** What every call is resolved from. */

@@ -1,3 +1,5 @@
+import type { EventCallback } from './events.js'
+
 /** What this package needs of an `AbortSignal`; every runtime's own signal fits. */
 export interface AbortSignalLike {
   readonly aborted: boolean
@@ -6,32 +8,17 @@ export interface AbortSignalLike {
   removeEventListener(type: 'abort', listener: () => void): void
 }
 
-/** A step of a call. */
-export interface VastEvent {
-  /** Which step, e.g. `search`, `create`, `boot`, `ssh`, `ready`, `release`. More may come with any version. */
-  readonly phase: string
-  /** One line for people. */
-  readonly message?: string
-  /** Milliseconds since the call began. */
-  readonly elapsedMs?: number
-  /** Facts of the step: `lease`, `slug`, `offer`, `instance`, … */
-  readonly [fact: string]: unknown
-}
-
-/** Receives the steps of a call. What it throws becomes a process warning; it never ends the call. */
-export type EventCallback = (event: VastEvent) => void
-
 /** A duration: whole seconds, or text such as `90m` or `1h30m`. */
 export type Duration = number | string
 
 /** How a release ends an instance. `stop` keeps the disk, and the bill for it. `keep` touches nothing. */
 export type ReleaseAction = 'destroy' | 'stop' | 'keep'
 
-/** What stops a call and who hears of its steps. */
+/** What stops a call and who hears of it. */
 export interface CallOptions {
   /** Cancels the call: it undoes what it began and rejects with the signal's reason. */
   signal?: AbortSignalLike
-  /** Receives the steps of the call. */
+  /** Receives what happens. */
   onEvent?: EventCallback
 }
 

@@ -7,7 +7,7 @@ const options: AcquireOptions = {
   maxDphTotal: 0.6,
   ttl: '90m',
   idleTimeout: 600,
-  onEvent: ({ phase }) => phase.toUpperCase(),
+  onEvent: (event) => (event.type === 'phase' ? event.phase.toUpperCase() : event.type),
 }
 
 async function use(): Promise<void> {
