@@ -4,6 +4,7 @@ use crabbox_vast_engine::{Code, Error};
 use napi::bindgen_prelude::{JsObjectValue, Object, ToNapiValue};
 use napi::{Env, JsError, JsValue, Result};
 use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
 
 /// A JavaScript `Error` with `code`, `hint`, `retryable`, `details` and `causes`; `index.js` makes the
 /// `VastLeaseError` of it, because an error made here has no JavaScript stack.
@@ -32,10 +33,23 @@ fn causes(error: &Error) -> Vec<String> {
         .collect()
 }
 
-/// A panic in an operation as the engine's error; its text stays out, because it may hold anything.
+/// Where the last panic happened.
+static PANICKED_AT: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps panics off standard error: their text may hold anything, a secret too. Where they happened is kept.
+pub(crate) fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        *PANICKED_AT.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }));
+}
+
+/// A panic in an operation as the engine's error.
 pub(crate) fn panicked() -> Error {
+    let place = PANICKED_AT.lock().unwrap_or_else(PoisonError::into_inner).take();
     Error::new(Code::Internal, "crabbox-vast failed inside")
-        .hint("this is a defect: please report it with the version and what was called")
+        .hint("this is a defect: please report it with the version, what was called, and `details.place`")
+        .with("place", place)
 }
 
 /// Converts a value, or the engine's error, for the JavaScript thread.

@@ -1,7 +1,7 @@
 //! Where operations run: a small tokio runtime of our own, never the JavaScript thread and never libuv's pool.
 
 use crate::cancel::Cancel;
-use crate::errors::{panicked, settle};
+use crate::errors::{keep_panics_quiet, panicked, settle};
 use napi::bindgen_prelude::{AsyncBlock, AsyncBlockBuilder, ToNapiValue};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
@@ -14,6 +14,7 @@ pub(crate) type Events = ThreadsafeFunction<Value, (), Value, Status, false, tru
 /// Two threads: an operation waits for the network, it does not compute. The default is one for each core.
 #[napi_derive::module_init]
 fn init() {
+    keep_panics_quiet();
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("crabbox-vast")
