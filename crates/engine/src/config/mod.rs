@@ -1,14 +1,34 @@
-//! Settings (stand-in).
-use crate::lease::{DollarsPerHour, ReleaseAction};
-use crate::store::Paths;
-use std::path::PathBuf;
-use std::time::Duration;
-/// x
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InstanceType { /// x
-OnDemand, /// x
-Interruptible }
-/// x
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub struct Settings {  pub api_key:Option<secrecy::SecretString>, pub api_url:String , pub instance_type:InstanceType, pub gpu_name:Option<String> , pub gpu_count:u32 , pub image:String, pub template_id:Option<String>, pub runtype:String, pub disk_gb:u32, pub max_dph_total:Option<DollarsPerHour>, pub min_reliability:f64, pub order:String, pub user:String, pub work_root:String, pub release_action:ReleaseAction, pub release_action_explicit:bool, pub ttl:Duration, pub idle_timeout:Duration, pub profile:String, pub class:String, pub env_allow:Vec<String>, pub extra_ca_file:Option<PathBuf> , pub paths:Paths, pub repo_root:String, pub cwd:PathBuf, pub boot_timeout: Duration, pub ssh_timeout: Duration, pub provider_source: String}
+//! Each setting is declared once, in [`SETTINGS`]; parsing, help, documentation, Node options and `config show`
+//! are read off that table.
+//!
+//! A skin hands over a [`Snapshot`] of the environment and its flags or options as [`Overrides`]. [`Resolved::load`]
+//! puts the layers on top of each other (defaults, user file, `crabbox.yaml`, `.crabbox.yaml`, environment, flags)
+//! and remembers where each value came from; [`Resolved::settings`] turns the result into typed [`Settings`].
+//! Files of a repository are written by others than the person who pays, so they may not choose the server that
+//! receives the API key, nor loosen what limits the costs.
+
+mod check;
+mod declare;
+mod directories;
+mod document;
+mod file;
+mod origin;
+mod repository;
+mod resolve;
+mod settings;
+mod show;
+mod snapshot;
+mod trust;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{OrderTerm, parse_order};
+pub use declare::{Kind, SETTINGS, Scope, Setting, Trust, setting};
+pub use document::settings_markdown;
+pub use file::ConfigFile;
+pub use origin::{Level, Origin};
+pub use resolve::{Resolved, Value};
+pub use settings::{InstanceType, Settings, resolve};
+pub use show::{origins_json, origins_text, show_json, show_text};
+pub use snapshot::{OverrideOrigin, Overrides, Snapshot};
