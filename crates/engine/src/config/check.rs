@@ -14,7 +14,15 @@ pub struct OrderTerm {
     pub descending: bool,
 }
 
-/// Reads `field [asc|desc], …`; a field alone is ascending. `None` when it is not of that form.
+impl OrderTerm {
+    /// The word the API uses.
+    #[must_use]
+    pub fn direction(&self) -> &'static str {
+        if self.descending { "desc" } else { "asc" }
+    }
+}
+
+/// Reads `field [asc|desc], …`; a field alone is descending, as in crabbox. `None` when it is not of that form.
 #[must_use]
 pub fn parse_order(text: &str) -> Option<Vec<OrderTerm>> {
     text.split(',')
@@ -22,8 +30,8 @@ pub fn parse_order(text: &str) -> Option<Vec<OrderTerm>> {
             let mut words = term.split_whitespace();
             let field = words.next()?;
             let descending = match words.next().map(str::to_ascii_lowercase).as_deref() {
-                None | Some("asc") => false,
-                Some("desc") => true,
+                Some("asc") => false,
+                None | Some("desc") => true,
                 Some(_) => return None,
             };
             let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
@@ -233,7 +241,7 @@ mod tests {
         let term = |field: &str, descending| OrderTerm { field: field.to_owned(), descending };
         assert_eq!(
             parse_order("dlperf_per_dphtotal desc, dph_total"),
-            Some(vec![term("dlperf_per_dphtotal", true), term("dph_total", false)])
+            Some(vec![term("dlperf_per_dphtotal", true), term("dph_total", true)])
         );
         assert_eq!(parse_order("a ASC"), Some(vec![term("a", false)]));
         for bad in ["", "a down", "a desc b", "a,,b", "a, ", "a-desc", "a;b"] {

@@ -33,6 +33,8 @@ impl InstanceType {
 /// What the engine needs to know; each field is one setting unless its comment says more.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Who chose the provider: `default`, `user`, `repository`, `environment` or `flag`.
+    pub provider_source: String,
     /// The API key; operations that need it fail with [`Code::MissingApiKey`].
     pub api_key: Option<SecretString>,
     /// The API's address without a final slash.
@@ -116,6 +118,7 @@ impl Resolved {
             Error::new(Code::InvalidConfig, message).hint("claims record the repository as text; rename it")
         })?;
         Ok(Settings {
+            provider_source: self.value("provider")?.origin.word().to_owned(),
             api_key: self.api_key.clone(),
             api_url: self.text("apiUrl")?,
             instance_type: match self.value("instanceType")?.text.as_str() {

@@ -1,9 +1,7 @@
 //! An engine on the real disk and real sockets, in a home of its own, against the simulator.
 
-use crabbox_vast_engine::config::{InstanceType, Settings};
-use crabbox_vast_engine::lease::ReleaseAction;
+use crabbox_vast_engine::config::{Overrides, Settings, Snapshot, resolve};
 use crabbox_vast_engine::ssh::RusshSsh;
-use crabbox_vast_engine::store::Paths;
 use crabbox_vast_engine::world::real::{RealAmbient, RealFiles, ReqwestHttp};
 use crabbox_vast_engine::world::{Disk, ExecIo, Output, World};
 use crabbox_vast_engine::{Call, Engine, Event};
@@ -46,36 +44,20 @@ impl Bench {
     }
 
     pub fn settings(&self) -> Settings {
-        Settings {
-            api_key: Some(self.sim.api_key().to_owned().into()),
-            api_url: self.sim.url(),
-            instance_type: InstanceType::OnDemand,
-            gpu_name: None,
-            gpu_count: 0,
-            image: "nvidia/cuda:12.8.1-cudnn-devel-ubuntu22.04".into(),
-            template_id: None,
-            runtype: "ssh_direct".into(),
-            disk_gb: 20,
-            max_dph_total: None,
-            min_reliability: 0.0,
-            order: "dlperf_per_dphtotal desc".into(),
-            user: "root".into(),
-            work_root: self.sim.work_root().display().to_string(),
-            release_action: ReleaseAction::Destroy,
-            release_action_explicit: false,
-            ttl: Duration::from_secs(5400),
-            idle_timeout: Duration::from_secs(1800),
-            profile: "default".into(),
-            class: "beast".into(),
-            env_allow: vec![],
-            extra_ca_file: None,
-            paths: Paths { state: self.home.path().join("state/crabbox"), config: self.home.path().join("config") },
-            repo_root: self.home.path().join("repo").display().to_string(),
-            cwd: self.home.path().to_owned(),
-            boot_timeout: Duration::from_secs(60),
-            ssh_timeout: Duration::from_secs(20),
-            provider_source: "default".into(),
+        let home = self.home.path().display().to_string();
+        let mut snapshot = Snapshot { cwd: self.home.path().to_owned(), ..Snapshot::default() };
+        for (name, value) in [
+            ("HOME", home.clone()),
+            ("XDG_STATE_HOME", format!("{home}/state")),
+            ("XDG_CONFIG_HOME", format!("{home}/config")),
+            ("CRABBOX_VAST_API_KEY", self.sim.api_key().to_owned()),
+            ("CRABBOX_VAST_API_URL", self.sim.url()),
+            ("CRABBOX_VAST_WORK_ROOT", self.sim.work_root().display().to_string()),
+            ("CRABBOX_VAST_BOOT_TIMEOUT", "60s".to_owned()),
+        ] {
+            snapshot.vars.insert(name.to_owned(), value);
         }
+        resolve(&snapshot, &Overrides::new()).expect("settings")
     }
 
     pub fn engine(&self) -> Engine {
