@@ -1,1 +1,9 @@
 //! The production versions of the seams.
+
+mod ambient;
+mod disk;
+mod http;
+
+pub use ambient::RealAmbient;
+pub use disk::RealFiles;
+pub use http::{ReqwestHttp, is_loopback};

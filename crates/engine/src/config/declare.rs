@@ -1,0 +1,384 @@
+//! The table of settings.
+
+/// How a setting's text is read and checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Any text; empty means the default, and clears a setting without one.
+    Text,
+    /// An absolute http or https URL without user info, query or fragment.
+    Url,
+    /// One of these words; the second member of a pair is what it stands for.
+    Word(&'static [(&'static str, &'static str)]),
+    /// A whole number, zero meaning the default.
+    Count,
+    /// A number from zero to this limit, where zero is a value like any other.
+    Number(f64),
+    /// A positive duration such as `90m` or `1h30m`.
+    Duration,
+    /// Words between commas; a sequence in a file.
+    List,
+    /// `field [asc|desc], …`.
+    Order,
+    /// `true` or `false`.
+    Switch,
+    /// A credential: never from a file or a flag, never shown.
+    Secret,
+}
+
+/// Where a setting has a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// On every command that talks to Vast.
+    Every,
+    /// On the commands that may create a lease.
+    Creating,
+}
+
+/// What a file of a repository may do with a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Set it.
+    Free,
+    /// Set it only while no API key is present: the value decides who receives the key.
+    CredentialDestination,
+    /// Lower it, but not raise or remove it.
+    CostCap,
+    /// Set it to something that bills less, but not to something that bills more.
+    ReleaseAction,
+    /// Not set it.
+    UserOnly,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The name: the member of a Node options object, the key of [`super::Overrides`].
+    pub key: &'static str,
+    /// Where it stands in a configuration file, with dots; of several the later one wins within one file.
+    pub yaml: &'static [&'static str],
+    /// Environment variables; the first that is not empty counts.
+    pub env: &'static [&'static str],
+    /// The flag, without dashes.
+    pub flag: Option<&'static str>,
+    /// The commands that have the flag.
+    pub scope: Scope,
+    /// How the text is read.
+    pub kind: Kind,
+    /// The text that stands when nobody says anything; empty means that there is none.
+    pub default: &'static str,
+    /// The unit of a number.
+    pub unit: &'static str,
+    /// What it does, as one sentence without a final stop.
+    pub help: &'static str,
+    /// The first version that knows it.
+    pub since: &'static str,
+    /// What a file of a repository may do with it.
+    pub trust: Trust,
+}
+
+impl Setting {
+    /// How messages call it: the place in a configuration file, else the first environment variable.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.yaml.last().or(self.env.first()).copied().unwrap_or(self.key)
+    }
+}
+
+/// The entry of this key.
+#[must_use]
+pub fn setting(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// What the other entries are variations of.
+const PLAIN: Setting = Setting {
+    key: "",
+    yaml: &[],
+    env: &[],
+    flag: None,
+    scope: Scope::Every,
+    kind: Kind::Text,
+    default: "",
+    unit: "",
+    help: "",
+    since: "0.1.0",
+    trust: Trust::Free,
+};
+
+const PROVIDERS: &[(&str, &str)] = &[("vast", "vast"), ("vast-ai", "vast"), ("vastai", "vast")];
+const INSTANCE_TYPES: &[(&str, &str)] = &[
+    ("ondemand", "ondemand"),
+    ("on-demand", "ondemand"),
+    ("on_demand", "ondemand"),
+    ("interruptible", "interruptible"),
+];
+const RELEASE_ACTIONS: &[(&str, &str)] =
+    &[("destroy", "destroy"), ("delete", "destroy"), ("stop", "stop"), ("keep", "keep")];
+
+/// Every setting, in the order of the documentation.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "provider",
+        yaml: &["provider"],
+        env: &["CRABBOX_PROVIDER"],
+        flag: Some("provider"),
+        kind: Kind::Word(PROVIDERS),
+        default: "vast",
+        help: "Provider of the machines; this program knows `vast` only",
+        ..PLAIN
+    },
+    Setting {
+        key: "apiKey",
+        env: &["CRABBOX_VAST_API_KEY", "VAST_API_KEY"],
+        kind: Kind::Secret,
+        help: "Vast.ai API key",
+        trust: Trust::UserOnly,
+        ..PLAIN
+    },
+    Setting {
+        key: "apiUrl",
+        yaml: &["vast.apiUrl"],
+        env: &["CRABBOX_VAST_API_URL", "VAST_API_URL"],
+        flag: Some("vast-api-url"),
+        kind: Kind::Url,
+        default: "https://console.vast.ai/api/v0",
+        help: "Address of the Vast.ai API, which receives the API key",
+        trust: Trust::CredentialDestination,
+        ..PLAIN
+    },
+    Setting {
+        key: "instanceType",
+        yaml: &["vast.instanceType"],
+        env: &["CRABBOX_VAST_INSTANCE_TYPE"],
+        flag: Some("vast-instance-type"),
+        kind: Kind::Word(INSTANCE_TYPES),
+        default: "ondemand",
+        help: "Kind of rental: `ondemand`, or `interruptible` for a bid that others can outbid",
+        ..PLAIN
+    },
+    Setting {
+        key: "gpuName",
+        yaml: &["vast.gpuName"],
+        env: &["CRABBOX_VAST_GPU_NAME"],
+        flag: Some("vast-gpu-name"),
+        help: "GPU model, such as `RTX_4090` or `RTX 4090`; empty means any",
+        ..PLAIN
+    },
+    Setting {
+        key: "gpuCount",
+        yaml: &["vast.gpuCount"],
+        env: &["CRABBOX_VAST_GPU_COUNT"],
+        flag: Some("vast-gpu-count"),
+        kind: Kind::Count,
+        default: "0",
+        unit: "GPUs",
+        help: "Fewest GPUs an offer must have; 0 means any number",
+        ..PLAIN
+    },
+    Setting {
+        key: "image",
+        yaml: &["vast.image"],
+        env: &["CRABBOX_VAST_IMAGE"],
+        flag: Some("vast-image"),
+        default: "nvidia/cuda:12.8.1-cudnn-devel-ubuntu22.04",
+        help: "Container image of the instance",
+        ..PLAIN
+    },
+    Setting {
+        key: "templateId",
+        yaml: &["vast.templateId"],
+        env: &["CRABBOX_VAST_TEMPLATE_ID"],
+        flag: Some("vast-template-id"),
+        help: "Hash of a Vast.ai template to create from",
+        ..PLAIN
+    },
+    Setting {
+        key: "runtype",
+        yaml: &["vast.runtype"],
+        env: &["CRABBOX_VAST_RUNTYPE"],
+        flag: Some("vast-runtype"),
+        kind: Kind::Word(&[("ssh_direct", "ssh_direct")]),
+        default: "ssh_direct",
+        help: "How the instance is reached; only `ssh_direct` works",
+        ..PLAIN
+    },
+    Setting {
+        key: "diskGB",
+        yaml: &["vast.diskGB"],
+        env: &["CRABBOX_VAST_DISK_GB"],
+        flag: Some("vast-disk-gb"),
+        kind: Kind::Count,
+        default: "20",
+        unit: "GB",
+        help: "Disk of the instance; it counts towards the price",
+        ..PLAIN
+    },
+    Setting {
+        key: "maxDphTotal",
+        yaml: &["vast.maxDphTotal"],
+        env: &["CRABBOX_VAST_MAX_DPH_TOTAL"],
+        flag: Some("vast-max-dph-total"),
+        kind: Kind::Number(f64::MAX),
+        default: "0",
+        unit: "$/h",
+        help: "Price cap of the instance with its disk; 0 means no cap",
+        trust: Trust::CostCap,
+        ..PLAIN
+    },
+    Setting {
+        key: "minReliability",
+        yaml: &["vast.minReliability"],
+        env: &["CRABBOX_VAST_MIN_RELIABILITY"],
+        flag: Some("vast-min-reliability"),
+        kind: Kind::Number(1.0),
+        default: "0",
+        help: "Lowest reliability of an offer, from 0 to 1",
+        ..PLAIN
+    },
+    Setting {
+        key: "order",
+        yaml: &["vast.order"],
+        env: &["CRABBOX_VAST_ORDER"],
+        flag: Some("vast-order"),
+        kind: Kind::Order,
+        default: "dlperf_per_dphtotal desc",
+        help: "Which offers come first: `field [asc|desc]`, several between commas",
+        ..PLAIN
+    },
+    Setting {
+        key: "user",
+        yaml: &["vast.user"],
+        env: &["CRABBOX_VAST_USER"],
+        flag: Some("vast-user"),
+        default: "root",
+        help: "SSH user, unless `ssh.user` is set",
+        ..PLAIN
+    },
+    Setting {
+        key: "workRoot",
+        yaml: &["vast.workRoot"],
+        env: &["CRABBOX_VAST_WORK_ROOT"],
+        flag: Some("vast-work-root"),
+        default: "/work/crabbox",
+        help: "Directory on the instance under which leases work",
+        ..PLAIN
+    },
+    Setting {
+        key: "releaseAction",
+        yaml: &["vast.releaseAction"],
+        env: &["CRABBOX_VAST_RELEASE_ACTION"],
+        flag: Some("vast-release-action"),
+        kind: Kind::Word(RELEASE_ACTIONS),
+        default: "destroy",
+        help: "What a release does: `destroy`, `stop` (storage is billed on) or `keep` (all is billed on)",
+        trust: Trust::ReleaseAction,
+        ..PLAIN
+    },
+    Setting {
+        key: "bootTimeout",
+        yaml: &["vast.bootTimeout"],
+        env: &["CRABBOX_VAST_BOOT_TIMEOUT"],
+        flag: Some("vast-boot-timeout"),
+        kind: Kind::Duration,
+        default: "20m0s",
+        help: "Longest time from the create to a ready lease",
+        ..PLAIN
+    },
+    Setting {
+        key: "sshTimeout",
+        yaml: &["vast.sshTimeout"],
+        env: &["CRABBOX_VAST_SSH_TIMEOUT"],
+        flag: Some("vast-ssh-timeout"),
+        kind: Kind::Duration,
+        default: "2m0s",
+        help: "How long a fresh instance may refuse the lease's key before the lease is given up",
+        ..PLAIN
+    },
+    Setting {
+        key: "allowRepositoryPolicy",
+        yaml: &["vast.allowRepositoryPolicy"],
+        env: &["CRABBOX_VAST_ALLOW_REPOSITORY_POLICY"],
+        kind: Kind::Switch,
+        default: "false",
+        help: "Lets files of a repository raise the price cap and weaken the release action",
+        trust: Trust::UserOnly,
+        ..PLAIN
+    },
+    Setting {
+        key: "ttl",
+        yaml: &["ttl", "lease.ttl"],
+        env: &["CRABBOX_TTL"],
+        flag: Some("ttl"),
+        scope: Scope::Creating,
+        kind: Kind::Duration,
+        default: "1h30m0s",
+        help: "Longest life of a lease",
+        ..PLAIN
+    },
+    Setting {
+        key: "idleTimeout",
+        yaml: &["idleTimeout", "lease.idleTimeout"],
+        env: &["CRABBOX_IDLE_TIMEOUT"],
+        flag: Some("idle-timeout"),
+        scope: Scope::Creating,
+        kind: Kind::Duration,
+        default: "30m0s",
+        help: "Time without use after which a lease expires",
+        ..PLAIN
+    },
+    Setting {
+        key: "profile",
+        yaml: &["profile"],
+        env: &["CRABBOX_PROFILE"],
+        flag: Some("profile"),
+        scope: Scope::Creating,
+        default: "default",
+        help: "Profile recorded on the lease",
+        ..PLAIN
+    },
+    Setting {
+        key: "class",
+        yaml: &["class"],
+        default: "beast",
+        help: "Machine class recorded on the lease; it selects nothing at Vast.ai",
+        ..PLAIN
+    },
+    Setting {
+        key: "envAllow",
+        yaml: &["env.allow"],
+        env: &["CRABBOX_ENV_ALLOW"],
+        kind: Kind::List,
+        default: "CI,NODE_OPTIONS",
+        help: "Local variables that commands on the instance receive; a final `*` matches any ending",
+        ..PLAIN
+    },
+    Setting {
+        key: "sshUser",
+        yaml: &["ssh.user"],
+        env: &["CRABBOX_SSH_USER"],
+        help: "SSH user for every provider; it wins over `vast.user`",
+        ..PLAIN
+    },
+    Setting {
+        key: "sshKey",
+        yaml: &["ssh.key"],
+        env: &["CRABBOX_SSH_KEY"],
+        help: "Shown by `config show` for crabbox; each lease has a key of its own",
+        ..PLAIN
+    },
+    Setting {
+        key: "defaultWorkRoot",
+        yaml: &["workRoot"],
+        env: &["CRABBOX_WORK_ROOT"],
+        help: "Work root for every provider; `vast.workRoot` wins over it",
+        ..PLAIN
+    },
+    Setting {
+        key: "extraCaFile",
+        env: &["NODE_EXTRA_CA_CERTS"],
+        help: "PEM file of certificate authorities to trust besides the system's",
+        trust: Trust::UserOnly,
+        ..PLAIN
+    },
+];

@@ -1,0 +1,185 @@
+//! Puts the layers on top of each other and remembers who decided.
+
+use super::check::{canonical, says_nothing};
+use super::directories::{Platform, directories, user_file};
+use super::file::{Entries, read};
+use super::repository::{lies_in, repository_root};
+use super::{ConfigFile, Kind, Level, Origin, OverrideOrigin, Overrides, SETTINGS, Setting, Snapshot, trust};
+use crate::store::Paths;
+use crate::{Code, Error, Result};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A setting's canonical text and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// The text; for a secret, whether it is there.
+    pub text: String,
+    /// Who decided.
+    pub origin: Origin,
+}
+
+/// Every setting with its value and origin, and the files and folders they were found by.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The values by key.
+    pub values: BTreeMap<&'static str, Value>,
+    /// The files that were looked for, lowest layer first.
+    pub files: Vec<ConfigFile>,
+    /// The user's own configuration file, whether it was read or not.
+    pub user_file: PathBuf,
+    /// Where state and keys are.
+    pub paths: Paths,
+    /// The repository of the working directory, or the working directory.
+    pub repo_root: PathBuf,
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// The API key, if there is one.
+    pub api_key: Option<SecretString>,
+    /// `HOME`, for what is shown relative to it.
+    pub home: Option<PathBuf>,
+}
+
+impl Resolved {
+    /// Reads the files and resolves every setting.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] when the user's directories are unknown, [`Code::InvalidConfig`] for an unreadable
+    /// file or a value that does not fit, [`Code::CredentialDestination`] when a repository's file names the server
+    /// that would receive the API key.
+    pub fn load(snapshot: &Snapshot, overrides: &Overrides) -> Result<Self> {
+        Self::load_on(snapshot, overrides, Platform::here())
+    }
+
+    pub(super) fn load_on(snapshot: &Snapshot, overrides: &Overrides, platform: Platform) -> Result<Self> {
+        let paths = directories(snapshot, platform)?;
+        let user_file = user_file(&paths);
+        let repo_root = repository_root(&snapshot.cwd);
+        let mut files = candidates(snapshot, &repo_root, &user_file);
+        let mut layers = Vec::new();
+        for file in &mut files {
+            let entries = read(&file.path)?;
+            file.present = entries.is_some();
+            layers.push(Layer { file: file.clone(), entries: entries.unwrap_or_default() });
+        }
+        let mut values = BTreeMap::new();
+        let mut api_key = None;
+        for setting in SETTINGS {
+            let value = if setting.kind == Kind::Secret {
+                let (key, origin) = secret(setting, snapshot, overrides);
+                let text = if key.is_some() { "configured" } else { "missing" };
+                api_key = key;
+                Value { text: text.to_owned(), origin }
+            } else {
+                decide(setting, &layers, snapshot, overrides)?
+            };
+            values.insert(setting.key, value);
+        }
+        let resolved = Resolved {
+            values,
+            files,
+            user_file,
+            paths,
+            repo_root,
+            cwd: snapshot.cwd.clone(),
+            api_key,
+            home: snapshot.vars.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
+        };
+        trust::check(&resolved, |setting| {
+            let own: Vec<Layer> =
+                layers.iter().filter(|layer| layer.file.level == Level::User).cloned().collect();
+            decide(setting, &own, &Snapshot::default(), &Overrides::default())
+        })?;
+        Ok(resolved)
+    }
+
+    /// The value of a declared setting.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] for a key that is not in the table.
+    pub fn value(&self, key: &str) -> Result<&Value> {
+        self.values
+            .get(key)
+            .ok_or_else(|| Error::new(Code::Internal, format!("the setting {key} is not declared")))
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Layer {
+    file: ConfigFile,
+    entries: Entries,
+}
+
+fn candidates(
+    snapshot: &Snapshot,
+    repo_root: &std::path::Path,
+    user_file: &std::path::Path,
+) -> Vec<ConfigFile> {
+    let file = |path: PathBuf, level| ConfigFile { path, level, present: false };
+    if let Some(explicit) = snapshot.vars.get("CRABBOX_CONFIG").filter(|path| !path.is_empty()) {
+        let path = snapshot.cwd.join(explicit);
+        // A file that the repository brought along is not the user's own just because it was named.
+        let level = if lies_in(repo_root, &path) { Level::Repository } else { Level::User };
+        return vec![file(path, level)];
+    }
+    let here = |name: &str| file(snapshot.cwd.join(name), Level::Repository);
+    vec![file(user_file.to_owned(), Level::User), here("crabbox.yaml"), here(".crabbox.yaml")]
+}
+
+/// The topmost word on one setting.
+fn decide(setting: &Setting, layers: &[Layer], snapshot: &Snapshot, overrides: &Overrides) -> Result<Value> {
+    let mut text = setting.default;
+    let mut origin = Origin::Default;
+    for layer in layers {
+        for place in setting.yaml {
+            if let Some((found, line)) = layer.entries.get(place)
+                && !says_nothing(setting.kind, found)
+            {
+                text = found;
+                origin = Origin::File { level: layer.file.level, path: layer.file.path.clone(), line: *line };
+            }
+        }
+    }
+    if let Some((name, found)) = variable(setting, snapshot) {
+        text = found;
+        origin = Origin::Environment(name);
+    }
+    if let Some((found, from)) = overrides.values.get(setting.key) {
+        text = found;
+        origin = match from {
+            OverrideOrigin::Flag => Origin::Flag(setting.flag.unwrap_or(setting.key)),
+            OverrideOrigin::Option => Origin::Option(setting.key),
+        };
+    }
+    match canonical(setting, text) {
+        Ok(text) => Ok(Value { text, origin }),
+        Err(complaint) => Err(unfit(setting, &origin, &complaint)),
+    }
+}
+
+fn secret(setting: &Setting, snapshot: &Snapshot, overrides: &Overrides) -> (Option<SecretString>, Origin) {
+    if let Some(key) = &overrides.api_key {
+        return (Some(key.clone()), Origin::Option(setting.key));
+    }
+    match variable(setting, snapshot) {
+        Some((name, key)) => (Some(SecretString::from(key)), Origin::Environment(name)),
+        None => (None, Origin::Default),
+    }
+}
+
+fn variable<'a>(setting: &Setting, snapshot: &'a Snapshot) -> Option<(&'static str, &'a str)> {
+    setting.env.iter().find_map(|name| snapshot.var(name).map(|value| (*name, value)))
+}
+
+fn unfit(setting: &Setting, origin: &Origin, complaint: &str) -> Error {
+    let name = setting.name();
+    let mut error = Error::new(Code::InvalidConfig, format!("{name} {complaint} (from {origin})"))
+        .with("setting", setting.key)
+        .with("origin", origin.word());
+    if setting.key == "provider" {
+        error =
+            error.hint("this program only does vast; use --provider vast, or crabbox for other providers");
+    }
+    error
+}

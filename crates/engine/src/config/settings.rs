@@ -1,0 +1,195 @@
+//! The settings as typed values, with what follows from several of them.
+
+use super::check::{items, parse_order};
+use super::{OrderTerm, Origin, Overrides, Resolved, Snapshot};
+use crate::lease::{DollarsPerHour, ReleaseAction, parse_go_duration};
+use crate::store::Paths;
+use crate::{Code, Error, Result};
+use secrecy::SecretString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How an instance is rented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceType {
+    /// At the host's price, until we give it back.
+    OnDemand,
+    /// At a bid, until somebody bids more.
+    Interruptible,
+}
+
+impl InstanceType {
+    /// The word in settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            InstanceType::OnDemand => "ondemand",
+            InstanceType::Interruptible => "interruptible",
+        }
+    }
+}
+
+/// What the engine needs to know; each field is one setting unless its comment says more.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The API key; operations that need it fail with [`Code::MissingApiKey`].
+    pub api_key: Option<SecretString>,
+    /// The API's address without a final slash.
+    pub api_url: String,
+    /// How instances are rented.
+    pub instance_type: InstanceType,
+    /// The GPU model as the API spells it (blanks, no underscores); `None` means any.
+    pub gpu_name: Option<String>,
+    /// Fewest GPUs; 0 means any number.
+    pub gpu_count: u32,
+    /// The container image.
+    pub image: String,
+    /// Hash of the template to create from.
+    pub template_id: Option<String>,
+    /// How the instance is reached, always `ssh_direct`.
+    pub runtype: String,
+    /// The disk in GB.
+    pub disk_gb: u32,
+    /// The price cap; `None` means no cap.
+    pub max_dph_total: Option<DollarsPerHour>,
+    /// Lowest reliability, 0 to 1.
+    pub min_reliability: f64,
+    /// The order of offers as it was written.
+    pub order: String,
+    /// The same, read.
+    pub order_terms: Vec<OrderTerm>,
+    /// The SSH user: `ssh.user` when that is set, else `vast.user`.
+    pub user: String,
+    /// The work root: `vast.workRoot` when that is set, else `workRoot`, else the default.
+    pub work_root: String,
+    /// What a release does.
+    pub release_action: ReleaseAction,
+    /// Whether somebody chose the release action, so that it beats the one recorded on a lease.
+    pub release_action_explicit: bool,
+    /// Longest time from the create to ready.
+    pub boot_timeout: Duration,
+    /// How long a fresh instance may refuse the key.
+    pub ssh_timeout: Duration,
+    /// Longest life of a new lease.
+    pub ttl: Duration,
+    /// Whether somebody chose the TTL: a lease that is kept ends by itself only then.
+    pub ttl_explicit: bool,
+    /// Idle time after which a new lease expires.
+    pub idle_timeout: Duration,
+    /// Profile recorded on new leases.
+    pub profile: String,
+    /// Machine class recorded on new leases.
+    pub class: String,
+    /// Names of local variables that remote commands receive; a final `*` matches any ending.
+    pub env_allow: Vec<String>,
+    /// Private key of the user for crabbox's other providers; shown, not used.
+    pub ssh_key: PathBuf,
+    /// PEM file of certificate authorities to trust besides the system's.
+    pub extra_ca_file: Option<PathBuf>,
+    /// Where state and keys are.
+    pub paths: Paths,
+    /// The repository of the working directory, or the working directory.
+    pub repo_root: String,
+    /// The working directory.
+    pub cwd: PathBuf,
+}
+
+/// Resolves the settings of one call.
+///
+/// # Errors
+/// Those of [`Resolved::load`].
+pub fn resolve(snapshot: &Snapshot, overrides: &Overrides) -> Result<Settings> {
+    Resolved::load(snapshot, overrides)?.settings()
+}
+
+impl Resolved {
+    /// The typed form.
+    ///
+    /// # Errors
+    /// [`Code::InvalidConfig`] when a path cannot be written as text, [`Code::Internal`] when the table and this
+    /// function disagree.
+    pub fn settings(&self) -> Result<Settings> {
+        let order = self.text("order")?;
+        let repo_root = self.repo_root.to_str().ok_or_else(|| {
+            let message = format!("the path {} is not valid UTF-8", self.repo_root.display());
+            Error::new(Code::InvalidConfig, message).hint("claims record the repository as text; rename it")
+        })?;
+        Ok(Settings {
+            api_key: self.api_key.clone(),
+            api_url: self.text("apiUrl")?,
+            instance_type: match self.value("instanceType")?.text.as_str() {
+                "interruptible" => InstanceType::Interruptible,
+                _ => InstanceType::OnDemand,
+            },
+            gpu_name: self.optional("gpuName")?.map(|name| name.replace('_', " ")),
+            gpu_count: self.parsed("gpuCount")?,
+            image: self.text("image")?,
+            template_id: self.optional("templateId")?,
+            runtype: self.text("runtype")?,
+            disk_gb: self.parsed("diskGB")?,
+            max_dph_total: Some(self.parsed("maxDphTotal")?).filter(|cap| *cap > 0.0).map(DollarsPerHour),
+            min_reliability: self.parsed("minReliability")?,
+            order_terms: parse_order(&order).unwrap_or_default(),
+            order,
+            user: self.user()?,
+            work_root: self.work_root()?,
+            release_action: self.parsed("releaseAction")?,
+            release_action_explicit: self.explicit("releaseAction")?,
+            boot_timeout: self.duration("bootTimeout")?,
+            ssh_timeout: self.duration("sshTimeout")?,
+            ttl: self.duration("ttl")?,
+            ttl_explicit: self.explicit("ttl")?,
+            idle_timeout: self.duration("idleTimeout")?,
+            profile: self.text("profile")?,
+            class: self.text("class")?,
+            env_allow: items(&self.value("envAllow")?.text).map(str::to_owned).collect(),
+            ssh_key: self.ssh_key()?,
+            extra_ca_file: self.optional("extraCaFile")?.map(|file| self.cwd.join(file)),
+            paths: self.paths.clone(),
+            repo_root: repo_root.to_owned(),
+            cwd: self.cwd.clone(),
+        })
+    }
+
+    /// The effective SSH user.
+    pub(super) fn user(&self) -> Result<String> {
+        Ok(self.optional("sshUser")?.unwrap_or(self.text("user")?))
+    }
+
+    /// The effective work root.
+    pub(super) fn work_root(&self) -> Result<String> {
+        let own = self.text("workRoot")?;
+        Ok(if self.explicit("workRoot")? { own } else { self.optional("defaultWorkRoot")?.unwrap_or(own) })
+    }
+
+    /// The user's own private key.
+    pub(super) fn ssh_key(&self) -> Result<PathBuf> {
+        let default = || self.home.clone().unwrap_or_default().join(".ssh").join("id_ed25519");
+        Ok(self.optional("sshKey")?.map_or_else(default, PathBuf::from))
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<String> {
+        Ok(self.value(key)?.text.clone())
+    }
+
+    pub(super) fn optional(&self, key: &str) -> Result<Option<String>> {
+        Ok(Some(self.text(key)?).filter(|text| !text.is_empty()))
+    }
+
+    pub(super) fn parsed<T: FromStr>(&self, key: &str) -> Result<T> {
+        let text = &self.value(key)?.text;
+        text.parse()
+            .map_err(|_| Error::new(Code::Internal, format!("the setting {key} was not checked: {text:?}")))
+    }
+
+    pub(super) fn duration(&self, key: &str) -> Result<Duration> {
+        let text = &self.value(key)?.text;
+        parse_go_duration(text)
+            .ok_or_else(|| Error::new(Code::Internal, format!("the setting {key} was not checked: {text:?}")))
+    }
+
+    fn explicit(&self, key: &str) -> Result<bool> {
+        Ok(self.value(key)?.origin != Origin::Default)
+    }
+}

@@ -1,0 +1,81 @@
+//! What files of a repository may not decide.
+
+use super::{Origin, Resolved, SETTINGS, Setting, Trust, Value};
+use crate::lease::ReleaseAction;
+use crate::{Code, Error, Result};
+
+/// Refuses values that came from a repository's file and are not its to choose. `own` resolves a setting from the
+/// defaults and the user's own files alone. Values that the environment or a flag replaced do no harm.
+pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>) -> Result<()> {
+    let repository_may = resolved.value("allowRepositoryPolicy")?.text == "true";
+    for setting in SETTINGS {
+        let value = resolved.value(setting.key)?;
+        if !value.origin.is_repository() {
+            continue;
+        }
+        match setting.trust {
+            Trust::Free => {}
+            Trust::UserOnly => {
+                return Err(refused(setting, &value.origin, "may only stand in your own configuration"));
+            }
+            Trust::CredentialDestination => {
+                if resolved.api_key.is_some() {
+                    return Err(destination(setting, &value.origin));
+                }
+            }
+            Trust::CostCap => {
+                let (allowed, wanted) = (number(&own(setting)?), number(value));
+                if !repository_may && allowed > 0.0 && (wanted == 0.0 || wanted > allowed) {
+                    let complaint =
+                        format!("may not raise or remove your price cap of ${allowed}/h (it says {wanted})");
+                    return Err(policy(setting, &value.origin, &complaint));
+                }
+            }
+            Trust::ReleaseAction => {
+                let (allowed, wanted) = (bill(&own(setting)?), bill(value));
+                if !repository_may && wanted > allowed {
+                    let complaint = format!("may not weaken your release action to {}", value.text);
+                    return Err(policy(setting, &value.origin, &complaint));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn number(value: &Value) -> f64 {
+    value.text.parse().unwrap_or_default()
+}
+
+/// The more is billed after a release, the higher.
+fn bill(value: &Value) -> u8 {
+    match value.text.parse().unwrap_or_default() {
+        ReleaseAction::Destroy => 0,
+        ReleaseAction::Stop => 1,
+        ReleaseAction::Keep => 2,
+    }
+}
+
+fn refused(setting: &Setting, origin: &Origin, complaint: &str) -> Error {
+    Error::new(Code::InvalidConfig, format!("{} in the repository file {origin} {complaint}", setting.name()))
+        .with("setting", setting.key)
+        .with("origin", origin.word())
+}
+
+fn policy(setting: &Setting, origin: &Origin, complaint: &str) -> Error {
+    let flag = setting.flag.unwrap_or(setting.key);
+    refused(setting, origin, complaint).hint(format!(
+        "pass --{flag}, or set vast.allowRepositoryPolicy: true in your own configuration file if you trust the repository"
+    ))
+}
+
+fn destination(setting: &Setting, origin: &Origin) -> Error {
+    let message = format!(
+        "provider=vast refuses the repository-configured vast.apiUrl in {origin}, because the API key would be sent there; \
+         set CRABBOX_VAST_API_URL or --vast-api-url to approve the destination"
+    );
+    Error::new(Code::CredentialDestination, message)
+        .hint("if you trust this server, name it yourself with CRABBOX_VAST_API_URL or --vast-api-url")
+        .with("setting", setting.key)
+        .with("origin", origin.word())
+}

@@ -1,0 +1,45 @@
+//! Money: a rate and an amount are different types.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// United States dollars per hour.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DollarsPerHour(pub f64);
+
+/// United States dollars.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Dollars(pub f64);
+
+impl fmt::Display for DollarsPerHour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${:.4}/h", self.0)
+    }
+}
+
+impl fmt::Display for Dollars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "${:.4}", self.0)
+    }
+}
+
+/// What a rate costs over a time.
+#[must_use]
+pub fn accrued(rate: DollarsPerHour, time: Duration) -> Dollars {
+    Dollars(rate.0 * time.as_secs_f64() / 3600.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_and_accrues() {
+        assert_eq!(DollarsPerHour(0.43).to_string(), "$0.4300/h");
+        assert_eq!(accrued(DollarsPerHour(0.43), Duration::from_secs(1800)).to_string(), "$0.2150");
+        assert!(DollarsPerHour(0.5) > DollarsPerHour(0.43));
+    }
+}

@@ -1,0 +1,281 @@
+//! The journal of a lease: what crabbox's claim has no field for. Ours alone, and without any secret.
+//!
+//! A journal is written by the process that holds the lease's operation lock, so it needs no lock of its own.
+
+use super::Store;
+use super::file::{At, remove_durably, replace_durably};
+use crate::lease::{InstanceId, LeaseId, ReleaseAction};
+use crate::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JournalRequest {
+    /// Container image.
+    pub image: String,
+    /// Disk in gigabytes.
+    pub disk_gb: u32,
+    /// Price cap in dollars per hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap: Option<f64>,
+    /// Name of the GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_name: Option<String>,
+    /// Number of GPUs; 0 for any.
+    pub gpu_count: u32,
+    /// Whether a bid was made instead of renting on demand.
+    pub interruptible: bool,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// One create, journalled before it is sent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attempt {
+    /// The offer.
+    pub offer: u64,
+    /// The machine behind the offer, where the search named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<u64>,
+    /// Price in dollars per hour, with the requested disk.
+    pub price: f64,
+    /// Unix seconds.
+    pub started_at: i64,
+    /// `created:<instance>`, `nothing:<why>` or `ambiguous:<why>`; absent while the answer is awaited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// The instance, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u64>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A release that was asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReleaseRecord {
+    /// `destroy`, `stop` or `keep`.
+    pub action: String,
+    /// Unix seconds.
+    pub requested_at: i64,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The proof that an instance is gone; looked at again for a day.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tombstone {
+    /// The instance.
+    pub instance: u64,
+    /// Unix seconds.
+    pub proved_at: i64,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The journal of one lease. Unknown fields, here and inside, are kept.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Journal {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// Lease identifier.
+    pub lease: String,
+    /// Slug.
+    pub slug: String,
+    /// Who works or worked on it, `pid@host`; for messages only.
+    pub process: String,
+    /// Start of the acquire, Unix seconds.
+    pub created_at: i64,
+    /// What was asked for.
+    pub request: JournalRequest,
+    /// Every create, in order.
+    pub attempts: Vec<Attempt>,
+    /// The instance of the lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u64>,
+    /// Its price in dollars per hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<f64>,
+    /// How long each phase took, milliseconds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<String, u64>,
+    /// The release, once asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseRecord>,
+    /// The proof that the instance is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tombstone: Option<Tombstone>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Journal {
+    /// Version of the format.
+    pub const VERSION: u32 = 1;
+
+    /// An empty journal of a lease.
+    #[must_use]
+    pub fn new(lease: &LeaseId, slug: &str, process: &str, created_at: i64) -> Self {
+        Self {
+            version: Self::VERSION,
+            lease: lease.to_string(),
+            slug: slug.to_owned(),
+            process: process.to_owned(),
+            created_at,
+            ..Self::default()
+        }
+    }
+
+    /// Records how the last create came out, and its instance, where there is one.
+    pub fn note(&mut self, outcome: String, instance: Option<InstanceId>) {
+        let instance = instance.map(|id| id.0);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.outcome = Some(outcome);
+            attempt.instance = instance;
+        }
+        self.instance = instance;
+    }
+
+    /// Whether a create of this lease was answered with `instance`: then it is ours, whatever its label says by now.
+    #[must_use]
+    pub fn created(&self, instance: InstanceId) -> bool {
+        self.attempts.iter().any(|attempt| attempt.instance == Some(instance.0))
+    }
+
+    /// When the last create may have been sent, Unix seconds.
+    #[must_use]
+    pub fn last_create_at(&self) -> Option<i64> {
+        self.attempts.last().map(|attempt| attempt.started_at)
+    }
+
+    /// Records that a release is about to be sent.
+    pub fn releasing(&mut self, action: ReleaseAction, now: i64) {
+        self.release =
+            Some(ReleaseRecord { action: action.as_str().to_owned(), requested_at: now, ..ReleaseRecord::default() });
+    }
+
+    /// Records the proof that `instance` is gone.
+    pub fn proved_gone(&mut self, instance: InstanceId, now: i64) {
+        self.tombstone = Some(Tombstone { instance: instance.0, proved_at: now, ..Tombstone::default() });
+    }
+}
+
+impl Store {
+    /// The journal of a lease; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Code::ClaimCorrupt`] when it is unreadable; [`Code::StateUnavailable`].
+    pub async fn journal(&self, lease: &LeaseId) -> Result<Option<Journal>> {
+        let path = self.journal_path(lease);
+        self.transact(move |files, _| {
+            let Some(bytes) = files.read(&path).at("read", &path)? else { return Ok(None) };
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                Error::new(Code::ClaimCorrupt, format!("journal {} is unreadable: {error}", path.display()))
+                    .hint("move the file away; the claim of the lease is enough to release it")
+                    .with("path", path.to_string_lossy().into_owned())
+            })
+        })
+        .await
+    }
+
+    /// Replaces the journal of a lease, atomically and durably.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] when its lease is not canonical; [`Code::StateUnavailable`], with the old journal
+    /// still in place.
+    pub async fn write_journal(&self, journal: &Journal) -> Result<()> {
+        let lease = LeaseId::parse(&journal.lease).ok_or_else(|| {
+            Error::new(Code::InvalidArgument, format!("{:?} is no canonical lease identifier", journal.lease))
+                .hint("an identifier is cbx_ and 12 hex digits")
+        })?;
+        let path = self.journal_path(&lease);
+        let mut bytes = serde_json::to_vec_pretty(journal)
+            .map_err(|error| Error::new(Code::Internal, format!("journal of {lease}: {error}")))?;
+        bytes.push(b'\n');
+        self.transact(move |files, inner| replace_durably(files, inner.ambient.as_ref(), &path, &bytes)).await
+    }
+
+    /// Removes the journal of a lease, durably; a missing one is fine.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`].
+    pub async fn remove_journal(&self, lease: &LeaseId) -> Result<()> {
+        let path = self.journal_path(lease);
+        self.transact(move |files, _| remove_durably(files, &path)).await
+    }
+
+    /// All readable journals, sorted by lease. Unreadable ones are left out: the claim is the record that counts.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] when the folder cannot be listed.
+    pub async fn scan_journals(&self) -> Result<Vec<Journal>> {
+        self.transact(|files, inner| {
+            let folder = inner.paths.journal();
+            let names = files.list(&folder).at("list", &folder)?;
+            let stem =
+                |name: &std::ffi::OsString| name.to_str()?.strip_suffix(".json").and_then(LeaseId::parse);
+            Ok(names
+                .iter()
+                .filter(|name| stem(name).is_some())
+                .filter_map(|name| files.read(&folder.join(name)).ok().flatten())
+                .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
+                .collect())
+        })
+        .await
+    }
+
+    fn journal_path(&self, lease: &LeaseId) -> std::path::PathBuf {
+        self.paths().journal().join(format!("{lease}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Bench;
+
+    #[tokio::test]
+    async fn journals_come_back_whole_with_what_is_unknown() {
+        let bench = Bench::new();
+        let lease = LeaseId::from_entropy([1; 6]);
+        assert_eq!(bench.store.journal(&lease).await.unwrap(), None);
+        let mut journal = Journal::new(&lease, "blue-krill", "1@box", 1_787_400_000);
+        journal.attempts.push(Attempt {
+            offer: 5,
+            price: 0.25,
+            outcome: Some("nothing:taken".into()),
+            ..Attempt::default()
+        });
+        journal.attempts[0].extra.insert("region".into(), "eu".into());
+        journal.extra.insert("later".into(), serde_json::json!({"x": [1, 2.5, null]}));
+        journal.tombstone = Some(Tombstone { instance: 9, proved_at: 3, ..Tombstone::default() });
+        bench.store.write_journal(&journal).await.unwrap();
+        assert_eq!(bench.store.journal(&lease).await.unwrap(), Some(journal.clone()));
+
+        let other = LeaseId::from_entropy([2; 6]);
+        bench.store.write_journal(&Journal::new(&other, "", "", 0)).await.unwrap();
+        bench.put(&bench.paths().journal().join("cbx_030303030303.json"), b"{");
+        let leases: Vec<_> =
+            bench.store.scan_journals().await.unwrap().into_iter().map(|j| j.lease).collect();
+        assert_eq!(leases, [lease.to_string(), other.to_string()]);
+        let broken = LeaseId::from_entropy([3; 6]);
+        assert_eq!(bench.store.journal(&broken).await.unwrap_err().code(), Code::ClaimCorrupt);
+
+        bench.store.remove_journal(&lease).await.unwrap();
+        bench.store.remove_journal(&lease).await.unwrap();
+        assert_eq!(bench.store.journal(&lease).await.unwrap(), None);
+        assert_eq!(Journal::new(&lease, "", "", 0).version, 1);
+    }
+}
