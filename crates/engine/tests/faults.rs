@@ -50,7 +50,11 @@ fn effects() -> Vec<Effect> {
         headers: headers.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
     };
     let mut effects = vec![
-        answer(500, r#"{"success":false,"error":"server_error","msg":"Something went wrong on the server"}"#, &[]),
+        answer(
+            500,
+            r#"{"success":false,"error":"server_error","msg":"Something went wrong on the server"}"#,
+            &[],
+        ),
         answer(429, "API requests too frequent", &[("retry-after", "2")]),
         answer(404, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#, &[]),
         Effect::Html(502),
@@ -216,7 +220,8 @@ async fn a_refusal_that_carries_an_instance_is_destroyed() {
         status: 200,
         content_type: "application/json".into(),
         // The created instance's number is not known before: the simulator counts from the strangers' on.
-        body: json!({"success": false, "error": "bid_too_low", "new_contract": next_instance(&stage)}).to_string(),
+        body: json!({"success": false, "error": "bid_too_low", "new_contract": next_instance(&stage)})
+            .to_string(),
         headers: vec![],
     };
     stage.vast(|vast, _| vast.add_fault(fault.after_commit()));

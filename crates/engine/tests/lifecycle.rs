@@ -40,7 +40,10 @@ async fn a_kept_lease_is_listed_shown_used_and_released() {
     let bench = Bench::new().await;
     let engine = bench.engine();
     let call = bench.call();
-    let lease = engine.acquire(&AcquireRequest { keep: true, slug: Some("My Box".into()) }, &call).await.expect("acquires");
+    let lease = engine
+        .acquire(&AcquireRequest { keep: true, slug: Some("My Box".into()) }, &call)
+        .await
+        .expect("acquires");
     assert_eq!(lease.facts().slug, "my-box");
     let listed = engine.list(false, &call).await.expect("lists");
     assert_eq!(listed.len(), 1);

@@ -100,7 +100,11 @@ impl Engine {
             cap: settings.max_dph_total,
             min_reliability: settings.min_reliability,
             duration_secs: settings.ttl.as_secs(),
-            order: settings.order_terms.iter().map(|term| (term.field.clone(), term.direction().to_owned())).collect(),
+            order: settings
+                .order_terms
+                .iter()
+                .map(|term| (term.field.clone(), term.direction().to_owned()))
+                .collect(),
         }
     }
 }

@@ -82,9 +82,13 @@ impl Bench {
 
     pub fn claims(&self) -> usize {
         let dir = self.settings().paths.claims();
-        std::fs::read_dir(dir).map_or(0, |names| names.filter(|name| {
-            name.as_ref().is_ok_and(|name| name.path().extension().is_some_and(|end| end == "json"))
-        }).count())
+        std::fs::read_dir(dir).map_or(0, |names| {
+            names
+                .filter(|name| {
+                    name.as_ref().is_ok_and(|name| name.path().extension().is_some_and(|end| end == "json"))
+                })
+                .count()
+        })
     }
 }
 

@@ -229,7 +229,11 @@ impl Http for MemoryHttp {
         self.life.step().await;
         tokio::time::sleep(reply.delay).await;
         let header = |name: &str| {
-            reply.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+            reply
+                .headers
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.clone())
         };
         match reply.delivery {
             Delivery::Whole => Ok(HttpReply {
@@ -238,7 +242,9 @@ impl Http for MemoryHttp {
                 location: header("location"),
                 body: reply.body.clone().into(),
             }),
-            Delivery::Reset | Delivery::Truncate(_) => Err(fail(TransportErrorKind::Broken, "connection reset")),
+            Delivery::Reset | Delivery::Truncate(_) => {
+                Err(fail(TransportErrorKind::Broken, "connection reset"))
+            }
             Delivery::Stall => {
                 tokio::time::sleep(request.limits.body).await;
                 Err(fail(TransportErrorKind::TimedOut, "the answer stalled"))
