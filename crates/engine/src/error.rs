@@ -137,92 +137,118 @@ impl fmt::Display for Code {
 ///
 /// The message never holds a secret: everything that enters it from outside passes [`crate::redact`].
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", .inner.message)]
 pub struct Error {
+    /// Boxed, so that results stay small.
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     code: Code,
     message: String,
     hint: Option<String>,
     details: serde_json::Map<String, serde_json::Value>,
-    #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error of this code; the message is one line, lower-case, without a final stop.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, details: serde_json::Map::new(), source: None }
+        let details = serde_json::Map::new();
+        Self { inner: Box::new(Inner { code, message: message.into(), hint: None, details, cause: None }) }
     }
 
     /// Adds what the user should do now.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.inner.hint = Some(hint.into());
         self
     }
 
     /// Adds a named fact for programs (`lease`, `instance`, `offer`, `status`, …).
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
-        self.details.insert(name.to_owned(), value.into());
+        self.inner.details.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// The cause, if one was recorded.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
+        self.inner.cause.as_deref()
     }
 
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.inner.cause = Some(source.into());
+        self
+    }
+
+    /// Joins a second failure, such as that of the clean-up. The first keeps its code; the second's facts are added.
+    #[must_use]
+    pub fn and(mut self, other: &Error) -> Self {
+        let inner = &mut self.inner;
+        inner.message = format!("{}; and {}", inner.message, other.inner.message);
+        for (name, value) in &other.inner.details {
+            inner.details.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        if inner.hint.is_none() {
+            inner.hint.clone_from(&other.inner.hint);
+        }
         self
     }
 
     /// Puts what was being done before the message: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
-        self.message = format!("{context}: {}", self.message);
+        self.inner.message = format!("{context}: {}", self.inner.message);
         self
     }
 
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> Code {
-        self.code
+        self.inner.code
     }
 
     /// What to do now, if the engine knows.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.inner.hint.as_deref()
     }
 
     /// The named facts.
     #[must_use]
     pub fn details(&self) -> &serde_json::Map<String, serde_json::Value> {
-        &self.details
+        &self.inner.details
     }
 
     /// The process exit code of the command line.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        self.code.exit_code()
+        self.inner.code.exit_code()
     }
 
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        self.code.retryable()
+        self.inner.code.retryable()
     }
 
     /// The document that `--json` prints for a failure: `{"error":{code,message,hint?,retryable,details?}}`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let mut inner = serde_json::Map::new();
-        inner.insert("code".into(), self.code.as_str().into());
-        inner.insert("message".into(), self.message.clone().into());
-        if let Some(hint) = &self.hint {
+        inner.insert("code".into(), self.code().as_str().into());
+        inner.insert("message".into(), self.inner.message.clone().into());
+        if let Some(hint) = &self.inner.hint {
             inner.insert("hint".into(), hint.clone().into());
         }
         inner.insert("retryable".into(), self.retryable().into());
-        if !self.details.is_empty() {
-            inner.insert("details".into(), self.details.clone().into());
+        if !self.inner.details.is_empty() {
+            inner.insert("details".into(), self.inner.details.clone().into());
         }
         serde_json::json!({ "error": inner })
     }

@@ -2,6 +2,7 @@
 
 use super::{Kind, Setting};
 use crate::lease::{go_duration, parse_go_duration};
+use crate::world::real::is_loopback;
 use reqwest::Url;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub struct OrderTerm {
     pub descending: bool,
 }
 
-/// Reads `field [asc|desc], …`; a field alone is ascending. `None` when it is not of that form.
+/// Reads `field [asc|desc], …`; a field alone is descending. `None` when it is not of that form.
 #[must_use]
 pub fn parse_order(text: &str) -> Option<Vec<OrderTerm>> {
     text.split(',')
@@ -22,8 +23,8 @@ pub fn parse_order(text: &str) -> Option<Vec<OrderTerm>> {
             let mut words = term.split_whitespace();
             let field = words.next()?;
             let descending = match words.next().map(str::to_ascii_lowercase).as_deref() {
-                None | Some("asc") => false,
-                Some("desc") => true,
+                None | Some("desc") => true,
+                Some("asc") => false,
                 Some(_) => return None,
             };
             let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
@@ -144,12 +145,6 @@ fn url(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +228,7 @@ mod tests {
         let term = |field: &str, descending| OrderTerm { field: field.to_owned(), descending };
         assert_eq!(
             parse_order("dlperf_per_dphtotal desc, dph_total"),
-            Some(vec![term("dlperf_per_dphtotal", true), term("dph_total", false)])
+            Some(vec![term("dlperf_per_dphtotal", true), term("dph_total", true)])
         );
         assert_eq!(parse_order("a ASC"), Some(vec![term("a", false)]));
         for bad in ["", "a down", "a desc b", "a,,b", "a, ", "a-desc", "a;b"] {

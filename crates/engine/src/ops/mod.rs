@@ -1,1 +1,92 @@
 //! What the engine does, one file per operation.
+
+pub mod acquire;
+mod boot;
+mod call;
+mod connect;
+pub mod doctor;
+mod gone;
+mod lease;
+pub mod list;
+pub mod offers;
+mod recover;
+pub mod release;
+mod resolve;
+pub mod run;
+pub mod ssh;
+pub mod status;
+pub mod touch;
+
+pub use acquire::AcquireRequest;
+pub use call::{Call, Event, Phase};
+pub use lease::{ExecRequest, Lease};
+pub use release::{ReleaseOutcome, ReleaseRequest, Released};
+pub use run::{RunRequest, RunResult};
+
+use crate::Result;
+use crate::config::Settings;
+use crate::store::Store;
+use crate::vast::Client;
+use crate::vast::client::require_key;
+use crate::world::World;
+use std::sync::Arc;
+
+/// One account, one configuration, one state directory: everything an operation needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    world: World,
+    settings: Arc<Settings>,
+    store: Store,
+    client: Client,
+}
+
+impl Engine {
+    /// An engine for these settings.
+    ///
+    /// # Errors
+    /// [`crate::Code::MissingApiKey`] without a key; [`crate::Code::InvalidConfig`] for an unusable address.
+    pub fn new(world: World, settings: Settings) -> Result<Self> {
+        let store = Store::new(world.disk.clone(), Arc::clone(&world.ambient), settings.paths.clone());
+        let key = require_key(settings.api_key.as_ref())?;
+        let client = Client::new(
+            Arc::clone(&world.http),
+            store.clone(),
+            Arc::clone(&world.ambient),
+            &settings.api_url,
+            key,
+        )?;
+        Ok(Self { world, settings: Arc::new(settings), store, client })
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Claims, journal and keys.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The API client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn now(&self) -> std::time::SystemTime {
+        self.world.ambient.now()
+    }
+
+    fn unix_now(&self) -> i64 {
+        crate::lease::unix(self.now())
+    }
+
+    fn entropy<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.world.ambient.random(&mut bytes);
+        bytes
+    }
+}

@@ -1,1 +1,7 @@
-//! ssh
+//! SSH in process: one handshake, one live session, commands on it. No `ssh` binary is needed.
+
+pub mod client;
+pub mod command;
+pub mod onstart;
+
+pub use client::RusshSsh;

@@ -4,7 +4,7 @@
 
 use super::Store;
 use super::file::{At, remove_durably, replace_durably};
-use crate::lease::LeaseId;
+use crate::lease::{InstanceId, LeaseId, ReleaseAction};
 use crate::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -39,8 +39,9 @@ pub struct JournalRequest {
 pub struct Attempt {
     /// The offer.
     pub offer: u64,
-    /// The machine behind the offer.
-    pub machine: u64,
+    /// The machine behind the offer, where the search named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<u64>,
     /// Price in dollars per hour, with the requested disk.
     pub price: f64,
     /// Unix seconds.
@@ -64,9 +65,6 @@ pub struct ReleaseRecord {
     pub action: String,
     /// Unix seconds.
     pub requested_at: i64,
-    /// When the vendor accepted it, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub accepted_at: Option<i64>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -109,12 +107,6 @@ pub struct Journal {
     /// Its price in dollars per hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<f64>,
-    /// Host keys by `host:port`, in OpenSSH form.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub host_keys: BTreeMap<String, String>,
-    /// When the acquire gives up, Unix seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<i64>,
     /// How long each phase took, milliseconds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, u64>,
@@ -144,6 +136,39 @@ impl Journal {
             created_at,
             ..Self::default()
         }
+    }
+
+    /// Records how the last create came out, and its instance, where there is one.
+    pub fn note(&mut self, outcome: String, instance: Option<InstanceId>) {
+        let instance = instance.map(|id| id.0);
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.outcome = Some(outcome);
+            attempt.instance = instance;
+        }
+        self.instance = instance;
+    }
+
+    /// Whether a create of this lease was answered with `instance`: then it is ours, whatever its label says by now.
+    #[must_use]
+    pub fn created(&self, instance: InstanceId) -> bool {
+        self.attempts.iter().any(|attempt| attempt.instance == Some(instance.0))
+    }
+
+    /// When the last create may have been sent, Unix seconds.
+    #[must_use]
+    pub fn last_create_at(&self) -> Option<i64> {
+        self.attempts.last().map(|attempt| attempt.started_at)
+    }
+
+    /// Records that a release is about to be sent.
+    pub fn releasing(&mut self, action: ReleaseAction, now: i64) {
+        self.release =
+            Some(ReleaseRecord { action: action.as_str().to_owned(), requested_at: now, ..ReleaseRecord::default() });
+    }
+
+    /// Records the proof that `instance` is gone.
+    pub fn proved_gone(&mut self, instance: InstanceId, now: i64) {
+        self.tombstone = Some(Tombstone { instance: instance.0, proved_at: now, ..Tombstone::default() });
     }
 }
 

@@ -43,12 +43,6 @@ impl Paths {
         self.state.join("vast-pacing")
     }
 
-    /// What is remembered about machines; ours.
-    #[must_use]
-    pub fn hosts(&self) -> PathBuf {
-        self.state.join("vast-machines.json")
-    }
-
     /// Claim file of a lease.
     #[must_use]
     pub fn claim(&self, lease: &LeaseId) -> PathBuf {

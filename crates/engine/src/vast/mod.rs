@@ -1,1 +1,21 @@
-//! vast
+//! How Vast speaks.
+//!
+//! [`request`] builds calls as data, [`decode`] reads the answers leniently, [`failure`] tells by body token what a
+//! refusal means, [`offer`] and [`select`] know offers and which one to rent, [`instance`] what a rented machine
+//! shows, [`pacing`] the published intervals. All of that is pure. [`client`] is the one place that sends.
+
+pub mod client;
+pub mod decode;
+pub mod failure;
+mod field;
+pub mod instance;
+pub mod offer;
+pub mod pacing;
+pub mod request;
+pub mod select;
+
+pub use client::Client;
+pub use failure::{Failure, Kind};
+pub use instance::{Endpoint, EndpointKind, Instance};
+pub use offer::Offer;
+pub use request::{Filter, Request};

@@ -2,6 +2,8 @@
 
 mod ambient;
 mod disk;
+mod http;
 
 pub use ambient::RealAmbient;
 pub use disk::RealFiles;
+pub use http::{ReqwestHttp, is_loopback};

@@ -1,0 +1,50 @@
+import crabbox, { acquire, doctor, list, release, searchOffers, status, touch, version, VastLeaseError } from 'crabbox-vast'
+import type { AcquireOptions, ExecResult, Lease, LeaseInfo, Offer, VastLeaseErrorCode } from 'crabbox-vast'
+import * as edge from 'crabbox-vast/edge'
+
+const options: AcquireOptions = {
+  gpuName: 'RTX 4090',
+  maxDphTotal: 0.6,
+  ttl: '90m',
+  idleTimeout: 600,
+  onEvent: (event) => (event.type === 'phase' ? event.phase.toUpperCase() : event.type),
+}
+
+async function use(): Promise<void> {
+  await using lease: Lease = await acquire(options)
+  const info: LeaseInfo = lease.toJSON()
+  const id: string = lease.id
+  const instance: string = info.instance
+
+  const text: ExecResult = await lease.exec(['nvidia-smi'], { stdin: 'x', onStdout: (data) => data.trim() })
+  const bytes: Uint8Array = (await lease.exec({ shell: 'cat x' }, { encoding: 'buffer', onStdout: (data) => data.byteLength })).stdout
+  for await (const { stream, data } of lease.exec(['ls'])) {
+    const which: 'stdout' | 'stderr' = stream
+    const line: string = data
+    void [which, line]
+  }
+  const offers: Offer[] = await searchOffers({ limit: 3 })
+  const offer: string | undefined = offers[0]?.id
+  await release(id, { action: 'stop' })
+  void [text.exitCode, text.signal, bytes, instance, offer, await list(), await status(id), await touch(id)]
+
+  // @ts-expect-error ids are text
+  await release(1234)
+  // @ts-expect-error no such option
+  await acquire({ gpuNames: 'RTX 4090' })
+  // @ts-expect-error a command is words or { shell }
+  lease.exec('ls')
+  // @ts-expect-error a lease is made by acquire
+  new crabbox.Lease()
+}
+
+function explain(error: unknown): string {
+  if (!(error instanceof VastLeaseError)) return version
+  const code: VastLeaseErrorCode = error.code
+  // @ts-expect-error no such code
+  if (code === 'no_such_code') return code
+  return error.hint ?? code
+}
+
+const same: typeof crabbox.acquire = edge.acquire
+void [use, explain, same, doctor]

@@ -1,0 +1,311 @@
+//! From a rented instance to a usable one: attach the key, watch it start, knock at its doors, all at once.
+
+use super::connect::{Connected, Whereabouts};
+use super::gone::{Sight, VISIBILITY};
+use super::{Call, Engine, Phase};
+use crate::lease::{DollarsPerHour, InstanceId, LeaseId};
+use crate::store::LeaseKey;
+use crate::vast::instance::{StartFault, start_fault};
+use crate::vast::{Failure, Instance, Kind};
+use crate::world::{ExecExit, ExecIo};
+use crate::{Code, Error, Result};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Pause between reads until an address is known: the pacing slots alone set the pace.
+const EAGER: Duration = Duration::from_millis(100);
+/// Pause between reads once an address is known.
+const RELAXED: Duration = Duration::from_secs(5);
+
+/// What is being started.
+pub(super) struct Booting<'a> {
+    pub lease: &'a LeaseId,
+    pub instance: InstanceId,
+    pub key: &'a LeaseKey,
+    /// Highest price the created instance may have.
+    pub cap: Option<DollarsPerHour>,
+    /// We asked for an interruptible rental.
+    pub interruptible: bool,
+}
+
+/// A usable instance.
+pub(super) struct Booted {
+    pub connected: Connected,
+    pub instance: Instance,
+}
+
+impl Engine {
+    /// Waits until a command runs on the instance.
+    ///
+    /// # Errors
+    /// What went wrong; the instance still exists then, and the caller answers for it.
+    pub(super) async fn boot(&self, booting: &Booting<'_>, ready_label: &str, call: &Call) -> Result<Booted> {
+        let limit = self.settings.boot_timeout;
+        let (sender, receiver) = watch::channel(Whereabouts::default());
+        let sightings = Sightings { began: Instant::now(), whereabouts: sender, last: Mutex::default() };
+        let raced = async {
+            let enter = self.enter(booting, receiver, ready_label, call);
+            let watch = self.watch(booting, &sightings, call);
+            let attach = self.attach(booting, call);
+            tokio::pin!(enter, watch, attach);
+            let mut attached = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    connected = &mut enter => return connected,
+                    error = &mut watch => return Err(error),
+                    () = &mut attach, if !attached => attached = true,
+                }
+            }
+        };
+        let connected = match tokio::time::timeout(limit, raced).await {
+            Ok(connected) => connected?,
+            Err(_) => return Err(timed_out(booting.instance, limit, sightings.last().as_ref())),
+        };
+        let instance = sightings.last().ok_or_else(|| vanished(booting.instance))?;
+        Ok(Booted { connected, instance })
+    }
+
+    /// A session that passed the ready check. A connection that drops during the check is made again.
+    async fn enter(
+        &self,
+        booting: &Booting<'_>,
+        whereabouts: watch::Receiver<Whereabouts>,
+        ready_label: &str,
+        call: &Call,
+    ) -> Result<Connected> {
+        loop {
+            let connected = self.knock(booting.lease, booting.key, whereabouts.clone(), call).await?;
+            let label = tokio::time::timeout(
+                Duration::from_secs(10),
+                self.client.set_label(booting.instance, ready_label),
+            );
+            let (checked, labelled) = tokio::join!(ready_check(&connected), label);
+            match checked {
+                Err(error) if matches!(error.code(), Code::SshLost | Code::SshTimeout) => {
+                    call.phase(Phase::Connect, format!("{error}; connecting again"));
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    continue;
+                }
+                other => other?,
+            }
+            // The label informs other machines; the lease works without it.
+            match labelled {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => {
+                    call.warn(format!("the remote label could not be set to ready: {}", failure.message));
+                }
+                Err(_) => call.warn("the remote label could not be set to ready within 10 s"),
+            }
+            return Ok(connected);
+        }
+    }
+
+    /// Attaches the key, again and again while the instance is not visible yet. Never fails: images may carry the key
+    /// from the create, and what matters is whether SSH lets us in.
+    async fn attach(&self, booting: &Booting<'_>, call: &Call) {
+        let mut told = false;
+        loop {
+            let failure = match self.client.attach_key(booting.instance, &booting.key.public).await {
+                Ok(()) => return,
+                Err(failure) => failure,
+            };
+            let invisible = failure.kind == Kind::NoSuchInstance;
+            if !invisible && !told {
+                told = true;
+                call.warn(format!("attaching the key failed and is tried again: {}", failure.message));
+            }
+            let pause = if invisible { 500 } else { 5_000 };
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Reads the instance until it turns out unusable. List and single read go side by side, each at its own pace:
+    /// one of them alone has been seen to miss the ports.
+    async fn watch(&self, booting: &Booting<'_>, sightings: &Sightings, call: &Call) -> Error {
+        let listing = async {
+            loop {
+                let looked = self.look_in_list(booting.instance).await;
+                if let Some(error) = sightings.take_in(looked, booting, call) {
+                    return error;
+                }
+                tokio::time::sleep(sightings.pause()).await;
+            }
+        };
+        let showing = async {
+            loop {
+                // The first single read would only find what the first list did not show either.
+                tokio::time::sleep(sightings.pause()).await;
+                let looked = self.client.show(booting.instance).await;
+                if let Some(error) = sightings.take_in(looked, booting, call) {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            error = listing => error,
+            error = showing => error,
+        }
+    }
+
+    async fn look_in_list(&self, id: InstanceId) -> Result<Option<Instance>, Failure> {
+        Ok(match self.sight(id).await? {
+            Sight::Present(instance) => Some(*instance),
+            Sight::Absent | Sight::Unclear => None,
+        })
+    }
+}
+
+/// What the reads have shown so far.
+struct Sightings {
+    began: Instant,
+    whereabouts: watch::Sender<Whereabouts>,
+    last: Mutex<Option<Instance>>,
+}
+
+impl Sightings {
+    fn last(&self) -> Option<Instance> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The time until the next read of the same kind. The pacing slots keep the published intervals besides.
+    fn pause(&self) -> Duration {
+        let known = self.whereabouts.borrow();
+        if known.running && !known.endpoints.is_empty() { RELAXED } else { EAGER }
+    }
+
+    /// Takes in one read; an error when the instance turns out unusable.
+    fn take_in(
+        &self,
+        looked: Result<Option<Instance>, Failure>,
+        booting: &Booting<'_>,
+        call: &Call,
+    ) -> Option<Error> {
+        match looked {
+            Ok(Some(instance)) => {
+                if let Some(error) = unusable(&instance, booting) {
+                    return Some(error);
+                }
+                let told = progress(&instance);
+                if self.last().is_none_or(|before| progress(&before) != told) {
+                    call.phase(Phase::Boot, told);
+                }
+                self.whereabouts.send_if_modified(|known| merge(known, &instance));
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
+                None
+            }
+            Ok(None) => {
+                // A record may be missing from single reads for a while; only a long absence means anything.
+                let patience = if self.last().is_some() { VISIBILITY } else { VISIBILITY * 2 };
+                (self.began.elapsed() > patience).then(|| vanished(booting.instance))
+            }
+            Err(failure) if failure.is_passing() => None,
+            Err(failure) => Some(Error::from(failure)),
+        }
+    }
+}
+
+/// Takes in what a read showed; `true` if anything is new. Endpoints that one read lacks are kept as long as the
+/// container runs: the two kinds of reads do not always agree.
+fn merge(known: &mut Whereabouts, instance: &Instance) -> bool {
+    let mut endpoints = instance.endpoints();
+    if instance.is_running() && endpoints.is_empty() {
+        endpoints.clone_from(&known.endpoints);
+    }
+    let changed = known.endpoints != endpoints || known.running != instance.is_running();
+    *known = Whereabouts { endpoints, running: instance.is_running() };
+    changed
+}
+
+/// Why this instance will not do, if it will not.
+fn unusable(instance: &Instance, booting: &Booting<'_>) -> Option<Error> {
+    let id = instance.id;
+    if let (Some(cap), Some(price)) = (booting.cap, instance.dph_total)
+        && price.0 > cap.0 + 1e-9
+    {
+        return Some(
+            Error::new(Code::PriceCapExceeded, format!("instance {id} costs {price}, more than the cap of {cap}"))
+                .hint("prices can change between search and create; try again, or raise vast.maxDphTotal")
+                .with("instance", id.0),
+        );
+    }
+    if instance.is_bid == Some(true) && !booting.interruptible {
+        return Some(
+            Error::new(Code::ApiRejected, format!("instance {id} was rented as interruptible, not on demand"))
+                .with("instance", id.0),
+        );
+    }
+    if instance.is_running() {
+        return None;
+    }
+    let message = instance.status_msg.as_deref().unwrap_or_default();
+    let brief: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+    match start_fault(message) {
+        Some(StartFault::Image) => {
+            return Some(
+                Error::new(Code::StartFailedImage, format!("instance {id} cannot start its image: {brief}"))
+                    .hint("check vast.image: its name, its tag and whether it needs a login")
+                    .with("instance", id.0),
+            );
+        }
+        Some(StartFault::Host) => {
+            return Some(
+                Error::new(Code::StartFailedHost, format!("the host of instance {id} cannot start it: {brief}"))
+                    .hint("another machine may do: try again")
+                    .with("instance", id.0),
+            );
+        }
+        None => {}
+    }
+    let stopped = |field: &Option<String>| field.as_deref() == Some("stopped");
+    if stopped(&instance.intended_status) && stopped(&instance.cur_state) {
+        return Some(
+            Error::new(Code::InstanceNotRunning, format!("instance {id} was stopped while it started"))
+                .hint("outbid, out of credit, or stopped by someone else: see the Vast console")
+                .with("instance", id.0),
+        );
+    }
+    None
+}
+
+fn progress(instance: &Instance) -> String {
+    let status = instance.actual_status.as_deref().unwrap_or("provisioning");
+    match instance.status_msg.as_deref() {
+        Some(message) if !instance.is_running() => {
+            let line: String = message.lines().next().unwrap_or_default().chars().take(100).collect();
+            format!("instance {} {status}: {line}", instance.id)
+        }
+        _ => format!("instance {} {status}", instance.id),
+    }
+}
+
+fn vanished(id: InstanceId) -> Error {
+    Error::new(Code::InstanceGone, format!("instance {id} is not to be seen"))
+        .hint("the create may have been a phantom, or somebody destroyed it")
+        .with("instance", id.0)
+}
+
+fn timed_out(id: InstanceId, limit: Duration, last: Option<&Instance>) -> Error {
+    let state = last.map_or_else(|| "it never became visible".to_owned(), progress);
+    Error::new(Code::BootTimeout, format!("instance {id} was not usable within {} s: {state}", limit.as_secs()))
+        .hint("a large image on a slow line takes long: raise vast.bootTimeout, or try another machine")
+        .with("instance", id.0)
+}
+
+/// Runs `:` in a shell: sshd lets us in *and* runs commands.
+async fn ready_check(connected: &Connected) -> Result<()> {
+    let (output, mut discard) = mpsc::channel(16);
+    let drain = async { while discard.recv().await.is_some() {} };
+    let run = connected.session.exec(":", ExecIo { stdin: None, output });
+    let limited = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(run, drain).0 });
+    match limited.await {
+        Ok(Ok(ExecExit::Code(0))) => Ok(()),
+        Ok(Ok(exit)) => Err(Error::new(Code::SshRefused, format!("the ready check ended with {exit:?}"))
+            .hint("the image's login shell does not run commands; try another image")),
+        Ok(Err(error)) => Err(Error::new(Code::SshLost, format!("the ready check failed: {error}"))),
+        Err(_) => Err(Error::new(Code::SshTimeout, "the ready check did not end within 20 s")),
+    }
+}

@@ -1,0 +1,171 @@
+//! Proving that an instance is gone. Absence has three answers: present, gone (proved), unknown.
+//!
+//! After our own accepted destroy one complete authenticated read without the instance is the proof. Without it (the
+//! instance vanished by other hands) the single read and the complete list must both miss it, twice, ten seconds
+//! apart, and not while a fresh instance may still be invisible.
+
+use super::{Call, Engine, Phase};
+use crate::lease::{InstanceId, LeaseId, ReleaseAction};
+use crate::store::Journal;
+use crate::vast::{Failure, Filter, Instance, Kind};
+use crate::{Code, Error, Result};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a fresh instance may be missing from reads. Records appear after 5 to 10 s; a minute has been seen.
+pub(super) const VISIBILITY: Duration = Duration::from_secs(90);
+
+/// How long a destroyed record may linger before we report what we know.
+const LINGER: Duration = Duration::from_secs(120);
+
+/// Time between the two looks at an instance that vanished by other hands.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
+
+/// How long a refused destroy is repeated.
+const INSISTENCE: Duration = Duration::from_secs(60);
+
+/// What one look showed.
+pub(super) enum Sight {
+    /// There.
+    Present(Box<Instance>),
+    /// Missing from a complete, authenticated read.
+    Absent,
+    /// The read was not complete.
+    Unclear,
+}
+
+impl Engine {
+    /// Looks for one instance in the list. A server that refuses the filter is asked for everything.
+    pub(super) async fn sight(&self, id: InstanceId) -> Result<Sight, Failure> {
+        let inventory = match self.client.list(&Filter::Id(id)).await {
+            Err(failure) if failure.kind == Kind::Rejected => self.client.list(&Filter::All).await?,
+            other => other?,
+        };
+        Ok(match inventory.find(id) {
+            Some(instance) => Sight::Present(Box::new(instance.clone())),
+            None if inventory.complete => Sight::Absent,
+            None => Sight::Unclear,
+        })
+    }
+
+    /// Waits, after an accepted destroy, for the proof.
+    pub(super) async fn prove_destroyed(&self, id: InstanceId, call: &Call) -> Result<()> {
+        call.phase(Phase::Prove, format!("waiting until instance {id} is gone"));
+        let deadline = Instant::now() + LINGER;
+        loop {
+            let last = match self.sight(id).await {
+                Ok(Sight::Absent) => return Ok(()),
+                Ok(Sight::Present(_)) => "it is still listed".to_owned(),
+                Ok(Sight::Unclear) => "the list was not complete".to_owned(),
+                Err(failure) if failure.is_passing() => failure.message,
+                Err(failure) => return Err(unproved(id, &failure.message).because(failure.message)),
+            };
+            if Instant::now() >= deadline {
+                return Err(unproved(id, &last));
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// Proves that an instance which nobody here destroyed is gone. `false`: it is there after all.
+    pub(super) async fn prove_vanished(&self, id: InstanceId, fresh_for: Duration, call: &Call) -> Result<bool> {
+        if !fresh_for.is_zero() {
+            call.phase(Phase::Prove, format!("instance {id} is new and may not be visible yet"));
+            tokio::time::sleep(fresh_for).await;
+        }
+        for look in 0..2 {
+            if look > 0 {
+                call.phase(Phase::Prove, format!("instance {id} is not there; looking once more"));
+                tokio::time::sleep(SECOND_LOOK).await;
+            }
+            let (shown, listed) = tokio::join!(self.client.show(id), self.sight(id));
+            match (shown, listed) {
+                (Ok(Some(_)), _) | (_, Ok(Sight::Present(_))) => return Ok(false),
+                (Ok(None), Ok(Sight::Absent)) => {}
+                (Err(failure), _) | (_, Err(failure)) => return Err(Error::from(failure)),
+                (Ok(None), Ok(Sight::Unclear)) => return Err(unproved(id, "the list was not complete")),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Engine {
+    /// Destroys an instance that is ours and waits for the proof. `fresh` is how long it may still be invisible:
+    /// until then "no such instance" is no answer, and the destroy is sent again.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseUnproved`], or why the API refused; the instance may then still run.
+    pub(super) async fn destroy_and_prove(&self, id: InstanceId, fresh: Duration, call: &Call) -> Result<()> {
+        let began = Instant::now();
+        call.phase(Phase::Release, format!("destroying instance {id}"));
+        loop {
+            let failure = match self.client.destroy(id).await {
+                Ok(()) => return self.prove_destroyed(id, call).await,
+                Err(failure) => failure,
+            };
+            let unknown_there = failure.kind == Kind::NoSuchInstance;
+            if !unknown_there && !failure.is_passing() && failure.kind != Kind::Rejected {
+                // Key, scope and the like: nothing a repetition could change, and nothing it would prove.
+                return Err(Error::from(failure).with("instance", id.0));
+            }
+            if unknown_there && began.elapsed() < fresh {
+                call.phase(Phase::Release, format!("instance {id} is not visible yet; destroying again"));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            // A destroy may have worked although its answer was lost or said otherwise.
+            let absent = unknown_there || matches!(self.sight(id).await, Ok(Sight::Absent));
+            if absent && self.prove_vanished(id, Duration::ZERO, call).await? {
+                return Ok(());
+            }
+            if began.elapsed() > fresh + INSISTENCE {
+                return Err(Error::from(failure)
+                    .hint("the instance may still be billing; its claim is kept: run `stop` again in a minute")
+                    .with("instance", id.0));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// [`Engine::destroy_and_prove`] with its intent and its proof in the journal.
+    pub(super) async fn destroy_journalled(
+        &self,
+        journal: &mut Journal,
+        id: InstanceId,
+        fresh: Duration,
+        call: &Call,
+    ) -> Result<()> {
+        journal.releasing(ReleaseAction::Destroy, self.unix_now());
+        self.store.write_journal(journal).await?;
+        self.destroy_and_prove(id, fresh, call).await?;
+        journal.proved_gone(id, self.unix_now());
+        self.store.write_journal(journal).await
+    }
+
+    /// Forgets a lease whose instance is proved gone: keys, then claim. The journal stays for a day as a tombstone.
+    pub(super) async fn forget(&self, id: &LeaseId, instance: Option<InstanceId>) -> Result<()> {
+        self.store.remove_keys(id).await?;
+        self.store
+            .remove_claim(id, move |claim| {
+                let same = claim.instance_id().is_none() || claim.instance_id() == instance;
+                same.then_some(()).ok_or_else(|| {
+                    Error::new(Code::ClaimChanged, "the claim names another instance by now").hint("run `stop` again")
+                })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets a lease for which nothing was ever rented, journal included.
+    pub(super) async fn forget_unused(&self, id: &LeaseId) -> Result<()> {
+        self.forget(id, None).await?;
+        self.store.remove_journal(id).await
+    }
+}
+
+fn unproved(id: InstanceId, why: &str) -> Error {
+    Error::new(Code::ReleaseUnproved, format!("cannot prove that instance {id} is gone: {why}"))
+        .hint("it may still be billing; its claim is kept: run `stop` again in a minute")
+        .with("instance", id.0)
+}

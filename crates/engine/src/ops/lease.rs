@@ -1,0 +1,183 @@
+//! A usable lease: its facts, and the live session on which commands run.
+
+use super::connect::Connected;
+use super::release::{ReleaseRequest, Released};
+use super::{Call, Engine};
+use crate::lease::labels;
+use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};
+use crate::ssh::command::{Script, remote_command};
+use crate::store::LeaseKey;
+use crate::vast::Endpoint;
+use crate::world::{ExecExit, ExecIo, SshErrorKind, SshSession};
+use crate::{Code, Error, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How long a dropped session may take to come back.
+const RECONNECT: Duration = Duration::from_secs(60);
+
+/// A lease that is ready. Cheap to clone; all clones share the session.
+#[derive(Clone)]
+pub struct Lease {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    facts: Facts,
+    key: LeaseKey,
+    session: Mutex<Arc<dyn SshSession>>,
+}
+
+/// What is known of a ready lease.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// Lease id.
+    pub id: LeaseId,
+    /// Slug.
+    pub slug: String,
+    /// Instance id.
+    pub instance: InstanceId,
+    /// The rented offer, where recorded.
+    pub offer: Option<OfferId>,
+    /// $/h, disk included.
+    pub price: Option<DollarsPerHour>,
+    /// GPU name.
+    pub gpu: String,
+    /// Where SSH answers.
+    pub endpoint: Endpoint,
+    /// SSH user.
+    pub user: String,
+    /// Folder on the instance below which work happens.
+    pub work_root: String,
+    /// Cleanup leaves it alone.
+    pub keep: bool,
+    /// Idle timeout in seconds.
+    pub idle_timeout_secs: u64,
+    /// When cleanup may sweep it, seconds since 1970.
+    pub expires_at: Option<i64>,
+}
+
+/// A command for [`Lease::exec`].
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    /// What to run.
+    pub script: Script,
+    /// Variables for it.
+    pub env: BTreeMap<String, String>,
+    /// Folder on the instance; `None`: the lease's own below the work root.
+    pub folder: Option<String>,
+}
+
+impl Lease {
+    pub(super) fn new(
+        engine: &Engine,
+        id: &LeaseId,
+        claim: &Claim,
+        instance: InstanceId,
+        gpu: String,
+        price: Option<DollarsPerHour>,
+        key: &LeaseKey,
+        connected: Connected,
+    ) -> Self {
+        let labels = &claim.labels;
+        let facts = Facts {
+            id: id.clone(),
+            slug: claim.slug.clone(),
+            instance,
+            offer: claim.label(labels::key::VAST_OFFER_ID).and_then(|id| id.parse().ok()),
+            price,
+            gpu,
+            endpoint: connected.endpoint,
+            user: engine.settings.user.clone(),
+            work_root: engine.settings.work_root.clone(),
+            keep: labels::keep(labels),
+            idle_timeout_secs: labels::idle_timeout(labels).map_or(0, |idle| idle.as_secs()),
+            expires_at: labels::expires_at(labels),
+        };
+        let inner =
+            Inner { engine: engine.clone(), facts, key: key.clone(), session: Mutex::new(connected.session) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The facts.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.inner.facts
+    }
+
+    /// The lease's own folder on the instance: `<work root>/<lease>/<name>`.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> String {
+        let facts = &self.inner.facts;
+        format!("{}/{}/{name}", facts.work_root.trim_end_matches('/'), facts.id)
+    }
+
+    /// Runs a command and streams its output until it ends. Cancelling the call signals the command and closes its
+    /// channel.
+    ///
+    /// # Errors
+    /// [`Code::SshLost`] when the connection drops, [`Code::RemoteControl`] when the command cannot be started,
+    /// [`Code::Cancelled`].
+    pub async fn exec(&self, request: &ExecRequest, io: ExecIo, call: &Call) -> Result<ExecExit> {
+        let folder = request.folder.clone().unwrap_or_else(|| self.folder("workspace"));
+        let mut env = request.env.clone();
+        let facts = self.facts();
+        for (name, value) in [("CRABBOX_LEASE_ID", facts.id.as_str()), ("CRABBOX_SLUG", facts.slug.as_str())] {
+            env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        let command = remote_command(&folder, &env, &request.script)?;
+        let work = async {
+            let session = self.session(call).await?;
+            session.exec(&command, io).await.map_err(|error| match error.kind {
+                SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
+                    .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
+                _ => Error::new(Code::SshLost, format!("the connection to the instance was lost: {}", error.message))
+                    .hint(format!("see `status {}`: the machine may have stopped; the command's fate is unknown", facts.slug)),
+            })
+        };
+        call.until_cancelled(work).await
+    }
+
+    /// The live session, made anew if it dropped.
+    async fn session(&self, call: &Call) -> Result<Arc<dyn SshSession>> {
+        let mut session = self.inner.session.lock().await;
+        if session.is_closed() {
+            let Inner { engine, facts, key, .. } = &*self.inner;
+            let connected =
+                engine.connect(&facts.id, key, vec![facts.endpoint.clone()], RECONNECT, call).await?;
+            *session = connected.session;
+        }
+        Ok(Arc::clone(&session))
+    }
+
+    /// Marks a use: moves the idle deadline. `state` is `ready` or `running`.
+    ///
+    /// # Errors
+    /// [`Code::ClaimMissing`] after a release; [`Code::InvalidState`] once it is stopped.
+    pub async fn touch(&self, state: Option<&'static str>) -> Result<Claim> {
+        self.inner.engine.touch_claim(&self.inner.facts.id, state, None).await
+    }
+
+    /// The lease as claim and cloud show it now.
+    ///
+    /// # Errors
+    /// As [`Engine::status`].
+    pub async fn status(&self, call: &Call) -> Result<super::status::LeaseStatus> {
+        self.inner.engine.status(self.inner.facts.id.as_str(), call).await
+    }
+
+    /// Releases it. The session is closed first.
+    ///
+    /// # Errors
+    /// As [`Engine::release`].
+    pub async fn release(&self, action: Option<ReleaseAction>, call: &Call) -> Result<Released> {
+        self.inner.session.lock().await.close().await;
+        let request = ReleaseRequest { identifier: self.inner.facts.id.to_string(), action };
+        self.inner.engine.release(&request, call).await
+    }
+}

@@ -1,0 +1,153 @@
+//! List: every instance of ours, with what its claim says.
+
+use super::{Call, Engine};
+use crate::Result;
+use crate::lease::labels::{self, LabelDefaults, Labels, key};
+use crate::lease::{Claim, DollarsPerHour, InstanceId};
+use crate::vast::{Filter, Instance};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Whose an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ownership {
+    /// A claim here belongs to it.
+    Claimed,
+    /// It carries an ownership label, but its claim is elsewhere or lost.
+    Unclaimed,
+    /// Made by other means.
+    Foreign,
+}
+
+/// One line of the list.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Instance id.
+    pub instance: InstanceId,
+    /// Slug; for foreign instances their label, or the id.
+    pub name: String,
+    /// What the container does; `ready` for a running one.
+    pub status: String,
+    /// GPU name.
+    pub gpu: String,
+    /// SSH host, the direct one where known.
+    pub host: String,
+    /// $/h, disk included.
+    pub price: Option<DollarsPerHour>,
+    /// Whose it is.
+    pub ownership: Ownership,
+    /// The claim's labels; without a claim what its label and the settings tell.
+    pub labels: Labels,
+}
+
+impl Listed {
+    /// The line crabbox prints.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let label = |key: &str| self.labels.get(key).map(String::as_str).unwrap_or_default();
+        let slug = Some(label(key::SLUG)).filter(|slug| !slug.is_empty()).unwrap_or("-");
+        format!(
+            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}",
+            self.instance.to_string(),
+            self.name,
+            self.status,
+            self.gpu,
+            self.host,
+            label(key::LEASE),
+            label(key::KEEP),
+            label(key::TARGET)
+        )
+    }
+
+    /// The element crabbox prints under `--json`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "CloudID": self.instance.to_string(),
+            "Provider": "vast",
+            "HostID": "",
+            "id": 0,
+            "name": self.name,
+            "status": self.status,
+            "labels": self.labels,
+            "public_net": {"ipv4": {"ip": self.host}},
+            "private_net": {"ipv4": {"ip": ""}},
+            "server_type": {"name": self.gpu},
+        })
+    }
+}
+
+impl Engine {
+    /// The instances of this account that are ours, or all of them. Reads only.
+    ///
+    /// Leases whose create was never answered have no instance to list; a warning names them.
+    ///
+    /// # Errors
+    /// The API's refusals.
+    pub async fn list(&self, all: bool, call: &Call) -> Result<Vec<Listed>> {
+        let read = async { Ok(self.client.list(&Filter::All).await?) };
+        let (inventory, scan) = tokio::join!(call.until_cancelled(read), self.store.scan_claims());
+        let (inventory, scan) = (inventory?, scan?);
+        for problem in &scan.problems {
+            call.warn(format!("claim file {} is left alone: {}", problem.file, problem.message));
+        }
+        let claims: Vec<&Claim> = scan.claims.iter().filter(|claim| claim.is_vast()).collect();
+        for claim in claims.iter().filter(|claim| claim.instance_id().is_none()) {
+            call.warn(format!(
+                "lease {} ({}) may have rented a machine that is not known yet; `stop {}` finds out",
+                claim.lease_id, claim.slug, claim.slug
+            ));
+        }
+        if !inventory.complete {
+            call.warn("the list is not complete: the API's total disagrees with its pages");
+        }
+        let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims));
+        Ok(listed.filter(|line| all || line.ownership != Ownership::Foreign).collect())
+    }
+
+    fn listed(&self, instance: &Instance, claims: &[&Claim]) -> Listed {
+        let owner = instance.ownership();
+        let claim = owner.as_ref().and_then(|owner| {
+            claims.iter().find(|claim| {
+                claim.lease_id == owner.lease
+                    && claim.instance_id().is_none_or(|id| id == instance.id)
+            })
+        });
+        let (ownership, labels, name) = match (&owner, claim) {
+            (Some(owner), Some(claim)) => (Ownership::Claimed, claim.labels.clone(), owner.slug.clone()),
+            (Some(owner), None) => {
+                let settings = &self.settings;
+                let defaults = LabelDefaults {
+                    profile: settings.profile.clone(),
+                    class: settings.class.clone(),
+                    ttl: settings.ttl,
+                    idle_timeout: settings.idle_timeout,
+                    release_action: settings.release_action,
+                };
+                let labels = labels::initial_without_claim(owner, &defaults, self.unix_now());
+                (Ownership::Unclaimed, labels, owner.slug.clone())
+            }
+            (None, _) => {
+                let text = instance.label.clone().unwrap_or_default();
+                (Ownership::Foreign, Labels::from([("label".to_owned(), text.clone())]), text)
+            }
+        };
+        let name = if name.is_empty() { instance.id.to_string() } else { name };
+        let host = claim
+            .and_then(|claim| Some(claim.endpoint()?.0.to_owned()))
+            .or_else(|| instance.endpoints().first().map(|endpoint| endpoint.host.clone()))
+            .unwrap_or_default();
+        Listed {
+            instance: instance.id,
+            name,
+            status: instance.shown_status(),
+            gpu: instance.gpu_name.clone().unwrap_or_default(),
+            host,
+            price: instance.dph_total,
+            ownership,
+            labels,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Offers: what could be rented with these settings, best first - the very list that acquire walks.
+
+use super::{Call, Engine};
+use crate::Result;
+use crate::config::InstanceType;
+use crate::vast::request::OfferQuery;
+use crate::vast::select::{Candidate, select};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Offers that meet the settings, and why others do not.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferList {
+    /// Best first.
+    pub offers: Vec<OfferLine>,
+    /// How many offers each requirement refused.
+    pub refused: BTreeMap<&'static str, usize>,
+}
+
+/// One offer.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfferLine {
+    /// Offer id.
+    pub id: String,
+    /// Machine id.
+    pub machine: Option<String>,
+    /// GPU name.
+    pub gpu: String,
+    /// GPUs.
+    pub gpu_count: u32,
+    /// Memory of one GPU, GB.
+    pub gpu_ram_gb: Option<f64>,
+    /// $/h with the requested disk.
+    pub price: f64,
+    /// The bid that would be sent, $/h, for interruptible rentals.
+    pub bid: Option<f64>,
+    /// 0 to 1.
+    pub reliability: Option<f64>,
+    /// CPU cores.
+    pub cpu_cores: Option<f64>,
+    /// Free disk, GB.
+    pub disk_gb: Option<f64>,
+    /// Download, Mb/s, as the host declares it.
+    pub down_mbps: Option<f64>,
+    /// Highest CUDA version.
+    pub cuda: Option<f64>,
+    /// Deep-learning benchmark per dollar.
+    pub dlperf_per_dollar: Option<f64>,
+    /// Place.
+    pub location: Option<String>,
+}
+
+impl From<&Candidate> for OfferLine {
+    fn from(candidate: &Candidate) -> Self {
+        let offer = &candidate.offer;
+        Self {
+            id: offer.id.to_string(),
+            machine: offer.machine.map(|id| id.to_string()),
+            gpu: offer.gpu_name.clone(),
+            gpu_count: offer.gpu_count,
+            gpu_ram_gb: offer.gpu_ram_mb.map(|mb| mb / 1024.0),
+            price: candidate.price.0,
+            bid: candidate.bid.map(|bid| bid.0),
+            reliability: offer.reliability,
+            cpu_cores: offer.cpu_cores,
+            disk_gb: offer.disk_gb,
+            down_mbps: offer.inet_mbps.0,
+            cuda: offer.cuda,
+            dlperf_per_dollar: offer.dlperf_per_dollar,
+            location: offer.location.clone(),
+        }
+    }
+}
+
+impl Engine {
+    /// Searches and selects; rents nothing.
+    ///
+    /// # Errors
+    /// The API's refusals. An empty list is no error.
+    pub async fn offers(&self, call: &Call) -> Result<OfferList> {
+        let query = self.offer_query();
+        let offers = call.until_cancelled(async { Ok(self.client.search(&query).await?) }).await?;
+        let selection = select(&offers, &query, &BTreeSet::new());
+        Ok(OfferList {
+            offers: selection.candidates.iter().map(OfferLine::from).collect(),
+            refused: selection.refused,
+        })
+    }
+
+    /// The search that the settings ask for.
+    pub(super) fn offer_query(&self) -> OfferQuery {
+        let settings = &self.settings;
+        OfferQuery {
+            interruptible: settings.instance_type == InstanceType::Interruptible,
+            gpu_name: settings.gpu_name.clone(),
+            gpu_count: settings.gpu_count,
+            disk_gb: settings.disk_gb,
+            cap: settings.max_dph_total,
+            min_reliability: settings.min_reliability,
+            duration_secs: settings.ttl.as_secs(),
+            order: order_terms(&settings.order),
+        }
+    }
+}
+
+/// `field [asc|desc], …`; the direction defaults to `desc`.
+fn order_terms(order: &str) -> Vec<(String, String)> {
+    order
+        .split(',')
+        .filter_map(|term| {
+            let mut words = term.split_whitespace();
+            let field = words.next()?;
+            let direction = if words.next().is_some_and(|word| word.eq_ignore_ascii_case("asc")) { "asc" } else { "desc" };
+            Some((field.to_owned(), direction.to_owned()))
+        })
+        .collect()
+}

@@ -1,0 +1,86 @@
+//! Finding out what became of a create whose answer was lost: look for the label, adopt exactly one, or prove none.
+
+use super::gone::VISIBILITY;
+use super::{Call, Engine, Phase};
+use crate::lease::{InstanceId, LeaseId};
+use crate::vast::{Filter, Instance};
+use crate::{Code, Error, Result};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the label showed.
+pub(super) enum Recovered {
+    /// This instance is the lease's; further ones with the same label exist and are surplus.
+    Found {
+        /// The oldest.
+        instance: Box<Instance>,
+        /// The others, to be destroyed.
+        surplus: Vec<InstanceId>,
+    },
+    /// The whole visibility window passed and a complete list shows none: nothing was rented.
+    Nothing,
+}
+
+impl Engine {
+    /// Looks for instances of `lease` by label until one shows or `window` is over. A complete list at the end of
+    /// the window is the proof that there is none.
+    ///
+    /// # Errors
+    /// [`Code::CreateAmbiguous`] when the API did not let us see; the claim stays.
+    pub(super) async fn recover_by_label(
+        &self,
+        lease: &LeaseId,
+        slug: &str,
+        window: Duration,
+        call: &Call,
+    ) -> Result<Recovered> {
+        let opened = Instant::now();
+        let mut last;
+        loop {
+            let window_over = opened.elapsed() >= window;
+            let left = window.saturating_sub(opened.elapsed()).as_secs();
+            call.phase(
+                Phase::Recover,
+                format!("the answer to the create was lost: looking for {lease} by its label, {left} s left"),
+            );
+            match self.labelled(lease, slug).await {
+                Ok((found, complete)) => {
+                    let mut found = found.into_iter();
+                    if let Some(instance) = found.next() {
+                        let surplus = found.map(|instance| instance.id).collect();
+                        return Ok(Recovered::Found { instance: Box::new(instance), surplus });
+                    }
+                    if window_over && complete {
+                        return Ok(Recovered::Nothing);
+                    }
+                    last = "nothing visible yet".to_owned();
+                }
+                Err(error) => last = error.to_string(),
+            }
+            if opened.elapsed() >= window + VISIBILITY {
+                return Err(Error::new(
+                    Code::CreateAmbiguous,
+                    format!("whether the create of lease {lease} rented a machine cannot be told: {last}"),
+                )
+                .hint(format!("its claim is kept: run `stop {slug}` when the API answers again"))
+                .with("lease", lease.as_str()));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Instances whose ownership label names this lease and slug, oldest first, and whether the list was complete.
+    async fn labelled(&self, lease: &LeaseId, slug: &str) -> Result<(Vec<Instance>, bool)> {
+        // Everything is listed, not one exact label: the state in the label may have moved on.
+        let inventory = self.client.list(&Filter::All).await?;
+        let mut found: Vec<Instance> = inventory
+            .instances
+            .into_iter()
+            .filter(|instance| {
+                instance.ownership().is_some_and(|label| label.lease == lease.as_str() && label.slug == slug)
+            })
+            .collect();
+        found.sort_by_key(|instance| instance.id);
+        Ok((found, inventory.complete))
+    }
+}

@@ -1,0 +1,271 @@
+//! Status: the truth about one lease, from its claim and a look at the cloud and at SSH.
+
+use super::resolve::Resolved;
+use super::touch::moment;
+use super::{Call, Engine, Phase};
+use crate::lease::labels::{self, Labels, key};
+use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration};
+use crate::vast::{Endpoint, Instance};
+use crate::{Code, Error, Result};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the look at SSH may take.
+const PROBE: Duration = Duration::from_secs(4);
+
+/// A lease as it stands.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseStatus {
+    /// Lease id.
+    pub id: String,
+    /// Slug.
+    pub slug: String,
+    /// `ready`, `provisioning`, `stopped`, …: the claim's state where the instance runs, what the container does where
+    /// it does not.
+    pub state: String,
+    /// The instance, if known.
+    pub instance: Option<InstanceId>,
+    /// GPU name.
+    pub gpu: String,
+    /// SSH endpoint that answered, or the first one known.
+    pub endpoint: Option<Endpoint>,
+    /// SSH user.
+    pub user: String,
+    /// Path of the lease's private key, where it is on this machine.
+    pub key_path: String,
+    /// A handshake with the lease's key succeeded just now.
+    pub ready: bool,
+    /// Cleanup leaves it alone.
+    pub keep: bool,
+    /// When it was created, RFC 3339.
+    pub created_at: Option<String>,
+    /// Last use, RFC 3339.
+    pub last_touched_at: Option<String>,
+    /// Time since the last use, seconds.
+    pub idle_secs: Option<u64>,
+    /// Idle timeout, seconds.
+    pub idle_timeout_secs: Option<u64>,
+    /// Time to live, seconds.
+    pub ttl_secs: Option<u64>,
+    /// When cleanup may sweep it, RFC 3339.
+    pub expires_at: Option<String>,
+    /// $/h, disk included.
+    pub price: Option<DollarsPerHour>,
+    /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
+    pub accrued_dollars: Option<f64>,
+    /// There is no claim for it here.
+    pub unclaimed: bool,
+    /// The claim's labels.
+    pub labels: Labels,
+}
+
+impl LeaseStatus {
+    /// The line crabbox prints.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let or_dash = |text: Option<String>| text.filter(|t| !t.is_empty()).unwrap_or_else(|| "-".to_owned());
+        let seconds = |secs: Option<u64>| or_dash(secs.map(|secs| go_duration(Duration::from_secs(secs))));
+        let host = self.endpoint.as_ref().map(|endpoint| endpoint.host.clone());
+        format!(
+            "{} slug={} provider=vast target=linux windows_mode=normal state={} type={} host={} pond={} network=public ready={} has_host={} idle_for={} idle_timeout={} expires={}",
+            self.id,
+            or_dash(Some(self.slug.clone())),
+            self.state,
+            or_dash(Some(self.gpu.clone())),
+            or_dash(host),
+            or_dash(self.labels.get("pond").cloned()),
+            self.ready,
+            self.endpoint.is_some(),
+            seconds(self.idle_secs),
+            seconds(self.idle_timeout_secs),
+            or_dash(self.expires_at.clone())
+        )
+    }
+
+    /// The document crabbox prints under `--json`, with what only we know at its end.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let (host, port) = self
+            .endpoint
+            .as_ref()
+            .map_or_else(Default::default, |endpoint| (endpoint.host.clone(), endpoint.port.to_string()));
+        let user = if host.is_empty() { "" } else { self.user.as_str() };
+        let mut out = Map::new();
+        let mut put = |name: &str, value: Value| {
+            if !value.is_null() {
+                out.insert(name.to_owned(), value);
+            }
+        };
+        let text = |text: &Option<String>| json!(text);
+        let seconds = |secs: Option<u64>| json!(secs.map(|secs| go_duration(Duration::from_secs(secs))));
+        put("id", json!(self.id));
+        put("slug", json!(Some(&self.slug).filter(|slug| !slug.is_empty())));
+        put("provider", json!("vast"));
+        put("target", json!("linux"));
+        put("windowsMode", json!("normal"));
+        put("state", json!(self.state));
+        put("serverId", json!(self.instance.map_or_else(String::new, |id| id.to_string())));
+        put("serverType", json!(self.gpu));
+        put("host", json!(host));
+        put("network", json!("public"));
+        put("sshHost", json!(host));
+        put("sshUser", json!(user));
+        put("sshPort", json!(port));
+        put("sshKey", json!(self.key_path));
+        put("lastTouchedAt", text(&self.last_touched_at));
+        put("idleFor", seconds(self.idle_secs));
+        put("idleTimeout", seconds(self.idle_timeout_secs));
+        put("expiresAt", text(&self.expires_at));
+        put("labels", json!(self.labels));
+        put("hasHost", json!(self.endpoint.is_some()));
+        put("ready", json!(self.ready));
+        put("createdAt", text(&self.created_at));
+        put("keep", json!(self.keep));
+        put("ttl", seconds(self.ttl_secs));
+        put("pricePerHour", json!(self.price.map(|price| price.0)));
+        put("accruedDollars", json!(self.accrued_dollars));
+        Value::Object(out)
+    }
+}
+
+impl Engine {
+    /// A lease as claim, cloud and SSH show it. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::InstanceGone`].
+    pub async fn status(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
+        call.until_cancelled(async {
+            let resolved = self.resolve(identifier).await?;
+            self.status_of(resolved, call).await
+        })
+        .await
+    }
+
+    /// Waits until the lease answers over SSH.
+    ///
+    /// # Errors
+    /// Those of [`Engine::status`]; [`Code::SshTimeout`] after `limit`; [`Code::InstanceNotRunning`] once it cannot
+    /// become ready any more.
+    pub async fn status_wait(&self, identifier: &str, limit: Duration, call: &Call) -> Result<LeaseStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let status = self.status(identifier, call).await?;
+            if status.ready {
+                return Ok(status);
+            }
+            if labels::is_terminal(&status.state) || matches!(status.state.as_str(), "exited" | "offline") {
+                return Err(Error::new(
+                    Code::InstanceNotRunning,
+                    format!("lease {} is in state {} and will not become ready", status.id, status.state),
+                )
+                .hint(format!("release it with `stop {}`", status.slug)));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::new(
+                    Code::SshTimeout,
+                    format!("timed out waiting for lease {} to become ready: state {}", status.id, status.state),
+                )
+                .hint("raise --wait-timeout, or release it and take another machine"));
+            }
+            call.phase(Phase::Connect, format!("lease {} is {}; waiting until it answers", status.id, status.state));
+            call.until_cancelled(async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(())
+            })
+            .await?;
+        }
+    }
+
+    async fn status_of(&self, resolved: Resolved, call: &Call) -> Result<LeaseStatus> {
+        let Resolved { claim, instance } = resolved;
+        let lease = match (&claim, &instance) {
+            (Some(claim), _) => claim.lease_id.clone(),
+            (None, Some(instance)) => instance.ownership().map(|label| label.lease).unwrap_or_default(),
+            (None, None) => String::new(),
+        };
+        if let (Some(claim), None) = (&claim, &instance)
+            && let Some(id) = claim.instance_id()
+        {
+            return Err(Error::new(
+                Code::InstanceGone,
+                format!("vast instance not found: {id} of lease {lease}"),
+            )
+            .hint(format!("it was destroyed elsewhere; `stop {}` clears the claim", claim.slug))
+            .with("instance", id.0));
+        }
+        let endpoints = instance.as_ref().map(Instance::endpoints).unwrap_or_default();
+        let id = LeaseId::parse(&lease);
+        let key = match &id {
+            Some(id) if claim.is_some() => self.store.key(id).await?,
+            _ => None,
+        };
+        let running = instance.as_ref().is_some_and(Instance::is_running);
+        let mut answered = None;
+        if let (Some(id), Some(key), true) = (&id, &key, running && !endpoints.is_empty()) {
+            let quiet = Call::default();
+            match self.connect(id, key, endpoints.clone(), PROBE, &quiet).await {
+                Ok(connected) => {
+                    connected.session.close().await;
+                    answered = Some(connected.endpoint);
+                }
+                Err(error) if error.code() == Code::HostKeyChanged => call.warn(error.to_string()),
+                // Not reachable now: that is what `ready=false` says.
+                Err(_) => {}
+            }
+        }
+        let labels = claim.as_ref().map(|claim| claim.labels.clone()).unwrap_or_default();
+        let price = instance.as_ref().and_then(|instance| instance.dph_total);
+        let now = self.unix_now();
+        let since = labels::created_at(&labels);
+        let age = since.and_then(|since| u64::try_from(now - since).ok());
+        Ok(LeaseStatus {
+            slug: slug_of(claim.as_ref(), instance.as_ref()),
+            state: state_of(claim.as_ref(), instance.as_ref()),
+            instance: instance.as_ref().map(|instance| instance.id),
+            gpu: instance.as_ref().and_then(|instance| instance.gpu_name.clone()).unwrap_or_default(),
+            ready: answered.is_some(),
+            endpoint: answered.or_else(|| endpoints.first().cloned()),
+            user: self.settings.user.clone(),
+            key_path: key.map(|key| key.private_path.display().to_string()).unwrap_or_default(),
+            keep: labels::keep(&labels),
+            created_at: since.map(moment),
+            last_touched_at: labels::last_touched_at(&labels).map(moment),
+            idle_secs: labels::last_touched_at(&labels).map(|at| u64::try_from(now - at).unwrap_or(0)),
+            idle_timeout_secs: labels::idle_timeout(&labels).map(|idle| idle.as_secs()),
+            ttl_secs: labels::ttl(&labels).map(|ttl| ttl.as_secs()),
+            expires_at: labels::expires_at(&labels).map(moment),
+            accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, Duration::from_secs(age)).0),
+            price,
+            unclaimed: claim.is_none(),
+            id: lease,
+            labels,
+        })
+    }
+}
+
+fn slug_of(claim: Option<&Claim>, instance: Option<&Instance>) -> String {
+    claim
+        .map(|claim| claim.slug.clone())
+        .or_else(|| Some(instance?.ownership()?.slug))
+        .unwrap_or_default()
+}
+
+/// The claim's word counts while the container runs; otherwise what the container does.
+fn state_of(claim: Option<&Claim>, instance: Option<&Instance>) -> String {
+    let claimed = claim.and_then(|claim| claim.label(key::STATE));
+    match instance {
+        Some(instance) if instance.is_running() => match claimed {
+            Some(state) => state.to_owned(),
+            None => instance.ownership().map_or_else(|| instance.shown_status(), |label| label.state),
+        },
+        Some(_) if claimed.is_some_and(labels::is_terminal) => claimed.unwrap_or_default().to_owned(),
+        Some(instance) if matches!(instance.actual_status.as_deref(), None | Some("created" | "loading")) => {
+            "provisioning".to_owned()
+        }
+        Some(instance) => instance.shown_status(),
+        None => claimed.unwrap_or("unknown").to_owned(),
+    }
+}

@@ -1,0 +1,153 @@
+//! Touch: a use of the lease moves its idle deadline, never its time to live.
+
+use super::Engine;
+use crate::lease::labels::{self, key};
+use crate::lease::{Claim, LeaseId, go_duration, rfc3339};
+use crate::{Code, Error, Result};
+use serde::Serialize;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// What a touch left.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Touched {
+    /// Lease id.
+    pub id: String,
+    /// Slug.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub slug: String,
+    /// Always `vast`.
+    pub provider: &'static str,
+    /// State.
+    pub state: String,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_touched_at: Option<String>,
+    /// `30m0s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+impl Touched {
+    /// The line crabbox prints for a heartbeat.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        format!(
+            "heartbeat lease={} slug={} provider={} state={} idle_timeout={} last_touched={} expires={}",
+            self.id,
+            self.slug,
+            self.provider,
+            self.state,
+            or_dash(&self.idle_timeout),
+            or_dash(&self.last_touched_at),
+            or_dash(&self.expires_at)
+        )
+    }
+}
+
+impl Engine {
+    /// Touches a lease by id, slug or instance id. Only the claim is read and written.
+    ///
+    /// # Errors
+    /// [`Code::LeaseNotFound`]; [`Code::InstanceNotRunning`] for a lease that has ended or was stopped.
+    pub async fn touch(&self, identifier: &str, idle_timeout: Option<Duration>) -> Result<Touched> {
+        let claim = self.find_claim(identifier).await?;
+        let id = claim.and_then(|claim| LeaseId::parse(&claim.lease_id)).ok_or_else(|| {
+            Error::new(Code::LeaseNotFound, format!("lease/instance not found: {identifier}"))
+                .hint("only a lease with a local claim can be touched; `list` shows them")
+        })?;
+        let claim = self.touch_claim(&id, None, idle_timeout).await?;
+        Ok(Touched {
+            id: claim.lease_id.clone(),
+            slug: claim.slug.clone(),
+            provider: "vast",
+            state: claim.state().to_owned(),
+            last_touched_at: labels::last_touched_at(&claim.labels).map(moment),
+            idle_timeout: labels::idle_timeout(&claim.labels).map(go_duration),
+            expires_at: labels::expires_at(&claim.labels).map(moment),
+        })
+    }
+
+    /// Touches under the claim lock, so that a touch racing a stop never revives the lease.
+    pub(super) async fn touch_claim(
+        &self,
+        id: &LeaseId,
+        state: Option<&'static str>,
+        idle_timeout: Option<Duration>,
+    ) -> Result<Claim> {
+        let (now, unix) = (self.now(), self.unix_now());
+        let (ttl, idle) = (self.settings.ttl, self.settings.idle_timeout);
+        self.store
+            .update_claim(id, move |claim| {
+                let present = claim.state();
+                if labels::is_terminal(present) || claim.recovery().is_some() {
+                    return Err(Error::new(
+                        Code::InstanceNotRunning,
+                        format!("lease {} is in terminal state {present}", claim.slug),
+                    )
+                    .hint(format!("release it with `stop {}`", claim.slug)));
+                }
+                labels::touch(&mut claim.labels, unix, state, ttl, idle, idle_timeout);
+                claim.last_used_at = rfc3339(now);
+                if let Some(idle) = idle_timeout {
+                    claim.idle_timeout_seconds = i64::try_from(idle.as_secs()).unwrap_or(i64::MAX);
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Binds a lease that is about to be used to this repository and refreshes its endpoint. Creation time, keep,
+    /// time to live and idle timeout stay what they are.
+    pub(super) async fn bind_claim(
+        &self,
+        id: &LeaseId,
+        host: String,
+        port: u16,
+        reclaim: bool,
+    ) -> Result<Claim> {
+        let here = self.settings.repo_root.clone();
+        let (now, unix) = (self.now(), self.unix_now());
+        let (ttl, idle) = (self.settings.ttl, self.settings.idle_timeout);
+        self.store
+            .update_claim(id, move |claim| {
+                check_repository(claim, &here, reclaim)?;
+                if claim.repo_root != here || reclaim {
+                    claim.repo_root = here;
+                    claim.claimed_at = rfc3339(now);
+                }
+                claim.last_used_at = rfc3339(now);
+                claim.ssh_host = host;
+                claim.ssh_port = i64::from(port);
+                if !labels::is_terminal(claim.state()) {
+                    // It answers, whatever an interrupted acquire left in the claim.
+                    let state = if claim.state() == "running" { "running" } else { "ready" };
+                    labels::touch(&mut claim.labels, unix, Some(state), ttl, idle, None);
+                    claim.labels.remove(key::RECOVERY);
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+/// A lease belongs to the repository that made or reclaimed it.
+pub(super) fn check_repository(claim: &Claim, here: &str, reclaim: bool) -> Result<()> {
+    if reclaim || claim.repo_root.is_empty() || claim.repo_root == here {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::RepositoryMismatch,
+        format!("lease {} is claimed by repo {}; use --reclaim to claim it for {here}", claim.lease_id, claim.repo_root),
+    )
+    .hint("run from that repository, or add --reclaim"))
+}
+
+/// Unix seconds as RFC 3339.
+pub(super) fn moment(unix: i64) -> String {
+    rfc3339(UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or(0)))
+}

@@ -1,0 +1,205 @@
+//! Which offer to rent: every requirement checked again here, then a total order.
+
+use super::offer::Offer;
+use super::request::OfferQuery;
+use crate::lease::{DollarsPerHour, MachineId};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An offer that meets the requirements, with what it will cost.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The offer.
+    pub offer: Offer,
+    /// $/h with the requested disk, and at the bid where there is one.
+    pub price: DollarsPerHour,
+    /// The bid to send, for interruptible rentals.
+    pub bid: Option<DollarsPerHour>,
+}
+
+/// The offers to try, best first, and why the others were left out.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Best first; the order is total, so that it does not depend on the answer's order.
+    pub candidates: Vec<Candidate>,
+    /// How many offers each requirement refused (the first one that did).
+    pub refused: BTreeMap<&'static str, usize>,
+}
+
+/// Checks `offers` against `query`, leaves out `avoid`, and sorts.
+#[must_use]
+pub fn select(offers: &[Offer], query: &OfferQuery, avoid: &BTreeSet<MachineId>) -> Selection {
+    let mut selection = Selection::default();
+    let mut seen = BTreeSet::new();
+    for offer in offers {
+        if !seen.insert(offer.id) {
+            continue;
+        }
+        match check(offer, query, avoid) {
+            Ok(candidate) => selection.candidates.push(candidate),
+            Err(why) => *selection.refused.entry(why).or_default() += 1,
+        }
+    }
+    selection.candidates.sort_by(|a, b| compare(a, b, &query.order));
+    selection
+}
+
+fn check(offer: &Offer, query: &OfferQuery, avoid: &BTreeSet<MachineId>) -> Result<Candidate, &'static str> {
+    if !offer.rentable || offer.rented {
+        return Err("not rentable");
+    }
+    if let Some(name) = &query.gpu_name
+        && !same_gpu(name, &offer.gpu_name)
+    {
+        return Err("another GPU");
+    }
+    if offer.gpu_count < query.gpu_count {
+        return Err("too few GPUs");
+    }
+    if query.min_reliability > 0.0 && offer.reliability.is_none_or(|r| r < query.min_reliability) {
+        return Err("not reliable enough");
+    }
+    if offer.direct_ports.is_some_and(|ports| ports < 1) {
+        return Err("no direct port");
+    }
+    if offer.disk_gb.is_some_and(|free| free < f64::from(query.disk_gb)) {
+        return Err("too little disk");
+    }
+    if offer.duration_secs.is_some_and(|secs| secs < query.duration_secs as f64) {
+        return Err("rentable for too short a time");
+    }
+    if offer.machine.is_some_and(|machine| avoid.contains(&machine)) {
+        return Err("its machine failed lately");
+    }
+    let (price, bid) = if query.interruptible {
+        let bid = DollarsPerHour(offer.min_bid.ok_or("no bid price")?);
+        (offer.price_at_bid(bid, query.disk_gb), Some(bid))
+    } else {
+        (offer.price(query.disk_gb).ok_or("no price")?, None)
+    };
+    if query.cap.is_some_and(|cap| price.0 > cap.0) {
+        return Err("over the price cap");
+    }
+    Ok(Candidate { offer: offer.clone(), price, bid })
+}
+
+/// GPU names compare without regard to case and to the underscores of the vendor's own query language.
+fn same_gpu(wanted: &str, offered: &str) -> bool {
+    let plain = |name: &str| name.replace('_', " ").trim().to_ascii_lowercase();
+    plain(wanted) == plain(offered)
+}
+
+/// The configured terms first (a missing value sorts last either way), then price, reliability, machine, id.
+fn compare(a: &Candidate, b: &Candidate, order: &[(String, String)]) -> Ordering {
+    for (field, direction) in order {
+        let (x, y) = (a.offer.number(field), b.offer.number(field));
+        let ordering = match (x, y) {
+            (Some(x), Some(y)) if direction == "asc" => x.total_cmp(&y),
+            (Some(x), Some(y)) => y.total_cmp(&x),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        };
+        if ordering != Ordering::Equal {
+            return ordering;
+        }
+    }
+    let reliability = |c: &Candidate| c.offer.reliability.unwrap_or(0.0);
+    a.price
+        .0
+        .total_cmp(&b.price.0)
+        .then(reliability(b).total_cmp(&reliability(a)))
+        .then(a.offer.machine.cmp(&b.offer.machine))
+        .then(a.offer.id.cmp(&b.offer.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn query() -> OfferQuery {
+        OfferQuery {
+            interruptible: false,
+            gpu_name: Some("RTX_4090".into()),
+            gpu_count: 1,
+            disk_gb: 100,
+            cap: Some(DollarsPerHour(0.5)),
+            min_reliability: 0.9,
+            duration_secs: 3600,
+            order: vec![("dlperf_per_dphtotal".into(), "desc".into())],
+        }
+    }
+
+    fn offer(change: impl Fn(&mut Value)) -> Offer {
+        let mut raw = json!({
+            "id": 1, "ask_contract_id": 1, "machine_id": 9, "gpu_name": "RTX 4090", "num_gpus": 1, "dph_total": 0.4,
+            "dph_base": 0.38, "storage_cost": 0.1, "min_bid": 0.2, "reliability2": 0.99, "direct_port_count": 4,
+            "disk_space": 500.0, "duration": 86400.0, "rentable": true, "rented": false, "dlperf_per_dphtotal": 100.0
+        });
+        change(&mut raw);
+        Offer::read(&raw).expect("has an id")
+    }
+
+    type Change = fn(&mut Value);
+
+    #[test]
+    fn each_requirement_is_checked_locally() {
+        let cases: &[(Change, &str)] = &[
+            (|o| o["rentable"] = json!(false), "not rentable"),
+            (|o| o["rented"] = json!(true), "not rentable"),
+            (|o| o["gpu_name"] = json!("RTX 4080"), "another GPU"),
+            (|o| o["num_gpus"] = json!(0), "too few GPUs"),
+            (|o| o["reliability2"] = json!(0.5), "not reliable enough"),
+            (|o| o["reliability2"] = json!(null), "not reliable enough"),
+            (|o| o["direct_port_count"] = json!(0), "no direct port"),
+            (|o| o["disk_space"] = json!(99), "too little disk"),
+            (|o| o["duration"] = json!(60), "rentable for too short a time"),
+            (|o| o["dph_total"] = json!(0.51), "over the price cap"),
+            // the quote ignored the requested disk: 0.49 + 100 GB * 0.1 / 730 h > 0.5
+            (|o| o["dph_base"] = json!(0.49), "over the price cap"),
+            (|o| { o["dph_total"] = json!(null); o["dph_base"] = json!(null); }, "no price"),
+        ];
+        for (change, why) in cases {
+            let selection = select(&[offer(change)], &query(), &BTreeSet::new());
+            assert!(selection.candidates.is_empty(), "{why}");
+            assert_eq!(selection.refused.keys().collect::<Vec<_>>(), [why]);
+        }
+        assert_eq!(select(&[offer(|_| ())], &query(), &BTreeSet::new()).candidates.len(), 1);
+        let avoid = BTreeSet::from([MachineId(9)]);
+        assert!(select(&[offer(|_| ())], &query(), &avoid).candidates.is_empty());
+    }
+
+    #[test]
+    fn order_is_total_and_missing_values_come_last() {
+        let make = |id: u64, perf: Value, price: f64| {
+            offer(move |o| {
+                o["ask_contract_id"] = json!(id);
+                o["dlperf_per_dphtotal"] = perf.clone();
+                o["dph_total"] = json!(price);
+            })
+        };
+        let offers =
+            [make(4, json!(null), 0.39), make(3, json!(50), 0.45), make(2, json!(50), 0.45), make(1, json!(90), 0.5)];
+        let ids = |offers: &[Offer]| {
+            select(offers, &query(), &BTreeSet::new()).candidates.iter().map(|c| c.offer.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&offers), [1, 2, 3, 4]);
+        let mut reversed = offers.to_vec();
+        reversed.reverse();
+        assert_eq!(ids(&reversed), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_bid_is_the_lowest_one_and_counts_with_its_disk() {
+        let mut query = query();
+        query.interruptible = true;
+        query.cap = Some(DollarsPerHour(0.22));
+        let selection = select(&[offer(|_| ())], &query, &BTreeSet::new());
+        let best = &selection.candidates[0];
+        assert_eq!(best.bid.map(|b| b.0), Some(0.2));
+        assert!((best.price.0 - (0.2 + 10.0 / 730.0)).abs() < 1e-9);
+        query.cap = Some(DollarsPerHour(0.21));
+        assert!(select(&[offer(|_| ())], &query, &BTreeSet::new()).candidates.is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+'use strict'
+
+const { call } = require('./call.js')
+const { VastLeaseError } = require('./error.js')
+const { exec } = require('./exec.js')
+const exit = require('./exit.js')
+const { native } = require('./native.js')
+const { checkNames, readCallback, readSignal } = require('./options.js')
+const { action } = require('./settings.js')
+
+const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')
+const key = Symbol('made by acquire')
+
+class Lease {
+  #handle
+  #info
+  #releasing
+  #gone = false
+
+  constructor(secret, handle) {
+    if (secret !== key) throw new TypeError('a Lease is made by acquire()')
+    this.#handle = handle
+    this.#info = Object.freeze(handle.info())
+  }
+
+  exec(command, options) {
+    return exec(this.#gone ? undefined : this.#handle, command, options)
+  }
+
+  async status(options) {
+    const plumbing = readPlumbing('status', options)
+    return call(plumbing, (cancel, events) => this.#live().status(cancel, events))
+  }
+
+  async touch(options) {
+    const plumbing = readPlumbing('touch', options)
+    const touched = await call(plumbing, (cancel, events) => this.#live().touch(cancel, events))
+    this.#info = Object.freeze({ ...this.#info, expiresAt: touched.expiresAt })
+    return touched
+  }
+
+  async release(options = {}) {
+    const plumbing = readPlumbing('release', options, ['action'])
+    const request = options.action === undefined ? {} : { action: action('action', options.action) }
+    // a second call gets the first one's answer; after a failure it tries again
+    this.#releasing ??= this.#release(request, plumbing).catch((error) => {
+      this.#releasing = undefined
+      throw error
+    })
+    return this.#releasing
+  }
+
+  async #release(request, plumbing) {
+    const released = await call({ ...plumbing, atExit: 'finish' }, (cancel, events) =>
+      this.#handle.release(request, cancel, events),
+    )
+    this.#gone = true
+    exit.forget(this)
+    this.#handle.close()
+    return released
+  }
+
+  [exit.begin]() {
+    if (this.#gone || this.#releasing) return undefined
+    const cancel = new (native().Cancel)()
+    this.#handle.release({}, cancel, null).catch(() => {})
+    return cancel
+  }
+
+  async [asyncDispose]() {
+    if (this.#info.keep) this.#handle.close()
+    else await this.release()
+  }
+
+  #live() {
+    if (!this.#gone) return this.#handle
+    throw new VastLeaseError(`lease ${this.id} has been released`, { code: 'invalid_state' })
+  }
+
+  toJSON() {
+    return { ...this.#info }
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](_depth, _options, inspect) {
+    return `Lease ${inspect ? inspect(this.toJSON()) : JSON.stringify(this)}`
+  }
+
+  static {
+    const names = 'id slug instance offer price gpu endpoint keep workRoot idleTimeoutSeconds expiresAt'
+    for (const name of names.split(' ')) {
+      Object.defineProperty(this.prototype, name, { get() { return this.#info[name] }, enumerable: true, configurable: true }) // prettier-ignore
+    }
+  }
+}
+
+/** `signal`, `onEvent` and the named options of a method. */
+function readPlumbing(method, options = {}, own = []) {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined)
+  checkNames(`lease.${method}`, given, [...own, 'signal', 'onEvent'])
+  return { signal: readSignal(options.signal), onEvent: readCallback('onEvent', options.onEvent) }
+}
+
+/** The lease of a native handle; what is not kept ends with the process. */
+function leaseOf(handle, { releaseOnExit }) {
+  const lease = new Lease(key, handle)
+  if (releaseOnExit) exit.releaseAtExit(lease)
+  return lease
+}
+
+module.exports = { Lease, leaseOf }

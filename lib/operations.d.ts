@@ -1,0 +1,40 @@
+import type { Lease } from './lease.js'
+import type {
+  AcquireOptions,
+  ListOptions,
+  ReleaseOptions,
+  SearchOptions,
+  StatusOptions,
+  VastOptions,
+} from './options.js'
+import type { DoctorReport, LeaseStatus, LeaseSummary, Offer, Released, Touched } from './results.js'
+
+/**
+ * Rents the best offer under the price cap and resolves when a command can run on it.
+ *
+ * A record of the lease is on disk before anything is rented. A failure or a cancellation destroys what was rented; where
+ * even that fails, the error's `details.lease` names what `release` must be called with.
+ */
+export declare function acquire(options?: AcquireOptions): Promise<Lease>
+
+/**
+ * Ends a lease by lease id, slug or instance id, and proves that the instance is gone.
+ *
+ * Only a lease with a matching claim on this machine is ended; never an instance of somebody else.
+ */
+export declare function release(id: string, options?: ReleaseOptions): Promise<Released>
+
+/** The leases of this account. */
+export declare function list(options?: ListOptions): Promise<LeaseSummary[]>
+
+/** The state of a lease by lease id, slug or instance id; with `wait`, once it is ready. */
+export declare function status(id: string, options?: StatusOptions): Promise<LeaseStatus>
+
+/** Moves the idle deadline of a lease, never its TTL. */
+export declare function touch(id: string, options?: VastOptions): Promise<Touched>
+
+/** Checks settings, state folder, API and key, and changes nothing. */
+export declare function doctor(options?: VastOptions): Promise<DoctorReport>
+
+/** The offers that an `acquire` with the same options would choose from, best first. */
+export declare function searchOffers(options?: SearchOptions): Promise<Offer[]>
