@@ -1,7 +1,7 @@
 //! Puts the layers on top of each other and remembers who decided.
 
 use super::check::{canonical, says_nothing};
-use super::directories::{Platform, directories, user_file};
+use super::directories::{Platform, directories_on, user_file_below};
 use super::file::{Entries, read};
 use super::repository::{lies_in, repository_root};
 use super::{ConfigFile, Kind, Level, Origin, OverrideOrigin, Overrides, SETTINGS, Setting, Snapshot, trust};
@@ -53,8 +53,8 @@ impl Resolved {
     }
 
     pub(super) fn load_on(snapshot: &Snapshot, overrides: &Overrides, platform: Platform) -> Result<Self> {
-        let paths = directories(snapshot, platform)?;
-        let user_file = user_file(&paths);
+        let paths = directories_on(snapshot, platform)?;
+        let user_file = user_file_below(&paths);
         let repo_root = repository_root(&snapshot.cwd);
         let mut files = candidates(snapshot, &repo_root, &user_file);
         let mut layers = Vec::new();
