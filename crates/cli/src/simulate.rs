@@ -64,8 +64,22 @@ pub async fn open(paths: &Paths) -> Result<Simulation> {
     })
 }
 
+/// Removes what the leases of a simulator left on our side. Only for a folder that the running simulator owns.
+pub fn forget_claims(state_dir: &Path) -> Result<()> {
+    let client = state_dir.join(CLIENT);
+    match std::fs::remove_dir_all(&client) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let message = format!("{} cannot be removed: {error}", client.display());
+            Err(Error::new(Code::StateUnavailable, message).hint("remove it, or give another --state-dir"))
+        }
+        _ => Ok(()),
+    }
+}
+
+const CLIENT: &str = "client";
+
 fn below(state_dir: &Path) -> Paths {
-    let client = state_dir.join("client");
+    let client = state_dir.join(CLIENT);
     Paths { state: client.join("state"), config: client.join("config") }
 }
 

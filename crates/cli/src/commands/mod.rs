@@ -93,7 +93,7 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
 
 /// The flags of one struct out of what was typed.
 fn read<T: clap::FromArgMatches>(matches: &ArgMatches) -> Result<T> {
-    let read = T::from_arg_matches(&mut matches.clone());
+    let read = T::from_arg_matches(matches);
     read.map_err(|error| Error::new(Code::Internal, format!("the arguments cannot be read: {error}")))
 }
 

@@ -77,6 +77,8 @@ async fn serve(matches: &ArgMatches, printer: &Printer) -> Result<()> {
     let folder = simulate::folder(&directories(&snapshot()?)?);
     let state_dir = options.state_dir.clone().unwrap_or_else(|| folder.join("machines"));
     let running = crabbox_vast_sim::start(chosen(&options, state_dir)).await.map_err(simulate::refused)?;
+    // Claims of machines that ended with an earlier simulator lead nowhere.
+    simulate::forget_claims(running.state_dir())?;
     let announcement = running.announce(&folder).map_err(|error| {
         let error = simulate::refused(error);
         Error::new(Code::StateUnavailable, error.to_string())

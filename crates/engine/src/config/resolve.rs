@@ -174,12 +174,18 @@ fn variable<'a>(setting: &Setting, snapshot: &'a Snapshot) -> Option<(&'static s
 
 fn unfit(setting: &Setting, origin: &Origin, complaint: &str) -> Error {
     let name = setting.name();
-    let mut error = Error::new(Code::InvalidConfig, format!("{name} {complaint} (from {origin})"))
+    let hint = match origin {
+        _ if setting.key == "provider" => {
+            "this program only does vast; use --provider vast, or crabbox for other providers".to_owned()
+        }
+        Origin::Environment(name) => format!("change or unset {name}"),
+        Origin::Default => "this is a defect: please report it".to_owned(),
+        Origin::File { .. } | Origin::Flag(_) | Origin::Option(_) => {
+            format!("change {origin}; {}", setting.help)
+        }
+    };
+    Error::new(Code::InvalidConfig, format!("{name} {complaint} (from {origin})"))
+        .hint(hint)
         .with("setting", setting.key)
-        .with("origin", origin.word());
-    if setting.key == "provider" {
-        error =
-            error.hint("this program only does vast; use --provider vast, or crabbox for other providers");
-    }
-    error
+        .with("origin", origin.word())
 }
