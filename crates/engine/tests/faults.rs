@@ -279,7 +279,11 @@ async fn start_faults_are_told_apart() {
         let call = stage.call();
         let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
             let id = ours(&stage).await;
-            stage.control("POST", &format!("/_sim/instances/{id}"), &json!({"freeze": true, "status_msg": message}));
+            stage.control(
+                "POST",
+                &format!("/_sim/instances/{id}"),
+                &json!({"freeze": true, "status_msg": message}),
+            );
         });
         assert_eq!(outcome.err().map(|error| error.code()), code, "{message}");
         assert_eq!(stage.ledger().created, created, "{message}");
