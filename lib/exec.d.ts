@@ -9,7 +9,7 @@ export interface ExecOptions<Data = string> {
   stdin?: string | Uint8Array | Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>
   /** Variables to set for it, besides the remote login's own. */
   env?: Readonly<Record<string, string | undefined>>
-  /** The remote folder to run it in; default the login's. */
+  /** The remote folder to run it in; default the lease's own below its work root. */
   cwd?: string
   /** Ends it; the call rejects with the signal's reason. */
   signal?: AbortSignalLike

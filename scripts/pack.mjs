@@ -6,18 +6,20 @@
 import { chmodSync, copyFileSync, existsSync, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { hostTarget, platformOf, readJson, root, run } from './shared.mjs'
+import { complain, hostTarget, platformOf, readJson, root, run } from './shared.mjs'
 
 const { values } = parseArgs({ options: { target: { type: 'string' }, out: { type: 'string', default: 'target/npm' } } })
 const target = values.target ?? hostTarget()
 const { platform } = platformOf(target)
 const { napi } = readJson('package.json')
-if (!napi.targets.includes(target)) throw new Error(`${target} is not among napi.targets in package.json`)
 
 const addon = `${napi.binaryName}.${platform}.node`
 const targets = [target.replace(/-gnu$/, '-musl'), target]
 const binary = targets.map((name) => join(root, 'target', name, 'release', napi.binaryName)).find(existsSync)
-if (!binary || !existsSync(join(root, addon))) throw new Error('nothing to pack: run `npm run build` first')
+const complaints = []
+if (!napi.targets.includes(target)) complaints.push(`${target} is not among napi.targets in package.json`)
+if (!binary || !existsSync(join(root, addon))) complaints.push('nothing to pack: run `npm run build` first')
+complain(complaints, `packing ${target}`)
 
 const folder = join(root, 'npm', platform)
 copyFileSync(join(root, addon), join(folder, addon))

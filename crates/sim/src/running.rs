@@ -91,6 +91,7 @@ fn prepare(state_dir: &Path) -> Result<(PathBuf, File), SimError> {
         Err(TryLockError::WouldBlock) => return Err(SimError::InUse { path: state_dir }),
         Err(TryLockError::Error(source)) => return Err(SimError::Path { path: lock, source }),
     }
+    crate::ssh::kill_left_behind(&folders.instances);
     for folder in all {
         crate::ssh::remove(folder);
         make(folder)?;

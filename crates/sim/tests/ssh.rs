@@ -439,3 +439,77 @@ async fn the_systems_own_ssh_gets_in() {
     assert_eq!(output.status.code(), Some(7));
     leased.sim.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scp_copies_the_old_way_and_fails_at_once_the_new_way() {
+    if std::process::Command::new("scp").output().is_err() {
+        return;
+    }
+    let mut leased = Leased::new(json!({})).await;
+    let (proxy, _) = leased.ports().await;
+    let session = connected(proxy, &leased.key).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("key");
+    leased.key.write_openssh_file(&file, ssh_key::LineEnding::LF).expect("a key file");
+    let copy = async |protocol: &str| {
+        let mut command = tokio::process::Command::new("scp");
+        command
+            .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+            .args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-q", protocol])
+            .args(["-P", &proxy.to_string(), "-i"])
+            .args([&file, &file])
+            .arg("root@127.0.0.1:copied");
+        let ended = tokio::time::timeout(Duration::from_secs(10), command.output()).await;
+        ended.expect("scp ends").expect("scp runs").status.success()
+    };
+    assert!(copy("-O").await);
+    let size = std::fs::metadata(&file).expect("a file").len();
+    assert_eq!(exec(&session, "wc -c < copied").await.stdout.trim(), size.to_string());
+    assert!(!copy("-s").await);
+    leased.sim.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_demo_is_ready_within_four_seconds() {
+    let state = tempfile::tempdir().expect("a folder");
+    let sim = start(Options::demo(state.path())).await.expect("a simulator starts");
+    let mut http = Http::open(&sim.url(), Some(sim.api_key())).await;
+    let (_, found) =
+        http.call("POST", "/api/v0/bundles/", json!({"disk_space": {"gte": 64}, "limit": 1})).await;
+    let key = key(1);
+    let ask = found["offers"][0]["id"].as_u64().expect("an offer");
+    let started = std::time::Instant::now();
+    let body = create_body(json!({"ssh_key": public_line(&key)}));
+    assert_eq!(http.call("PUT", &format!("/api/v0/asks/{ask}/"), body).await.0, 200);
+    // The published intervals are enforced, so the list is asked once a second.
+    let record = loop {
+        tokio::time::sleep(Duration::from_millis(1010)).await;
+        let (status, page) = http.call("GET", "/api/v1/instances/", Value::Null).await;
+        assert_eq!(status, 200);
+        if page["instances"][0]["ports"].is_object() {
+            break page["instances"][0].clone();
+        }
+    };
+    let port = record["ports"]["22/tcp"][0]["HostPort"].as_str().and_then(|port| port.parse().ok());
+    connected(port.expect("a port"), &key).await;
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    sim.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_new_simulator_ends_what_a_killed_one_left_behind() {
+    let state = tempfile::tempdir().expect("a folder");
+    let instances = state.path().canonicalize().expect("a folder").join("instances");
+    let mut left = tokio::process::Command::new("sleep")
+        .arg("1000")
+        .env("CRABBOX_SIM_CONTAINER", instances.join("17"))
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a process");
+    let sim = start(Options::demo(state.path())).await.expect("a simulator starts");
+    if cfg!(target_os = "linux") {
+        let ended = tokio::time::timeout(Duration::from_secs(10), left.wait()).await;
+        assert!(!ended.expect("it ends").expect("it is reaped").success());
+    }
+    sim.shutdown().await;
+}

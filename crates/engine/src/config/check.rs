@@ -15,7 +15,15 @@ pub struct OrderTerm {
     pub descending: bool,
 }
 
-/// Reads `field [asc|desc], …`; a field alone is descending. `None` when it is not of that form.
+impl OrderTerm {
+    /// The word the API uses.
+    #[must_use]
+    pub fn direction(&self) -> &'static str {
+        if self.descending { "desc" } else { "asc" }
+    }
+}
+
+/// Reads `field [asc|desc], …`; a field alone is descending, as in crabbox. `None` when it is not of that form.
 #[must_use]
 pub fn parse_order(text: &str) -> Option<Vec<OrderTerm>> {
     text.split(',')
@@ -23,8 +31,8 @@ pub fn parse_order(text: &str) -> Option<Vec<OrderTerm>> {
             let mut words = term.split_whitespace();
             let field = words.next()?;
             let descending = match words.next().map(str::to_ascii_lowercase).as_deref() {
-                None | Some("desc") => true,
                 Some("asc") => false,
+                None | Some("desc") => true,
                 Some(_) => return None,
             };
             let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';

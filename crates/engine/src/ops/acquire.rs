@@ -7,11 +7,11 @@ use super::boot::Booting;
 use super::gone::VISIBILITY;
 use super::recover::Recovered;
 use super::{Call, Engine, Event, Lease, Phase};
+use crate::config::InstanceType;
 use crate::lease::labels::{self, key};
 use crate::lease::{
     self, Claim, InstanceId, LabelPlan, LeaseId, MachineId, OwnershipLabel, Slug, State, claim_state,
 };
-use crate::config::InstanceType;
 use crate::store::{Attempt, Journal, JournalRequest, LeaseKey, OperationGuard};
 use crate::vast::client::Created;
 use crate::vast::decode::Account;
@@ -258,7 +258,11 @@ impl<'a> Acquiring<'a> {
                 let stop = failure.kind == Kind::BadPrice && candidate.bid.is_some();
                 let error = Error::from(failure);
                 self.discard(call).await.map_err(Next::Stop)?;
-                return Err(if stop { Next::Stop(error) } else { Next::Another(candidate.offer.machine, error) });
+                return Err(if stop {
+                    Next::Stop(error)
+                } else {
+                    Next::Another(candidate.offer.machine, error)
+                });
             }
             Created::Nothing(failure) => {
                 self.note(format!("nothing: {}", failure.message), None).await.map_err(Next::Stop)?;
@@ -294,7 +298,8 @@ impl<'a> Acquiring<'a> {
 
     /// The record before the paid call.
     async fn before_create(&mut self, candidate: &Candidate, call: &Call) -> Result<()> {
-        let next = if self.state == State::Intent { lease::Event::CreateSent } else { lease::Event::NextAttempt };
+        let next =
+            if self.state == State::Intent { lease::Event::CreateSent } else { lease::Event::NextAttempt };
         self.state = lease::step(self.state, next)?;
         let offer = &candidate.offer;
         self.journal.attempts.push(Attempt {
@@ -520,6 +525,5 @@ impl<'a> Acquiring<'a> {
 }
 
 fn lost(why: &str) -> Error {
-    Error::new(Code::CreateAmbiguous, format!("the answer to the create was lost: {why}"))
-        .hint("try again")
+    Error::new(Code::CreateAmbiguous, format!("the answer to the create was lost: {why}")).hint("try again")
 }

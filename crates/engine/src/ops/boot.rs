@@ -227,15 +227,21 @@ fn unusable(instance: &Instance, booting: &Booting<'_>) -> Option<Error> {
         && price.0 > cap.0 + 1e-9
     {
         return Some(
-            Error::new(Code::PriceCapExceeded, format!("instance {id} costs {price}, more than the cap of {cap}"))
-                .hint("prices can change between search and create; try again, or raise vast.maxDphTotal")
-                .with("instance", id.0),
+            Error::new(
+                Code::PriceCapExceeded,
+                format!("instance {id} costs {price}, more than the cap of {cap}"),
+            )
+            .hint("prices can change between search and create; try again, or raise vast.maxDphTotal")
+            .with("instance", id.0),
         );
     }
     if instance.is_bid == Some(true) && !booting.interruptible {
         return Some(
-            Error::new(Code::ApiRejected, format!("instance {id} was rented as interruptible, not on demand"))
-                .with("instance", id.0),
+            Error::new(
+                Code::ApiRejected,
+                format!("instance {id} was rented as interruptible, not on demand"),
+            )
+            .with("instance", id.0),
         );
     }
     if instance.is_running() {
@@ -253,9 +259,12 @@ fn unusable(instance: &Instance, booting: &Booting<'_>) -> Option<Error> {
         }
         Some(StartFault::Host) => {
             return Some(
-                Error::new(Code::StartFailedHost, format!("the host of instance {id} cannot start it: {brief}"))
-                    .hint("another machine may do: try again")
-                    .with("instance", id.0),
+                Error::new(
+                    Code::StartFailedHost,
+                    format!("the host of instance {id} cannot start it: {brief}"),
+                )
+                .hint("another machine may do: try again")
+                .with("instance", id.0),
             );
         }
         None => {}
@@ -290,9 +299,12 @@ fn vanished(id: InstanceId) -> Error {
 
 fn timed_out(id: InstanceId, limit: Duration, last: Option<&Instance>) -> Error {
     let state = last.map_or_else(|| "it never became visible".to_owned(), progress);
-    Error::new(Code::BootTimeout, format!("instance {id} was not usable within {} s: {state}", limit.as_secs()))
-        .hint("a large image on a slow line takes long: raise vast.bootTimeout, or try another machine")
-        .with("instance", id.0)
+    Error::new(
+        Code::BootTimeout,
+        format!("instance {id} was not usable within {} s: {state}", limit.as_secs()),
+    )
+    .hint("a large image on a slow line takes long: raise vast.bootTimeout, or try another machine")
+    .with("instance", id.0)
 }
 
 /// Runs `:` in a shell: sshd lets us in *and* runs commands.

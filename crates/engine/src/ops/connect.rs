@@ -65,7 +65,8 @@ impl Engine {
             let known = whereabouts.borrow_and_update().clone();
             for endpoint in &known.endpoints {
                 if busy.insert(endpoint.clone()) {
-                    self.attempt(&mut attempts, lease, key, endpoint.clone(), FIRST_LIMIT, Duration::ZERO).await?;
+                    self.attempt(&mut attempts, lease, key, endpoint.clone(), FIRST_LIMIT, Duration::ZERO)
+                        .await?;
                 }
             }
             if known.running && !known.endpoints.is_empty() && !said {
@@ -123,7 +124,11 @@ impl Engine {
             port: endpoint.port,
             user: self.settings.user.clone(),
             key: Arc::clone(&key.private),
-            host_key: if recorded.is_empty() { HostKeyPolicy::FirstUse } else { HostKeyPolicy::Known(recorded) },
+            host_key: if recorded.is_empty() {
+                HostKeyPolicy::FirstUse
+            } else {
+                HostKeyPolicy::Known(recorded)
+            },
         };
         let ssh = Arc::clone(&self.world.ssh);
         attempts.spawn(async move {

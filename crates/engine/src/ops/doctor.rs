@@ -120,7 +120,11 @@ pub async fn doctor(world: &World, settings: Result<&Settings, Error>, call: &Ca
         }
     };
     let mut checks = vec![
-        found("provider-selection", true, format!("provider=vast source={} selected=true", settings.provider_source)),
+        found(
+            "provider-selection",
+            true,
+            format!("provider=vast source={} selected=true", settings.provider_source),
+        ),
         found("ssh", false, "built-in".to_owned()),
         found("ssh-key", false, "per-lease".to_owned()),
     ];
@@ -184,11 +188,8 @@ async fn state_check(world: &World, settings: &Settings) -> Check {
 async fn provider_check(engine: &Engine, call: &Call) -> Result<Vec<Check>> {
     let settings = engine.settings();
     let query = engine.offer_query();
-    let (account, inventory, offers) = tokio::join!(
-        engine.client.account(),
-        engine.client.list(&Filter::All),
-        engine.client.search(&query)
-    );
+    let (account, inventory, offers) =
+        tokio::join!(engine.client.account(), engine.client.list(&Filter::All), engine.client.search(&query));
     let (account, inventory, offers) = (account?, inventory?, offers?);
     if !inventory.complete {
         call.warn("the list of instances is not complete");
@@ -204,11 +205,13 @@ async fn provider_check(engine: &Engine, call: &Call) -> Result<Vec<Check>> {
     );
     provider.details = words(&provider.message);
     let credit = account.credit.map_or_else(|| "unknown".to_owned(), |credit| format!("{credit:.2}"));
-    let mut billing = found("billing", true, format!("account={} credit={credit} offers={}", account.id, offers.len()));
+    let mut billing =
+        found("billing", true, format!("account={} credit={credit} offers={}", account.id, offers.len()));
     billing.details = words(&billing.message);
     if account.credit.is_some_and(|credit| credit <= 0.0) {
         billing.verdict = Verdict::Warning;
-        billing.hint = Some("no credit: a create would be refused; add credit in the Vast console".to_owned());
+        billing.hint =
+            Some("no credit: a create would be refused; add credit in the Vast console".to_owned());
     }
     Ok(vec![provider, billing])
 }
@@ -225,16 +228,17 @@ fn failed(name: &'static str, provider: bool, error: &Error, class: &str) -> Che
         "network" => "check_network_and_provider_endpoint",
         _ => "see_message",
     };
-    let message = if provider {
-        format!("provider=vast class={class} hint={word} {error}")
-    } else {
-        error.to_string()
-    };
+    let message =
+        if provider { format!("provider=vast class={class} hint={word} {error}") } else { error.to_string() };
     let mut details = Map::new();
     if provider {
-        for (key, value) in
-            [("class", class), ("error", &error.to_string()), ("hint", word), ("provider", "vast"), ("timeout", "10s")]
-        {
+        for (key, value) in [
+            ("class", class),
+            ("error", &error.to_string()),
+            ("hint", word),
+            ("provider", "vast"),
+            ("timeout", "10s"),
+        ] {
             details.insert(key.to_owned(), json!(value));
         }
     }

@@ -68,7 +68,12 @@ impl Engine {
     }
 
     /// Proves that an instance which nobody here destroyed is gone. `false`: it is there after all.
-    pub(super) async fn prove_vanished(&self, id: InstanceId, fresh_for: Duration, call: &Call) -> Result<bool> {
+    pub(super) async fn prove_vanished(
+        &self,
+        id: InstanceId,
+        fresh_for: Duration,
+        call: &Call,
+    ) -> Result<bool> {
         if !fresh_for.is_zero() {
             call.phase(Phase::Prove, format!("instance {id} is new and may not be visible yet"));
             tokio::time::sleep(fresh_for).await;
@@ -121,7 +126,9 @@ impl Engine {
             }
             if began.elapsed() > fresh + INSISTENCE {
                 return Err(Error::from(failure)
-                    .hint("the instance may still be billing; its claim is kept: run `stop` again in a minute")
+                    .hint(
+                        "the instance may still be billing; its claim is kept: run `stop` again in a minute",
+                    )
                     .with("instance", id.0));
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -150,7 +157,8 @@ impl Engine {
             .remove_claim(id, move |claim| {
                 let same = claim.instance_id().is_none() || claim.instance_id() == instance;
                 same.then_some(()).ok_or_else(|| {
-                    Error::new(Code::ClaimChanged, "the claim names another instance by now").hint("run `stop` again")
+                    Error::new(Code::ClaimChanged, "the claim names another instance by now")
+                        .hint("run `stop` again")
                 })
             })
             .await?;

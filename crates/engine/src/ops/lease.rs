@@ -127,7 +127,8 @@ impl Lease {
         let folder = request.folder.clone().unwrap_or_else(|| self.folder("workspace"));
         let mut env = request.env.clone();
         let facts = self.facts();
-        for (name, value) in [("CRABBOX_LEASE_ID", facts.id.as_str()), ("CRABBOX_SLUG", facts.slug.as_str())] {
+        for (name, value) in [("CRABBOX_LEASE_ID", facts.id.as_str()), ("CRABBOX_SLUG", facts.slug.as_str())]
+        {
             env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
         let command = remote_command(&folder, &env, &request.script)?;
@@ -136,8 +137,14 @@ impl Lease {
             session.exec(&command, io).await.map_err(|error| match error.kind {
                 SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
                     .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
-                _ => Error::new(Code::SshLost, format!("the connection to the instance was lost: {}", error.message))
-                    .hint(format!("see `status {}`: the machine may have stopped; the command's fate is unknown", facts.slug)),
+                _ => Error::new(
+                    Code::SshLost,
+                    format!("the connection to the instance was lost: {}", error.message),
+                )
+                .hint(format!(
+                    "see `status {}`: the machine may have stopped; the command's fate is unknown",
+                    facts.slug
+                )),
             })
         };
         call.until_cancelled(work).await

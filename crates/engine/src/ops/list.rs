@@ -111,8 +111,7 @@ impl Engine {
         let owner = instance.ownership();
         let claim = owner.as_ref().and_then(|owner| {
             claims.iter().find(|claim| {
-                claim.lease_id == owner.lease
-                    && claim.instance_id().is_none_or(|id| id == instance.id)
+                claim.lease_id == owner.lease && claim.instance_id().is_none_or(|id| id == instance.id)
             })
         });
         let (ownership, labels, name) = match (&owner, claim) {

@@ -100,20 +100,11 @@ impl Engine {
             cap: settings.max_dph_total,
             min_reliability: settings.min_reliability,
             duration_secs: settings.ttl.as_secs(),
-            order: order_terms(&settings.order),
+            order: settings
+                .order_terms
+                .iter()
+                .map(|term| (term.field.clone(), term.direction().to_owned()))
+                .collect(),
         }
     }
-}
-
-/// `field [asc|desc], …`; the direction defaults to `desc`.
-fn order_terms(order: &str) -> Vec<(String, String)> {
-    order
-        .split(',')
-        .filter_map(|term| {
-            let mut words = term.split_whitespace();
-            let field = words.next()?;
-            let direction = if words.next().is_some_and(|word| word.eq_ignore_ascii_case("asc")) { "asc" } else { "desc" };
-            Some((field.to_owned(), direction.to_owned()))
-        })
-        .collect()
 }

@@ -142,13 +142,19 @@ impl Engine {
             let claim = self.store.claim(id).await?;
             match claim {
                 None => {
-                    return Err(Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile")));
+                    return Err(Error::new(
+                        Code::LeaseNotFound,
+                        format!("lease {id} was released meanwhile"),
+                    ));
                 }
                 Some(claim) if claim.instance_id().is_some() => return Ok(claim.instance_id()),
                 Some(_) if alone.is_some() => return Ok(None),
                 Some(_) if Instant::now() >= deadline => {
-                    return Err(Error::new(Code::LeaseBusy, format!("another process is still creating lease {id}"))
-                        .hint("end that process, or try again later"));
+                    return Err(Error::new(
+                        Code::LeaseBusy,
+                        format!("another process is still creating lease {id}"),
+                    )
+                    .hint("end that process, or try again later"));
                 }
                 Some(_) => {}
             }
@@ -161,7 +167,8 @@ impl Engine {
     /// How long ago the create may have been sent.
     async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
         let journalled = self.store.journal(id).await?.and_then(|journal| journal.last_create_at());
-        let since = journalled.or_else(|| Some(crate::lease::unix(crate::lease::parse_rfc3339(&claim.claimed_at)?)));
+        let since =
+            journalled.or_else(|| Some(crate::lease::unix(crate::lease::parse_rfc3339(&claim.claimed_at)?)));
         // A clock that stepped back makes an age negative: then the whole window is waited for.
         let age = since.map_or(0, |since| self.unix_now() - since);
         Ok(Duration::from_secs(u64::try_from(age).unwrap_or(0)))
@@ -178,9 +185,10 @@ impl Engine {
         let (account, live) =
             tokio::try_join!(self.client.account(), self.client.show(instance)).map_err(Error::from)?;
         // Read last, after the cloud: this is what authorises everything below.
-        let claim = self.store.claim(id).await?.ok_or_else(|| {
-            Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
-        })?;
+        let claim =
+            self.store.claim(id).await?.ok_or_else(|| {
+                Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
+            })?;
         check_account(&claim, account.id, &self.settings.api_url, "release")?;
         if claim.instance_id() != Some(instance) || !claim.is_vast() {
             return Err(Error::new(Code::ClaimChanged, format!("the claim of lease {id} changed meanwhile"))
@@ -225,7 +233,11 @@ impl Engine {
             None => Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now()),
         };
         // An instance that no read shows may be too fresh to be seen.
-        let fresh = if seen { Duration::ZERO } else { VISIBILITY.saturating_sub(self.age_of_create(id, claim).await?) };
+        let fresh = if seen {
+            Duration::ZERO
+        } else {
+            VISIBILITY.saturating_sub(self.age_of_create(id, claim).await?)
+        };
         self.destroy_journalled(&mut journal, instance, fresh, call).await?;
         self.forget(id, Some(instance)).await?;
         Ok(if seen { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })

@@ -57,8 +57,7 @@ impl Engine {
             return Err(Error::new(Code::InvalidArgument, "no lease was named")
                 .hint("give a lease id, a slug or an instance id"));
         }
-        let cloud =
-            async { Ok(tokio::try_join!(self.client.account(), self.client.list(&Filter::All))?) };
+        let cloud = async { Ok(tokio::try_join!(self.client.account(), self.client.list(&Filter::All))?) };
         let (claim, cloud) = tokio::join!(self.find_claim(identifier), cloud);
         let claim = claim?;
         let (account, inventory) = cloud.map_err(|error: crate::vast::Failure| Error::from(error))?;
@@ -107,7 +106,10 @@ impl Engine {
         let shown = instance.label.as_deref().unwrap_or("none");
         Err(Error::new(
             Code::IdentityMismatch,
-            format!("instance {} does not carry the label of lease {}: it shows {shown:?}", instance.id, claim.lease_id),
+            format!(
+                "instance {} does not carry the label of lease {}: it shows {shown:?}",
+                instance.id, claim.lease_id
+            ),
         )
         .hint("somebody relabelled it; nothing was changed")
         .with("instance", instance.id.0))
@@ -147,8 +149,11 @@ fn resolve_unclaimed(identifier: &str, inventory: &Inventory) -> Result<Resolved
         [] => {
             let by_id = identifier.parse::<InstanceId>().ok().and_then(|id| inventory.find(id));
             let Some(instance) = by_id else {
-                return Err(Error::new(Code::LeaseNotFound, format!("lease/instance not found: {identifier}"))
-                    .hint("`list` shows the leases there are"));
+                return Err(Error::new(
+                    Code::LeaseNotFound,
+                    format!("lease/instance not found: {identifier}"),
+                )
+                .hint("`list` shows the leases there are"));
             };
             if instance.ownership().is_none() {
                 return Err(Error::new(
@@ -177,7 +182,10 @@ pub(super) fn check_account(claim: &Claim, account: AccountId, api_url: &str, ac
     let refuse = |what: &str, there: &str, here: &str| {
         Err(Error::new(
             Code::IdentityMismatch,
-            format!("refusing to {action} lease {}: it belongs to Vast {what} {there}, not {here}", claim.lease_id),
+            format!(
+                "refusing to {action} lease {}: it belongs to Vast {what} {there}, not {here}",
+                claim.lease_id
+            ),
         )
         .hint("use the API key and vast.apiUrl with which it was made"))
     };
@@ -199,7 +207,8 @@ pub(super) fn ambiguous(identifier: &str, leases: Vec<String>) -> Error {
 }
 
 pub(super) fn unclaimed(identifier: &str, instance: Option<&Instance>) -> Error {
-    let lease = instance.and_then(Instance::ownership).map_or_else(|| identifier.to_owned(), |label| label.lease);
+    let lease =
+        instance.and_then(Instance::ownership).map_or_else(|| identifier.to_owned(), |label| label.lease);
     let error = Error::new(
         Code::ClaimMissing,
         format!("lease={lease} has no local Vast claim; refusing to use or release it"),
@@ -214,9 +223,12 @@ pub(super) fn unclaimed(identifier: &str, instance: Option<&Instance>) -> Error 
 fn gone(claim: &Claim) -> Error {
     let slug = &claim.slug;
     match claim.instance_id() {
-        Some(id) => Error::new(Code::InstanceGone, format!("vast instance not found: {id} of lease {}", claim.lease_id))
-            .hint(format!("it was destroyed elsewhere; `stop {slug}` clears the claim"))
-            .with("instance", id.0),
+        Some(id) => Error::new(
+            Code::InstanceGone,
+            format!("vast instance not found: {id} of lease {}", claim.lease_id),
+        )
+        .hint(format!("it was destroyed elsewhere; `stop {slug}` clears the claim"))
+        .with("instance", id.0),
         None => Error::new(
             Code::InvalidState,
             format!("lease {} has no instance: its create was never answered", claim.lease_id),

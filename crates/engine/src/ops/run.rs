@@ -209,15 +209,15 @@ impl Engine {
         let (claim, instance) =
             call.until_cancelled(async { self.resolve_for_use(identifier).await }).await?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
-        let id = LeaseId::parse(&claim.lease_id)
-            .ok_or_else(|| Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id)))?;
+        let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
+            Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
+        })?;
         require_usable(&claim, &instance)?;
         let key = self.lease_key(&id).await?;
         let connected =
             call.until_cancelled(self.connect(&id, &key, instance.endpoints(), CONNECT, call)).await?;
-        let claim = self
-            .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim)
-            .await?;
+        let claim =
+            self.bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim).await?;
         let gpu = instance.gpu_name.clone().unwrap_or_default();
         Ok(Lease::new(self, &id, &claim, instance.id, gpu, instance.dph_total, &key, connected))
     }

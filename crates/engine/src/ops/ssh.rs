@@ -49,8 +49,9 @@ impl Engine {
     pub async fn ssh_command(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<SshCommand> {
         let (claim, instance) =
             call.until_cancelled(async { self.resolve_for_use(identifier).await }).await?;
-        let id = LeaseId::parse(&claim.lease_id)
-            .ok_or_else(|| Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id)))?;
+        let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
+            Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
+        })?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
         let key = self.lease_key(&id).await?;
         let endpoints = instance.endpoints();

@@ -166,11 +166,17 @@ impl Engine {
             if Instant::now() >= deadline {
                 return Err(Error::new(
                     Code::SshTimeout,
-                    format!("timed out waiting for lease {} to become ready: state {}", status.id, status.state),
+                    format!(
+                        "timed out waiting for lease {} to become ready: state {}",
+                        status.id, status.state
+                    ),
                 )
                 .hint("raise --wait-timeout, or release it and take another machine"));
             }
-            call.phase(Phase::Connect, format!("lease {} is {}; waiting until it answers", status.id, status.state));
+            call.phase(
+                Phase::Connect,
+                format!("lease {} is {}; waiting until it answers", status.id, status.state),
+            );
             call.until_cancelled(async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 Ok(())
@@ -247,10 +253,7 @@ impl Engine {
 }
 
 fn slug_of(claim: Option<&Claim>, instance: Option<&Instance>) -> String {
-    claim
-        .map(|claim| claim.slug.clone())
-        .or_else(|| Some(instance?.ownership()?.slug))
-        .unwrap_or_default()
+    claim.map(|claim| claim.slug.clone()).or_else(|| Some(instance?.ownership()?.slug)).unwrap_or_default()
 }
 
 /// The claim's word counts while the container runs; otherwise what the container does.

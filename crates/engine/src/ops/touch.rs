@@ -142,7 +142,10 @@ pub(super) fn check_repository(claim: &Claim, here: &str, reclaim: bool) -> Resu
     }
     Err(Error::new(
         Code::RepositoryMismatch,
-        format!("lease {} is claimed by repo {}; use --reclaim to claim it for {here}", claim.lease_id, claim.repo_root),
+        format!(
+            "lease {} is claimed by repo {}; use --reclaim to claim it for {here}",
+            claim.lease_id, claim.repo_root
+        ),
     )
     .hint("run from that repository, or add --reclaim"))
 }

@@ -25,7 +25,8 @@ impl Ssh for RusshSsh {
     async fn connect(&self, target: &SshTarget, limit: Duration) -> Result<Arc<dyn SshSession>, SshError> {
         let address = format!("{}:{}", target.host, target.port);
         timeout(limit, connect(target, &address)).await.unwrap_or_else(|_| {
-            let message = format!("{address} did not complete an SSH handshake within {} s", limit.as_secs_f32());
+            let message =
+                format!("{address} did not complete an SSH handshake within {} s", limit.as_secs_f32());
             Err(SshError { kind: SshErrorKind::Unreachable, message })
         })
     }
@@ -224,7 +225,9 @@ impl Running {
                     exit = Some(ExecExit::Signal(signal_word(&signal_name)));
                 }
                 Some(ChannelMsg::Failure) => {
-                    return Err(session.fail(SshErrorKind::SessionRefused, "the server refused to run a command"));
+                    return Err(
+                        session.fail(SshErrorKind::SessionRefused, "the server refused to run a command")
+                    );
                 }
                 Some(ChannelMsg::Close) | None => break,
                 Some(_) => {}

@@ -107,7 +107,8 @@ mod tests {
     fn arguments_arrive_as_they_are() {
         let dir = tempfile::tempdir().expect("temp dir");
         let folder = dir.path().join("a b'c").display().to_string();
-        let words = ["printf", "[%s]", "a b", "$HOME", "it's", "", "new\nline", "ü"].map(String::from).to_vec();
+        let words =
+            ["printf", "[%s]", "a b", "$HOME", "it's", "", "new\nline", "ü"].map(String::from).to_vec();
         assert_eq!(run(&folder, &[], &Script::Argv(words)), "[a b][$HOME][it's][][new\nline][ü]");
         let text = "printf '%s|' \"$PWD\" \"$X\"; exit 0";
         assert_eq!(run(&folder, &[("X", "1 '2")], &Script::Shell(text.into())), format!("{folder}|1 '2|"));

@@ -162,8 +162,11 @@ impl Journal {
 
     /// Records that a release is about to be sent.
     pub fn releasing(&mut self, action: ReleaseAction, now: i64) {
-        self.release =
-            Some(ReleaseRecord { action: action.as_str().to_owned(), requested_at: now, ..ReleaseRecord::default() });
+        self.release = Some(ReleaseRecord {
+            action: action.as_str().to_owned(),
+            requested_at: now,
+            ..ReleaseRecord::default()
+        });
     }
 
     /// Records the proof that `instance` is gone.

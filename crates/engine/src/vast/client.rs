@@ -133,11 +133,9 @@ impl Client {
         };
         match outcome.map(|(status, body)| (status, decode::created(&body))) {
             Ok((_, Ok(Some(id)))) => Created::Instance(id),
-            Ok((status, Ok(None))) => Created::Unknown(Failure::malformed(
-                &request.name(),
-                status,
-                "the answer names no instance",
-            )),
+            Ok((status, Ok(None))) => {
+                Created::Unknown(Failure::malformed(&request.name(), status, "the answer names no instance"))
+            }
             Ok((status, Err(why))) => Created::Unknown(Failure::malformed(&request.name(), status, &why)),
             Err(failure) => {
                 if failure.kind == Kind::RateLimited {
@@ -332,7 +330,8 @@ impl Client {
                 again = self.key_works().await;
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(8)).mul_f64(self.jitter());
-            let unreachable = failure.kind == Kind::NotSent && Instant::now() + delay >= started + request.knocking;
+            let unreachable =
+                failure.kind == Kind::NotSent && Instant::now() + delay >= started + request.knocking;
             if !again || !request.idempotent || unreachable || Instant::now() + delay >= deadline {
                 return Err(failure);
             }
@@ -368,9 +367,12 @@ impl Client {
                 body: request.body.as_ref().map(|body| body.to_string().into_bytes().into()),
                 limits: limits(request.answer),
             };
-            let reply = self.inner.http.send(out).await.map_err(|error| {
-                self.scrub(Failure::transport(&name, &error), request.sensitive)
-            })?;
+            let reply = self
+                .inner
+                .http
+                .send(out)
+                .await
+                .map_err(|error| self.scrub(Failure::transport(&name, &error), request.sensitive))?;
             if !(300..400).contains(&reply.status) || reply.status == 304 {
                 return Ok(reply);
             }
@@ -468,7 +470,8 @@ fn limits(answer: Duration) -> Limits {
 /// [`Code::MissingApiKey`].
 pub fn require_key(key: Option<&SecretString>) -> Result<SecretString> {
     key.filter(|key| !key.expose_secret().trim().is_empty()).cloned().ok_or_else(|| {
-        Error::new(Code::MissingApiKey, "provider=vast requires CRABBOX_VAST_API_KEY or VAST_API_KEY")
-            .hint("make a key in the Vast console and export it, or add --sim to try everything without an account")
+        Error::new(Code::MissingApiKey, "provider=vast requires CRABBOX_VAST_API_KEY or VAST_API_KEY").hint(
+            "make a key in the Vast console and export it, or add --sim to try everything without an account",
+        )
     })
 }

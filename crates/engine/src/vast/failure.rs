@@ -179,8 +179,12 @@ pub fn judge(call: &str, reply: &HttpReply) -> Result<Value, Failure> {
 #[must_use]
 pub(super) fn new_contract(body: &Value) -> Option<InstanceId> {
     field::id(body, "new_contract")
-        .or_else(|| body.get("instance").and_then(|i| field::as_integer(i).and_then(|n| u64::try_from(n).ok())))
-        .or_else(|| body.get("instance").and_then(|i| field::id(i, "id").or_else(|| field::id(i, "contract_id"))))
+        .or_else(|| {
+            body.get("instance").and_then(|i| field::as_integer(i).and_then(|n| u64::try_from(n).ok()))
+        })
+        .or_else(|| {
+            body.get("instance").and_then(|i| field::id(i, "id").or_else(|| field::id(i, "contract_id")))
+        })
         .filter(|id| *id > 0)
         .map(InstanceId)
 }
@@ -217,7 +221,11 @@ fn classify(status: u16, token: &str, message: &str, is_json: bool) -> Kind {
     if says("no_such_ask") {
         return Kind::OfferGone;
     }
-    if says("insufficient_credit") || says("missing_billing") || says("insufficient credit") || says("lacks credit") {
+    if says("insufficient_credit")
+        || says("missing_billing")
+        || says("insufficient credit")
+        || says("lacks credit")
+    {
         return Kind::NoCredit;
     }
     if says("spend_rate_limit") {
@@ -278,18 +286,42 @@ fn one_line(text: &str) -> String {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let (code, hint): (Code, Option<&str>) = match failure.kind {
-            Kind::BadKey => (Code::AuthFailed, Some("check CRABBOX_VAST_API_KEY (or VAST_API_KEY); keys are made in the Vast console under Account")),
-            Kind::TwoFactor => (Code::TwoFactorRequired, Some("make a new API key in a session that passed two-factor login")),
-            Kind::Scope => (Code::PermissionDenied, Some("the key needs the permission groups misc, user_read, instance_read and instance_write")),
-            Kind::NoCredit => (Code::InsufficientCredit, Some("add credit on the Vast billing page; nothing was rented")),
-            Kind::SpendLimit => (Code::SpendLimited, Some("new accounts may only spend so fast; wait, or rent a cheaper machine")),
-            Kind::RateLimited => (Code::RateLimited, Some("another program uses this key at the same time; wait a moment and try again")),
+            Kind::BadKey => (
+                Code::AuthFailed,
+                Some(
+                    "check CRABBOX_VAST_API_KEY (or VAST_API_KEY); keys are made in the Vast console under Account",
+                ),
+            ),
+            Kind::TwoFactor => (
+                Code::TwoFactorRequired,
+                Some("make a new API key in a session that passed two-factor login"),
+            ),
+            Kind::Scope => (
+                Code::PermissionDenied,
+                Some("the key needs the permission groups misc, user_read, instance_read and instance_write"),
+            ),
+            Kind::NoCredit => {
+                (Code::InsufficientCredit, Some("add credit on the Vast billing page; nothing was rented"))
+            }
+            Kind::SpendLimit => (
+                Code::SpendLimited,
+                Some("new accounts may only spend so fast; wait, or rent a cheaper machine"),
+            ),
+            Kind::RateLimited => (
+                Code::RateLimited,
+                Some("another program uses this key at the same time; wait a moment and try again"),
+            ),
             Kind::OfferGone => (Code::OfferGone, Some("try again: another offer will be taken")),
             Kind::NoSuchInstance => (Code::InstanceGone, None),
             Kind::BadPrice => (Code::BidTooLow, Some("raise the price cap, or rent on demand")),
-            Kind::Deprecated | Kind::Rejected | Kind::ForeignRedirect => (Code::ApiRejected, Some("check vast.apiUrl and the settings of this call")),
+            Kind::Deprecated | Kind::Rejected | Kind::ForeignRedirect => {
+                (Code::ApiRejected, Some("check vast.apiUrl and the settings of this call"))
+            }
             Kind::Unavailable => (Code::ApiUnavailable, Some("the API has trouble; try again in a minute")),
-            Kind::Malformed => (Code::ApiMalformed, Some("the answer is not what the Vast API returns; check vast.apiUrl, or try again")),
+            Kind::Malformed => (
+                Code::ApiMalformed,
+                Some("the answer is not what the Vast API returns; check vast.apiUrl, or try again"),
+            ),
             Kind::NotSent | Kind::Broken => (Code::ApiUnreachable, Some("check the network and vast.apiUrl")),
             Kind::TimedOut => (Code::ApiTimeout, Some("try again; check the network and vast.apiUrl")),
         };

@@ -158,7 +158,13 @@ mod tests {
             (|o| o["dph_total"] = json!(0.51), "over the price cap"),
             // the quote ignored the requested disk: 0.49 + 100 GB * 0.1 / 730 h > 0.5
             (|o| o["dph_base"] = json!(0.49), "over the price cap"),
-            (|o| { o["dph_total"] = json!(null); o["dph_base"] = json!(null); }, "no price"),
+            (
+                |o| {
+                    o["dph_total"] = json!(null);
+                    o["dph_base"] = json!(null);
+                },
+                "no price",
+            ),
         ];
         for (change, why) in cases {
             let selection = select(&[offer(change)], &query(), &BTreeSet::new());
@@ -179,10 +185,18 @@ mod tests {
                 o["dph_total"] = json!(price);
             })
         };
-        let offers =
-            [make(4, json!(null), 0.39), make(3, json!(50), 0.45), make(2, json!(50), 0.45), make(1, json!(90), 0.5)];
+        let offers = [
+            make(4, json!(null), 0.39),
+            make(3, json!(50), 0.45),
+            make(2, json!(50), 0.45),
+            make(1, json!(90), 0.5),
+        ];
         let ids = |offers: &[Offer]| {
-            select(offers, &query(), &BTreeSet::new()).candidates.iter().map(|c| c.offer.id.0).collect::<Vec<_>>()
+            select(offers, &query(), &BTreeSet::new())
+                .candidates
+                .iter()
+                .map(|c| c.offer.id.0)
+                .collect::<Vec<_>>()
         };
         assert_eq!(ids(&offers), [1, 2, 3, 4]);
         let mut reversed = offers.to_vec();

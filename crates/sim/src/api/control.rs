@@ -118,18 +118,17 @@ impl World {
         json!({"success": true, "credit": self.account.credit, "revoked": self.account.revoked})
     }
 
-    /// Rents an offer on somebody else's behalf: an instance that is visible at once, with the given columns.
+    /// An instance as if it had been rented elsewhere, visible at once, with the given columns.
     fn make_instance(&mut self, body: &Value) -> Result<Value, String> {
         let wanted = body["gpu_name"].as_str().unwrap_or("RTX 3090");
         let gpu = gpu_named(wanted).ok_or_else(|| format!("no GPU is called `{wanted}`"))?;
-        let position = self
-            .offers
-            .iter()
-            .position(|offer| offer.rentable && offer.gpu.vast_name == gpu.vast_name)
-            .ok_or("the market has no such offer left")?;
-        let offer = self.offers.remove(position);
+        let like = self.offers.iter().find(|offer| offer.gpu.vast_name == gpu.vast_name);
+        let mut offer = like.ok_or("the market has no such offer left")?.clone();
+        // Another machine of the same kind, so that what is on the market stays there.
+        offer.machine_id += 500_000 + self.created;
         let empty = Map::new();
         let mut instance = self.contract(offer, body.as_object().unwrap_or(&empty), 16.0, None);
+        instance.holds_offer = false;
         instance.read_from = self.now;
         instance.list_from = self.now;
         let id = instance.id;

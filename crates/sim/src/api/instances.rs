@@ -88,16 +88,15 @@ impl World {
                         "msg": "Required resources are currently unavailable, state change queued."}),
             );
         }
-        let under_way = instance.actual.as_deref() == Some("running") || instance.actual.is_none();
-        if !(under_way && instance.intended == "running") {
-            if instance.actual.as_deref() == Some("running") {
-                // A stop that has not taken effect yet is called back.
-                instance.timeline.clear();
-                instance.intended = "running".to_owned();
-                instance.next = "running".to_owned();
-            } else {
-                self.schedule_start(id);
-            }
+        let running = instance.actual.as_deref() == Some("running");
+        let under_way = instance.intended == "running" && (running || !instance.timeline.is_empty());
+        if running && !under_way {
+            // A stop that has not taken effect yet is called back.
+            instance.timeline.clear();
+            instance.intended = "running".to_owned();
+            instance.next = "running".to_owned();
+        } else if !under_way {
+            self.schedule_start(id);
         }
         Reply::success()
     }

@@ -3,9 +3,9 @@
 //! It has no clock, no socket and no randomness of its own. JSON is put together by hand from what is known
 //! about the vendor's API, and never with a client's types, so that a client's misreading shows.
 //!
-//! Each file knows one thing: [`route`] the endpoints, [`search`], [`create`], [`instances`], [`list`],
-//! [`keys`], [`logs`] and [`users`] what they do, [`lifecycle`] how instances move on the clock, [`ledger`] what
-//! they cost, [`limits`] how often one may call, [`faults`] what goes wrong on demand and [`control`] the
+//! Each file knows one thing: `route` the endpoints, `search`, `create`, `instances`, `list`,
+//! `keys`, `logs` and `users` what they do, `lifecycle` how instances move on the clock, `ledger` what
+//! they cost, `limits` how often one may call, `faults` what goes wrong on demand and `control` the
 //! control plane beside the API.
 
 mod control;

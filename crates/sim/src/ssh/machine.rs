@@ -69,6 +69,11 @@ impl Machine {
         for folder in ["home/.ssh", "bin", "tmp"] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(self.root.join(folder))?;
         }
+        // A login shell sets its own path first, which would hide the pretended driver.
+        let path = format!("PATH='{}':\"$PATH\"\n", self.root.join("bin").display());
+        for profile in ["home/.profile", "home/.bash_profile"] {
+            fs::write(self.root.join(profile), &path)?;
+        }
         let tool = self.root.join("bin/nvidia-smi");
         fs::write(&tool, nvidia_smi::script(&self.container))?;
         fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755))

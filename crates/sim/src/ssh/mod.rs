@@ -15,3 +15,4 @@ mod session;
 mod terminal;
 
 pub(crate) use host::{Folders, RealHost, remove};
+pub(crate) use processes::kill_left_behind;

@@ -92,8 +92,9 @@ impl Processes {
         }
         if cfg!(target_os = "linux") {
             // Found by their mark, also those that left their group.
+            let marked = format!("{MARK}={}", self.mark).into_bytes();
             for _ in 0..SWEEPS {
-                if self.sweep() == 0 {
+                if sweep(|variable| variable == marked) == 0 {
                     break;
                 }
             }
@@ -104,26 +105,34 @@ impl Processes {
         }
         groups.orphaned.clear();
     }
+}
 
-    /// Kills every process that carries this container's mark, and returns how many there were.
-    fn sweep(&self) -> usize {
-        let marked = format!("{MARK}={}", self.mark);
-        let mut killed = 0;
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            // A process that is gone, a zombie or somebody else's has no environment to read.
-            let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-            if environment.split(|byte| *byte == 0).any(|variable| variable == marked.as_bytes())
-                && let Some(pid) = Pid::from_raw(pid)
-                && kill_process(pid, Signal::KILL).is_ok()
-            {
-                killed += 1;
-            }
-        }
-        killed
+/// Kills what a simulator left behind that was killed itself: the containers of a state directory in which
+/// nobody works any more.
+pub(crate) fn kill_left_behind(instances: &std::path::Path) {
+    if cfg!(target_os = "linux") {
+        let below = format!("{MARK}={}/", instances.display()).into_bytes();
+        sweep(|variable| variable.starts_with(&below));
     }
+}
+
+/// Kills every process that has such a variable in its environment, and returns how many there were.
+fn sweep(is_marked: impl Fn(&[u8]) -> bool) -> usize {
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // A process that is gone, a zombie or somebody else's has no environment to read.
+        let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(&is_marked)
+            && let Some(pid) = Pid::from_raw(pid)
+            && kill_process(pid, Signal::KILL).is_ok()
+        {
+            killed += 1;
+        }
+    }
+    killed
 }
 
 fn lives(group: i32) -> bool {

@@ -76,7 +76,9 @@ fn build(local: bool, extra_ca: Option<&Path>) -> Result<reqwest::Client> {
                 .chain(extra);
             builder().tls_certs_only(bundled).build()
         })
-        .map_err(|error| Error::new(Code::Internal, format!("cannot set up HTTPS: {}", chain(&error))).because(error))
+        .map_err(|error| {
+            Error::new(Code::Internal, format!("cannot set up HTTPS: {}", chain(&error))).because(error)
+        })
 }
 
 fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>> {
@@ -104,9 +106,10 @@ impl Http for ReqwestHttp {
         };
         let mut builder = client.request(method, url).header("Accept", "application/json");
         if let Some(key) = &request.bearer {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).map_err(|_| {
-                fail(TransportErrorKind::NotSent, "the API key has characters no header can carry".into())
-            })?;
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).map_err(|_| {
+                    fail(TransportErrorKind::NotSent, "the API key has characters no header can carry".into())
+                })?;
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
         }
@@ -132,10 +135,10 @@ impl Http for ReqwestHttp {
             }
             Ok(Ok(reply)) => reply,
         };
-        let header = |name| {
-            reply.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
-        };
-        let (status, retry_after, location) = (reply.status().as_u16(), header(RETRY_AFTER), header(LOCATION));
+        let header =
+            |name| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let (status, retry_after, location) =
+            (reply.status().as_u16(), header(RETRY_AFTER), header(LOCATION));
         let read = async {
             let mut body = Vec::new();
             while let Some(chunk) = reply.chunk().await.map_err(|error| {
@@ -145,7 +148,10 @@ impl Http for ReqwestHttp {
             })? {
                 if body.len() + chunk.len() > limits.body_bytes {
                     let mib = limits.body_bytes / 1024 / 1024;
-                    return Err(fail(TransportErrorKind::BadBody, format!("the answer is larger than {mib} MiB")));
+                    return Err(fail(
+                        TransportErrorKind::BadBody,
+                        format!("the answer is larger than {mib} MiB"),
+                    ));
                 }
                 body.extend_from_slice(&chunk);
             }

@@ -1,0 +1,275 @@
+//! One thing goes wrong, at every call, in virtual time: the operation survives it, or leaves nothing behind.
+
+mod virtual_time;
+
+use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest, RunResult};
+use crabbox_vast_engine::ssh::command::Script;
+use crabbox_vast_engine::world::ExecIo;
+use crabbox_vast_engine::{Call, Code, Engine, Result};
+use crabbox_vast_sim::api::{Effect, Fault};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use virtual_time::Stage;
+
+async fn run(engine: &Engine, call: &Call) -> Result<RunResult> {
+    let request = RunRequest {
+        identifier: None,
+        acquire: AcquireRequest::default(),
+        reclaim: false,
+        keep_on_failure: false,
+        stop_after: None,
+        script: Script::Argv(vec!["nvidia-smi".into()]),
+        env: BTreeMap::new(),
+    };
+    let (output, mut receive) = mpsc::channel(16);
+    let drain = async { while receive.recv().await.is_some() {} };
+    tokio::join!(engine.run(&request, ExecIo { stdin: None, output }, call), drain).0
+}
+
+/// A machine of somebody else on the same account, and one of another crabbox user.
+fn strangers(stage: &Stage) {
+    stage.control("POST", "/_sim/instances", &json!({"label": "hand made"}));
+    stage.control("POST", "/_sim/instances", &json!({"label": "cbx1|cbx_aaaaaaaaaaaa|other-box|ready"}));
+}
+
+fn assert_only_strangers(stage: &Stage, what: &str) {
+    let open = stage.ledger().open;
+    assert_eq!(open.len(), 2, "{what}: {open:?}");
+    assert_eq!(stage.claims(), Vec::<String>::new(), "{what}");
+    assert_eq!(stage.keys(), Vec::<String>::new(), "{what}");
+}
+
+fn effects() -> Vec<Effect> {
+    let answer = |status, body: &str, headers: &[(&str, &str)]| Effect::Answer {
+        status,
+        content_type: "application/json".into(),
+        body: body.into(),
+        headers: headers.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+    };
+    let mut effects = vec![
+        answer(
+            500,
+            r#"{"success":false,"error":"server_error","msg":"Something went wrong on the server"}"#,
+            &[],
+        ),
+        answer(429, "API requests too frequent", &[("retry-after", "2")]),
+        answer(404, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#, &[]),
+        Effect::Html(502),
+        Effect::Html(200),
+        Effect::Reset,
+        Effect::Truncate,
+        Effect::Empty,
+        Effect::Stall,
+    ];
+    effects.extend((0..4).map(Effect::TooMany));
+    effects
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_passing_fault_on_any_call_but_the_create_is_survived() {
+    let calls = [
+        ("GET", "/api/v0/users/current/"),
+        ("GET", "/api/v1/instances/"),
+        ("POST", "/api/v0/bundles/"),
+        ("POST", "/api/v0/instances/*/ssh/"),
+        ("GET", "/api/v0/instances/*/"),
+        ("PUT", "/api/v0/instances/*/"),
+        ("DELETE", "/api/v0/instances/*/"),
+    ];
+    for (method, path) in calls {
+        for effect in effects() {
+            for nth in 1..=3 {
+                for after in [false, true] {
+                    let what = format!("{method} {path} #{nth} {effect:?} after={after}");
+                    let stage = Stage::new();
+                    strangers(&stage);
+                    let mut fault = Fault::once(method, path, effect.clone());
+                    fault.nth = nth;
+                    let fault = if after { fault.after_commit() } else { fault };
+                    stage.vast(|vast, _| vast.add_fault(fault));
+                    let process = stage.process();
+                    let result = run(&process.engine, &stage.call()).await.unwrap_or_else(|error| {
+                        panic!("{what}: {error}; {:#?}", stage.calls.lock().expect("not poisoned"))
+                    });
+                    assert_eq!(result.exit_code, 0, "{what}");
+                    assert_only_strangers(&stage, &what);
+                    assert_eq!(stage.ledger().created, 3, "{what}: exactly one create");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_create_is_adopted_or_proved_and_tried_once_more() {
+    for effect in effects() {
+        for after in [false, true] {
+            let what = format!("{effect:?} after={after}");
+            let stage = Stage::new();
+            strangers(&stage);
+            let fault = Fault::once("PUT", "/api/v0/asks/*/", effect.clone());
+            stage.vast(|vast, _| vast.add_fault(if after { fault.after_commit() } else { fault }));
+            let process = stage.process();
+            let outcome = run(&process.engine, &stage.call()).await;
+            if matches!(&effect, Effect::Answer { status: 404, .. }) {
+                // A refused key is a definite answer, unless the create took effect all the same.
+                if !after {
+                    assert_eq!(outcome.err().map(|error| error.code()), Some(Code::AuthFailed), "{what}");
+                    assert_only_strangers(&stage, &what);
+                }
+                continue;
+            }
+            let result = outcome.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(result.exit_code, 0, "{what}");
+            assert_only_strangers(&stage, &what);
+            assert_eq!(stage.ledger().max_concurrent, 3, "{what}: never two of ours at once");
+        }
+    }
+}
+
+/// SIGKILL at every step of a run, then `stop` of what is claimed: nothing of ours is left, nobody else's is touched.
+#[tokio::test(start_paused = true)]
+async fn a_kill_at_any_step_leaves_a_claim_from_which_stop_finishes() {
+    let clean = Stage::new();
+    let process = clean.process();
+    run(&process.engine, &clean.call()).await.expect("a clean run");
+    let steps = process.steps.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(steps > 20, "{steps} steps");
+    let mut leaky_deaths = 0;
+    for kill_at in 1..=steps {
+        let stage = Stage::new();
+        strangers(&stage);
+        let process = stage.process_with(Some(kill_at), |_| ());
+        let outcome = process.live(run(&process.engine, &stage.call())).await;
+        drop(process);
+        let rented = stage.ledger().open.len() - 2;
+        leaky_deaths += rented;
+        assert!(outcome.is_none() || rented == 0, "step {kill_at}");
+        let next = stage.process();
+        for lease in stage.claims() {
+            let request = ReleaseRequest { identifier: lease, action: None };
+            next.engine
+                .release(&request, &stage.call())
+                .await
+                .unwrap_or_else(|error| panic!("killed at step {kill_at}: {error}"));
+        }
+        let open = stage.ledger().open;
+        assert_eq!(open.len(), 2, "killed at step {kill_at}: {open:?}");
+        assert_eq!(stage.claims(), Vec::<String>::new(), "killed at step {kill_at}");
+    }
+    assert!(leaky_deaths > 5, "the kills must leave machines running, or nothing was tested: {leaky_deaths}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_at_any_time_leaves_nothing() {
+    for milliseconds in (0..120_000).step_by(977) {
+        let stage = Stage::new();
+        strangers(&stage);
+        let process = stage.process();
+        let cancel = CancellationToken::new();
+        let call = stage.call_with(cancel.clone());
+        let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            cancel.cancel();
+        });
+        if let Err(error) = outcome {
+            assert_eq!(error.code(), Code::Cancelled, "after {milliseconds} ms: {error}");
+        }
+        assert_only_strangers(&stage, &format!("cancelled after {milliseconds} ms"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taken_offer_gives_way_to_the_next() {
+    for effect in [
+        Effect::NoSuchAsk,
+        Effect::Answer {
+            status: 410,
+            content_type: "application/json".into(),
+            body: r#"{"success":false,"error":"no_such_ask","msg":"error 410/3907: no_such_ask Instance type {id} is no longer available.","ask_id":{id}}"#.into(),
+            headers: vec![],
+        },
+        Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: r#"{"success":false,"error":"invalid_args","msg":"error 404/3603: no_such_ask  Instance type by id {id} is not available."}"#.into(),
+            headers: vec![],
+        },
+    ] {
+        let stage = Stage::new();
+        let fault = Fault::once("PUT", "/api/v0/asks/*/", effect).times(Some(2));
+        stage.vast(|vast, _| vast.add_fault(fault));
+        let process = stage.process();
+        run(&process.engine, &stage.call()).await.expect("the third offer is rented");
+        let calls = stage.calls.lock().expect("not poisoned").clone();
+        let creates: Vec<&String> = calls.iter().filter(|call| call.starts_with("PUT /api/v0/asks/")).collect();
+        assert_eq!(creates.len(), 3, "{creates:?}");
+        assert!(creates[0] != creates[1] && creates[1] != creates[2], "{creates:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_carries_an_instance_is_destroyed() {
+    let stage = Stage::new();
+    strangers(&stage);
+    let mut fault = Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset);
+    fault.effect = Effect::Answer {
+        status: 200,
+        content_type: "application/json".into(),
+        // The created instance's number is not known before: the simulator counts from the strangers' on.
+        body: json!({"success": false, "error": "bid_too_low", "new_contract": next_instance(&stage)})
+            .to_string(),
+        headers: vec![],
+    };
+    stage.vast(|vast, _| vast.add_fault(fault.after_commit()));
+    let process = stage.process();
+    run(&process.engine, &stage.call()).await.expect("another offer is rented");
+    assert_only_strangers(&stage, "unwanted");
+    assert_eq!(stage.ledger().created, 4);
+}
+
+fn next_instance(stage: &Stage) -> u64 {
+    stage.ledger().open.iter().map(|instance| instance.id).max().unwrap_or(0) + 1
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_dearer_than_the_cap_is_destroyed() {
+    let stage = Stage::new();
+    strangers(&stage);
+    let id = next_instance(&stage);
+    let process = stage.process_with(None, |settings| {
+        settings.max_dph_total = Some(crabbox_vast_engine::lease::DollarsPerHour(0.9));
+    });
+    let call = stage.call();
+    let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        stage.control("POST", &format!("/_sim/instances/{id}"), &json!({"dph_total": 1.7}));
+    });
+    assert_eq!(outcome.err().map(|error| error.code()), Some(Code::PriceCapExceeded));
+    assert_only_strangers(&stage, "price");
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_faults_are_told_apart() {
+    let cases = [
+        ("docker: manifest for nosuch/image:1 not found: manifest unknown", Some(Code::StartFailedImage), 3),
+        ("Error: OCI runtime create failed: nvidia-container-cli: initialization error", None, 4),
+    ];
+    for (message, code, created) in cases {
+        let stage = Stage::new();
+        strangers(&stage);
+        let id = next_instance(&stage);
+        let process = stage.process();
+        let call = stage.call();
+        let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            stage.control("POST", &format!("/_sim/instances/{id}"), &json!({"status_msg": message}));
+        });
+        assert_eq!(outcome.err().map(|error| error.code()), code, "{message}");
+        assert_eq!(stage.ledger().created, created, "{message}");
+        assert_only_strangers(&stage, message);
+    }
+}
