@@ -2,7 +2,6 @@
 
 use super::{Kind, Setting};
 use crate::lease::{go_duration, parse_go_duration};
-use crate::world::real::is_loopback;
 use reqwest::Url;
 use std::time::Duration;
 
@@ -151,6 +150,12 @@ fn url(text: &str) -> Result<String, String> {
         return Err("must use https unless it targets localhost".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
