@@ -74,7 +74,9 @@ impl Stage {
 
     /// Calls of the control plane.
     pub fn control(&self, method: &str, path: &str, body: &serde_json::Value) -> serde_json::Value {
-        self.vast(|vast, now| vast.handle(now, &Request::new(method, path).bearer(KEY).json(body)).body_json())
+        self.vast(|vast, now| {
+            vast.handle(now, &Request::new(method, path).bearer(KEY).json(body)).body_json()
+        })
     }
 
     pub fn settings(&self) -> Settings {
