@@ -97,6 +97,9 @@ export interface ErrorCode {
 /** The engine's error table; the typings are checked against it. */
 export declare function errorCodes(): Array<ErrorCode>
 
+/** Receives events; weak, so that it never holds the process, and without an error argument. */
+export type Events = ((arg: any) => void)
+
 /** A command, as `argv` or as `shell`. */
 export interface ExecCall {
   /** Program and arguments. */
@@ -124,7 +127,7 @@ export interface ExecPiece {
   /** `stdout` or `stderr`. */
   stream: 'stdout' | 'stderr'
   /** The bytes. */
-  data: Buffer
+  data: Uint8Array
 }
 
 /** What `release` of a lease that is held takes. */

@@ -25,6 +25,7 @@ pub struct ExecPiece {
     #[napi(ts_type = "'stdout' | 'stderr'")]
     pub stream: &'static str,
     /// The bytes.
+    #[napi(ts_type = "Uint8Array")]
     pub data: Buffer,
 }
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 use std::future::Future;
 
 /// Receives events; weak, so that it never holds the process, and without an error argument.
-pub(crate) type Events = ThreadsafeFunction<Value, (), Value, Status, false, true>;
+#[napi_derive::napi]
+pub type Events = ThreadsafeFunction<Value, (), Value, Status, false, true>;
 
 /// Two threads: an operation waits for the network, it does not compute. The default is one for each core.
 #[napi_derive::module_init]
