@@ -1,14 +1,28 @@
 // A simulated Vast and a home of its own, for tests of the package with its real addon.
+import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
 export const crabbox = createRequire(import.meta.url)('crabbox-vast')
+
+/** A test with a simulator of its own: the published pause between two creates counts for each account. */
+export function simulated(name, check, options = {}) {
+  test(name, options, async () => {
+    const sim = await startSimulator()
+    try {
+      await check(sim)
+    } finally {
+      await sim.close()
+    }
+  })
+}
 
 /** Starts a simulator; `close()` ends it and removes what it wrote. */
 export async function startSimulator() {
@@ -40,8 +54,12 @@ export async function startSimulator() {
     /** The leases on disk. */
     claims: () => claims(folders.state),
     fault: (fault) => control('faults', { method: 'POST', headers: { authorization: `Bearer ${facts.apiKey}` }, body: JSON.stringify(fault) }),
-    /** Everything that was written to disk for the leases, by path. */
-    keys: () => files(folders.config).filter((path) => statSync(path).mode & 0o077 ? false : /BEGIN/.test(readFileSync(path, 'utf8'))),
+    /** The private keys on disk. */
+    keys: () => files(folders.config).filter((path) => /^-----BEGIN/.test(readFileSync(path, 'utf8'))),
+    async nothingLeft() {
+      assert.deepEqual(await this.open(), [])
+      assert.deepEqual([...this.claims(), ...this.keys()], [])
+    },
     close: async () => {
       const gone = new Promise((resolve) => child.once('exit', resolve))
       child.stdin.end()
