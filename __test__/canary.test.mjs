@@ -27,7 +27,7 @@ test('neither the API key nor a private key is in any output', async () => {
   assert.ok(secrets.length >= 3)
   show(await lease.exec(['env']))
   show(lease.exec(['true']))
-  show(await lease.status(options.onEvent && { onEvent: show }))
+  show(await lease.status({ onEvent: show }))
   show(await lease.touch())
   show(await crabbox.list({ ...options, all: true }))
   show(await crabbox.doctor(options))
@@ -37,9 +37,15 @@ test('neither the API key nor a private key is in any output', async () => {
   await failing(crabbox.list({ ...options, apiKey: [sim.apiKey] }))
   await failing(crabbox.list({ ...options, apiKey: `${sim.apiKey}\n` + sim.apiKey }))
   await failing(crabbox.list({ ...options, env: { ...sim.env, HOME: undefined, XDG_STATE_HOME: undefined, XDG_CONFIG_HOME: undefined } }))
-  for (const body of [`{"error":"x","msg":"echo Bearer ${sim.apiKey}"}`, `<html>{"api_key":"${sim.apiKey}"}</html>`]) {
+  // a server that repeats what it was sent
+  const bodies = [
+    { error: 'x', msg: `you sent Bearer ${sim.apiKey}` },
+    { error: 'x', msg: 'see the rest', api_key: sim.apiKey },
+    { error: 'x', msg: `no such key: ${sim.apiKey}` },
+  ]
+  for (const body of bodies) {
     show(await sim.fault({ method: 'GET', path: '/api/v1/instances*', effect: { status: 400, body } }))
-    await crabbox.list(options).then(show, show)
+    await failing(crabbox.list(options))
   }
   show(await lease.release({ onEvent: show }))
   process.off('warning', onWarning)

@@ -74,6 +74,7 @@ pub struct ExecRequest {
 }
 
 impl Lease {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one lease, named once")]
     pub(super) fn new(
         engine: &Engine,
         id: &LeaseId,
