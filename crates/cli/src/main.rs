@@ -1,2 +1,25 @@
-//! The command line.
-fn main() {}
+//! The command line of crabbox-vast: reads arguments, calls the engine, prints what comes back.
+//!
+//! `args` is what can be typed, `commands` has one file per command, `session` builds the engine (on Vast, or on the
+//! simulator with `--sim`), `progress` shows what happens meanwhile, and `printer` alone writes to the terminal.
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod commands;
+mod printer;
+mod progress;
+mod session;
+mod signals;
+mod simulate;
+
+use printer::Printer;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let printer = Printer::new();
+    ExitCode::from(match args::parse(std::env::args_os()) {
+        Ok(matches) => commands::dispatch(&matches, &printer),
+        Err(refused) => refused.show(&printer),
+    })
+}

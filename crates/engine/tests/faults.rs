@@ -213,17 +213,25 @@ async fn a_taken_offer_gives_way_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_carries_an_instance_is_destroyed() {
+    // The number of the instance to come is learned from a rehearsal: the same seed counts alike.
+    let rehearsal = Stage::new();
+    strangers(&rehearsal);
+    let process = rehearsal.process();
+    let call = rehearsal.call();
+    let (_, id) = tokio::join!(run(&process.engine, &call), ours(&rehearsal));
     let stage = Stage::new();
     strangers(&stage);
-    let mut fault = Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset);
-    fault.effect = Effect::Answer {
-        status: 200,
-        content_type: "application/json".into(),
-        // The created instance's number is not known before: the simulator counts from the strangers' on.
-        body: json!({"success": false, "error": "bid_too_low", "new_contract": next_instance(&stage)})
-            .to_string(),
-        headers: vec![],
-    };
+    let refusal = json!({"success": false, "error": "bid_too_low", "new_contract": id});
+    let fault = Fault::once(
+        "PUT",
+        "/api/v0/asks/*/",
+        Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: refusal.to_string(),
+            headers: vec![],
+        },
+    );
     stage.vast(|vast, _| vast.add_fault(fault.after_commit()));
     let process = stage.process();
     run(&process.engine, &stage.call()).await.expect("another offer is rented");
@@ -231,21 +239,27 @@ async fn a_refusal_that_carries_an_instance_is_destroyed() {
     assert_eq!(stage.ledger().created, 4);
 }
 
-fn next_instance(stage: &Stage) -> u64 {
-    stage.ledger().open.iter().map(|instance| instance.id).max().unwrap_or(0) + 1
+/// Waits until a third instance, ours, exists.
+async fn ours(stage: &Stage) -> u64 {
+    let known: Vec<u64> = stage.ledger().open.iter().map(|instance| instance.id).collect();
+    loop {
+        if let Some(ours) = stage.ledger().open.iter().find(|instance| !known.contains(&instance.id)) {
+            return ours.id;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_dearer_than_the_cap_is_destroyed() {
     let stage = Stage::new();
     strangers(&stage);
-    let id = next_instance(&stage);
     let process = stage.process_with(None, |settings| {
         settings.max_dph_total = Some(crabbox_vast_engine::lease::DollarsPerHour(0.9));
     });
     let call = stage.call();
     let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        let id = ours(&stage).await;
         stage.control("POST", &format!("/_sim/instances/{id}"), &json!({"dph_total": 1.7}));
     });
     assert_eq!(outcome.err().map(|error| error.code()), Some(Code::PriceCapExceeded));
@@ -261,12 +275,15 @@ async fn start_faults_are_told_apart() {
     for (message, code, created) in cases {
         let stage = Stage::new();
         strangers(&stage);
-        let id = next_instance(&stage);
         let process = stage.process();
         let call = stage.call();
         let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            stage.control("POST", &format!("/_sim/instances/{id}"), &json!({"status_msg": message}));
+            let id = ours(&stage).await;
+            stage.control(
+                "POST",
+                &format!("/_sim/instances/{id}"),
+                &json!({"freeze": true, "status_msg": message}),
+            );
         });
         assert_eq!(outcome.err().map(|error| error.code()), code, "{message}");
         assert_eq!(stage.ledger().created, created, "{message}");

@@ -25,8 +25,23 @@ impl Platform {
     }
 }
 
-/// Finds both directories without creating them.
-pub(super) fn directories(snapshot: &Snapshot, platform: Platform) -> Result<Paths> {
+/// Where state and the user's configuration are. Nothing is created.
+///
+/// # Errors
+/// [`Code::StateUnavailable`] when the environment does not tell.
+pub fn directories(snapshot: &Snapshot) -> Result<Paths> {
+    directories_on(snapshot, Platform::here())
+}
+
+/// The user's own configuration file, whether it exists or not.
+///
+/// # Errors
+/// As [`directories`].
+pub fn user_file(snapshot: &Snapshot) -> Result<PathBuf> {
+    Ok(user_file_below(&directories(snapshot)?))
+}
+
+pub(super) fn directories_on(snapshot: &Snapshot, platform: Platform) -> Result<Paths> {
     let config = user_config(snapshot, platform)?;
     // Not ~/.local/state: crabbox puts its state below the configuration unless it is told otherwise.
     let state = match set(snapshot, "XDG_STATE_HOME") {
@@ -36,8 +51,7 @@ pub(super) fn directories(snapshot: &Snapshot, platform: Platform) -> Result<Pat
     Ok(Paths { state, config })
 }
 
-/// The user's own configuration file.
-pub(super) fn user_file(paths: &Paths) -> PathBuf {
+pub(super) fn user_file_below(paths: &Paths) -> PathBuf {
     paths.config.join("crabbox").join("config.yaml")
 }
 
@@ -73,7 +87,7 @@ mod tests {
 
     fn at(platform: Platform, vars: &[(&str, &str)]) -> Result<(String, String)> {
         let vars = vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let paths = directories(&Snapshot { vars, cwd: "/cwd".into() }, platform)?;
+        let paths = directories_on(&Snapshot { vars, cwd: "/cwd".into() }, platform)?;
         Ok((paths.state.display().to_string(), paths.config.display().to_string()))
     }
 

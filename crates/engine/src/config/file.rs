@@ -50,8 +50,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Entries>> {
 }
 
 fn parse(text: &str) -> Result<Entries, serde_saphyr::Error> {
-    let mut options = serde_saphyr::Options::default();
-    options.with_snippet = false;
+    let options = serde_saphyr::Options { with_snippet: false, ..serde_saphyr::Options::default() };
     let document: Option<Document> = serde_saphyr::from_str_with_options(text, options)?;
     Ok(document.map(|document| document.0).unwrap_or_default())
 }

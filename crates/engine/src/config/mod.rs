@@ -25,6 +25,7 @@ mod tests;
 
 pub use check::{OrderTerm, parse_order};
 pub use declare::{Kind, SETTINGS, Scope, Setting, Trust, setting};
+pub use directories::{directories, user_file};
 pub use document::settings_markdown;
 pub use file::ConfigFile;
 pub use origin::{Level, Origin};

@@ -1,7 +1,7 @@
 //! Puts the layers on top of each other and remembers who decided.
 
 use super::check::{canonical, says_nothing};
-use super::directories::{Platform, directories, user_file};
+use super::directories::{Platform, directories_on, user_file_below};
 use super::file::{Entries, read};
 use super::repository::{lies_in, repository_root};
 use super::{ConfigFile, Kind, Level, Origin, OverrideOrigin, Overrides, SETTINGS, Setting, Snapshot, trust};
@@ -53,8 +53,8 @@ impl Resolved {
     }
 
     pub(super) fn load_on(snapshot: &Snapshot, overrides: &Overrides, platform: Platform) -> Result<Self> {
-        let paths = directories(snapshot, platform)?;
-        let user_file = user_file(&paths);
+        let paths = directories_on(snapshot, platform)?;
+        let user_file = user_file_below(&paths);
         let repo_root = repository_root(&snapshot.cwd);
         let mut files = candidates(snapshot, &repo_root, &user_file);
         let mut layers = Vec::new();
@@ -174,12 +174,18 @@ fn variable<'a>(setting: &Setting, snapshot: &'a Snapshot) -> Option<(&'static s
 
 fn unfit(setting: &Setting, origin: &Origin, complaint: &str) -> Error {
     let name = setting.name();
-    let mut error = Error::new(Code::InvalidConfig, format!("{name} {complaint} (from {origin})"))
+    let hint = match origin {
+        _ if setting.key == "provider" => {
+            "this program only does vast; use --provider vast, or crabbox for other providers".to_owned()
+        }
+        Origin::Environment(name) => format!("change or unset {name}"),
+        Origin::Default => "this is a defect: please report it".to_owned(),
+        Origin::File { .. } | Origin::Flag(_) | Origin::Option(_) => {
+            format!("change {origin}; {}", setting.help)
+        }
+    };
+    Error::new(Code::InvalidConfig, format!("{name} {complaint} (from {origin})"))
+        .hint(hint)
         .with("setting", setting.key)
-        .with("origin", origin.word());
-    if setting.key == "provider" {
-        error =
-            error.hint("this program only does vast; use --provider vast, or crabbox for other providers");
-    }
-    error
+        .with("origin", origin.word())
 }

@@ -16,7 +16,8 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
         match setting.trust {
             Trust::Free => {}
             Trust::UserOnly => {
-                return Err(refused(setting, &value.origin, "may only stand in your own configuration"));
+                return Err(refused(setting, &value.origin, "may only stand in your own configuration")
+                    .hint("remove it there, or move it to your own configuration file"));
             }
             Trust::CredentialDestination => {
                 if resolved.api_key.is_some() {

@@ -6,12 +6,13 @@ use super::{Call, Engine, Phase};
 use crate::lease::{DollarsPerHour, InstanceId, LeaseId};
 use crate::store::LeaseKey;
 use crate::vast::instance::{StartFault, start_fault};
+use crate::vast::pacing::LimitClass;
 use crate::vast::{Failure, Instance, Kind};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// Pause between reads until an address is known: the pacing slots alone set the pace.
@@ -125,9 +126,11 @@ impl Engine {
     /// Reads the instance until it turns out unusable. List and single read go side by side, each at its own pace:
     /// one of them alone has been seen to miss the ports.
     async fn watch(&self, booting: &Booting<'_>, sightings: &Sightings, call: &Call) -> Error {
+        let listed = Notify::new();
         let listing = async {
             loop {
                 let looked = self.look_in_list(booting.instance).await;
+                listed.notify_one();
                 if let Some(error) = sightings.take_in(looked, booting, call) {
                     return error;
                 }
@@ -135,13 +138,15 @@ impl Engine {
             }
         };
         let showing = async {
+            // Half an interval behind the list, so that the two together look twice as often.
+            listed.notified().await;
+            tokio::time::sleep(LimitClass::List.pace().interval / 2).await;
             loop {
-                // The first single read would only find what the first list did not show either.
-                tokio::time::sleep(sightings.pause()).await;
                 let looked = self.client.show(booting.instance).await;
                 if let Some(error) = sightings.take_in(looked, booting, call) {
                     return error;
                 }
+                tokio::time::sleep(sightings.pause()).await;
             }
         };
         tokio::select! {

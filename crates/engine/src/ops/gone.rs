@@ -48,12 +48,23 @@ impl Engine {
         })
     }
 
+    /// Looks for one instance with whichever read may be sent sooner.
+    pub(super) async fn glance(&self, id: InstanceId) -> Result<Sight, Failure> {
+        if !self.client.show_is_sooner().await {
+            return self.sight(id).await;
+        }
+        Ok(match self.client.show(id).await? {
+            Some(instance) => Sight::Present(Box::new(instance)),
+            None => Sight::Absent,
+        })
+    }
+
     /// Waits, after an accepted destroy, for the proof.
     pub(super) async fn prove_destroyed(&self, id: InstanceId, call: &Call) -> Result<()> {
         call.phase(Phase::Prove, format!("waiting until instance {id} is gone"));
         let deadline = Instant::now() + LINGER;
         loop {
-            let last = match self.sight(id).await {
+            let last = match self.glance(id).await {
                 Ok(Sight::Absent) => return Ok(()),
                 Ok(Sight::Present(_)) => "it is still listed".to_owned(),
                 Ok(Sight::Unclear) => "the list was not complete".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::{Call, Engine};
 use crate::Result;
-use crate::config::InstanceType;
+use crate::config::{InstanceType, parse_order};
 use crate::vast::request::OfferQuery;
 use crate::vast::select::{Candidate, select};
 use serde::Serialize;
@@ -100,10 +100,14 @@ impl Engine {
             cap: settings.max_dph_total,
             min_reliability: settings.min_reliability,
             duration_secs: settings.ttl.as_secs(),
-            order: settings
-                .order_terms
-                .iter()
-                .map(|term| (term.field.clone(), term.direction().to_owned()))
+            // The text was checked when it was resolved.
+            order: parse_order(&settings.order)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|term| {
+                    let direction = term.direction().to_owned();
+                    (term.field, direction)
+                })
                 .collect(),
         }
     }

@@ -1,6 +1,6 @@
 //! Release: destroy and prove, stop, or keep - always with the exact claim, read after the cloud was read.
 
-use super::gone::VISIBILITY;
+use super::gone::{Sight, VISIBILITY};
 use super::recover::Recovered;
 use super::resolve::{check_account, unclaimed};
 use super::{Call, Engine, Event, Phase};
@@ -182,8 +182,13 @@ impl Engine {
         call: &Call,
     ) -> Result<Released> {
         call.event(Event::Releasing { lease: id.clone(), instance });
-        let (account, live) =
-            tokio::try_join!(self.client.account(), self.client.show(instance)).map_err(Error::from)?;
+        let (account, seen) =
+            tokio::try_join!(self.client.account(), self.glance(instance)).map_err(Error::from)?;
+        let live = match seen {
+            Sight::Present(live) => Some(*live),
+            // What neither read shows is missing; an incomplete list alone says nothing.
+            Sight::Absent | Sight::Unclear => self.client.show(instance).await?,
+        };
         // Read last, after the cloud: this is what authorises everything below.
         let claim =
             self.store.claim(id).await?.ok_or_else(|| {

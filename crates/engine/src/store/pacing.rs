@@ -23,7 +23,7 @@ struct Schedule {
     classes: BTreeMap<String, Class>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 struct Class {
     /// Reserved slots, ascending, Unix milliseconds.
@@ -80,6 +80,23 @@ impl Store {
         let burst = burst.map(|(count, window)| (count.max(1) as usize, millis(window)));
         self.schedule(scope, class, move |class, now| {
             Duration::from_millis(class.reserve(now, interval, burst).saturating_sub(now))
+        })
+        .await
+    }
+
+    /// How long [`Store::reserve_slot`] would tell to wait, without reserving. Others may reserve in between.
+    ///
+    /// # Errors
+    /// As [`Store::reserve_slot`].
+    pub async fn slot_wait(&self, scope: &str, class: &str, interval: Duration) -> Result<Duration> {
+        let path = self.pacing_path(scope)?;
+        let (class, interval) = (class.to_owned(), millis(interval));
+        self.transact(move |files, inner| {
+            let bytes = files.read(&path).at("read", &path)?.unwrap_or_default();
+            let mut schedule: Schedule = serde_json::from_slice(&bytes).unwrap_or_default();
+            let now = unix_millis(inner.ambient.now());
+            let slot = schedule.classes.entry(class).or_default().reserve(now, interval, None);
+            Ok(Duration::from_millis(slot.saturating_sub(now)))
         })
         .await
     }
@@ -145,6 +162,17 @@ mod tests {
     use crate::store::testing::Bench;
 
     const STEP: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn a_look_at_the_next_slot_reserves_nothing() {
+        let bench = Bench::new();
+        let look = || bench.store.slot_wait("ab", "list", STEP);
+        assert_eq!(look().await.unwrap(), Duration::ZERO);
+        assert_eq!(bench.store.reserve_slot("ab", "list", STEP, None).await.unwrap(), Duration::ZERO);
+        assert!(look().await.unwrap() > Duration::ZERO);
+        assert!(look().await.unwrap() <= STEP);
+        assert_eq!(bench.store.slot_wait("ab", "show", STEP).await.unwrap(), Duration::ZERO);
+    }
 
     #[tokio::test]
     async fn two_processes_get_consecutive_slots() {

@@ -399,6 +399,18 @@ impl Client {
         url
     }
 
+    /// Whether the single read may be sent sooner than the list, so that a look at one instance waits as little as
+    /// the published intervals allow.
+    pub async fn show_is_sooner(&self) -> bool {
+        let wait = async |class: LimitClass| {
+            let looked =
+                self.inner.store.slot_wait(&self.inner.scope, class.name(), class.pace().interval).await;
+            looked.unwrap_or_default()
+        };
+        let (show, list) = tokio::join!(wait(LimitClass::Show), wait(LimitClass::List));
+        show <= list
+    }
+
     async fn pace(&self, class: LimitClass) {
         let pace = class.pace();
         let widened = self.widened().get(&class).copied();

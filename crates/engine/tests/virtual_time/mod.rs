@@ -52,7 +52,7 @@ impl Stage {
         let doors = Doors::default();
         let ports = Ports { doors: Arc::clone(&doors), next: 40_000 };
         Self {
-            home: tempfile::tempdir().expect("temp dir"),
+            home: memory_dir(),
             vast: Arc::new(Mutex::new(api::World::new(settings, Box::new(ports)))),
             doors,
             began: Instant::now(),
@@ -143,6 +143,13 @@ impl Stage {
     pub fn keys(&self) -> Vec<String> {
         names(&self.settings().paths.config.join("crabbox/testboxes"), "")
     }
+}
+
+/// A folder in memory where the system has one: thousands of runs with a dozen syncs each wear a disk for nothing.
+fn memory_dir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    dir.expect("temp dir")
 }
 
 fn names(dir: &Path, end: &str) -> Vec<String> {

@@ -1,0 +1,129 @@
+//! What can be typed.
+
+mod go;
+mod lease;
+mod settings;
+
+pub use go::boolean;
+pub use lease::{Common, Target, Unsupported};
+pub use settings::{flags, overrides};
+
+use crate::commands;
+use crate::printer::Printer;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
+use crabbox_vast_engine::{Code, Error};
+use std::ffi::OsString;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    success
+  1    the Vast API failed, or doctor found a problem
+  2    usage, configuration, or a lease that is not ours to touch
+  4    not found: lease, or an offer that fits
+  5    timeout, or the machine is in an unexpected state
+  7    controlling the remote side failed, or the release after a successful command
+  130  interrupted
+  n    `run` passes on the exit code of the command
+
+Settings come from the defaults, your config.yaml (`crabbox-vast config path`),
+crabbox.yaml and .crabbox.yaml here, the environment and the flags, later ones
+winning; `crabbox-vast config show --origin` tells which came from where.";
+
+/// The whole command line.
+pub fn definition() -> Command {
+    Command::new("crabbox-vast")
+        .about("Leases a Vast.ai GPU machine over SSH, runs commands on it and gives it back")
+        .long_about(
+            "Leases a Vast.ai GPU machine over SSH, runs commands on it and gives it back.\n\n\
+             Leases, keys and configuration are those of crabbox, so that both programs can take turns on one lease. \
+             Try everything without an account: add --sim.",
+        )
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help("Example:\n  crabbox-vast run --sim -- nvidia-smi")
+        .after_long_help(format!(
+            "Examples:\n  \
+             crabbox-vast run --sim -- nvidia-smi             try it on a simulated machine\n  \
+             crabbox-vast doctor                              is everything in place?\n  \
+             crabbox-vast offers --vast-gpu-name RTX_4090     what is for rent\n  \
+             crabbox-vast run --vast-max-dph-total 0.5 -- nvidia-smi\n  \
+             crabbox-vast warmup && crabbox-vast list         a lease that stays\n  \
+             crabbox-vast stop swift-krill                    give it back\n\n{EXIT_CODES}"
+        ))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .infer_long_args(false)
+        .args_override_self(true)
+        .subcommands(commands::definitions())
+}
+
+/// Why there is nothing to run: help was asked for, or the arguments make no sense.
+#[derive(Debug)]
+pub struct Refused {
+    error: clap::Error,
+    json: bool,
+}
+
+impl Refused {
+    /// Prints it; the exit code.
+    pub fn show(&self, printer: &Printer) -> u8 {
+        let text = self.error.render();
+        if matches!(self.error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            printer.text(&text.to_string());
+            return 0;
+        }
+        if self.json {
+            let text = text.to_string();
+            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let error = Error::new(Code::InvalidArgument, message).hint("see --help");
+            printer.json(&error.to_json());
+        } else {
+            printer.note(text.to_string().trim_end());
+        }
+        2
+    }
+}
+
+/// Reads the arguments.
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, Refused> {
+    let mut definition = definition();
+    definition.build();
+    let argv = go::rewrite(&definition, argv);
+    let json = argv.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    definition.try_get_matches_from(argv).map_err(|error| Refused { error, json })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> ArgMatches {
+        parse(line.split(' ').map(OsString::from))
+            .unwrap_or_else(|refused| panic!("{line}: {}", refused.error))
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn go_flags_and_flags_anywhere() {
+        let matches = read("crabbox-vast warmup -provider vast -json -keep=false -vast-disk-gb -5 -ttl 1h");
+        let (name, warmup) = matches.subcommand().unwrap();
+        assert_eq!(name, "warmup");
+        assert_eq!(warmup.get_one::<String>("vast-disk-gb").unwrap(), "-5");
+        assert_eq!(warmup.get_one::<String>("provider").unwrap(), "vast");
+        assert!(warmup.get_flag("json"));
+        let matches = read("crabbox-vast status swift-krill --json --wait");
+        assert!(matches.subcommand().unwrap().1.get_flag("json"));
+    }
+
+    #[test]
+    fn usage_errors_exit_with_2() {
+        for line in ["crabbox-vast nonsense", "crabbox-vast list --nonsense", "crabbox-vast stop a b"] {
+            let refused = parse(line.split(' ').map(OsString::from)).unwrap_err();
+            assert_eq!(refused.error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Shows what happens: a spinner for people, lines for logs, nothing under `--json` and `--quiet`.
+
+use crate::printer::Printer;
+use crabbox_vast_engine::Event;
+use crabbox_vast_engine::lease::go_duration;
+use crabbox_vast_engine::ops::Phase;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Spinner,
+    Lines,
+    Silent,
+}
+
+/// The lease in the works, for whoever interrupts.
+#[derive(Debug, Clone)]
+pub struct InWork {
+    /// Slug or id.
+    pub name: String,
+}
+
+struct State {
+    spinner: Option<ProgressBar>,
+    last: Option<(Phase, String)>,
+    lease: Option<InWork>,
+    output: RemoteOutput,
+}
+
+/// The command's output is written by another task. What is said after the command must not overtake it.
+#[derive(Default)]
+struct RemoteOutput {
+    open: bool,
+    behind: Vec<Event>,
+}
+
+/// Listens to the events of one command. Clones share their state.
+#[derive(Clone)]
+pub struct Progress {
+    printer: Printer,
+    mode: Mode,
+    began: Instant,
+    state: Arc<Mutex<State>>,
+}
+
+impl Progress {
+    /// Progress for a command; `silent` leaves only warnings.
+    pub fn new(printer: &Printer, silent: bool) -> Self {
+        let mode = match (silent, printer.is_watched()) {
+            (true, _) => Mode::Silent,
+            (false, true) => Mode::Spinner,
+            (false, false) => Mode::Lines,
+        };
+        let state = State { spinner: None, last: None, lease: None, output: RemoteOutput::default() };
+        Self { printer: printer.clone(), mode, began: Instant::now(), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The lease that an acquire is working on.
+    pub fn in_work(&self) -> Option<InWork> {
+        self.state().lease.clone()
+    }
+
+    /// Takes the spinner off the screen: something else is going to be written.
+    pub fn pause(&self) {
+        if let Some(spinner) = self.state().spinner.take() {
+            spinner.finish_and_clear();
+        }
+    }
+
+    /// A line that stays, unless nothing is to be shown.
+    pub fn say(&self, text: &str) {
+        if self.mode != Mode::Silent {
+            self.write(text);
+        }
+    }
+
+    /// Remote output is going to be written until [`Progress::output_ended`].
+    pub fn output_begins(&self) {
+        self.state().output.open = true;
+    }
+
+    /// All remote output is written: what waited behind it follows.
+    pub fn output_ended(&self) {
+        let behind = {
+            let mut state = self.state();
+            state.output.open = false;
+            std::mem::take(&mut state.output.behind)
+        };
+        behind.iter().for_each(|event| self.display(event));
+    }
+
+    /// Shows one event, in its turn.
+    pub fn show(&self, event: Event) {
+        {
+            let mut state = self.state();
+            let output = &mut state.output;
+            let behind = matches!(event, Event::CommandEnded { .. }) || !output.behind.is_empty();
+            if output.open && behind {
+                output.behind.push(event);
+                return;
+            }
+        }
+        self.display(&event);
+    }
+
+    fn display(&self, event: &Event) {
+        match event {
+            Event::Phase { phase, message } => self.phase(*phase, message),
+            Event::Provisioning { lease, slug, offer, gpu, count, price, max_dph, keep } => {
+                self.state().lease = Some(InWork { name: slug.as_str().to_owned() });
+                self.say(&format!(
+                    "provisioning provider=vast lease={lease} slug={} offer={offer} gpu={gpu} count={count} \
+                     max_dph={max_dph:.4} keep={keep} dph={price:.4}",
+                    slug.as_str()
+                ));
+            }
+            Event::OfferGone { offer, message } => {
+                self.say(&format!("offer {offer} is gone ({message}); trying the next"))
+            }
+            Event::Created { lease, instance } => self.say(&format!("created lease={lease} vast={instance}")),
+            Event::HostKey { endpoint, fingerprint } => self.say(&format!(
+                "host key of [{}]:{} trusted on first use: {fingerprint}",
+                endpoint.host, endpoint.port
+            )),
+            Event::Provisioned { lease, instance, gpu, seconds } => self.say(&format!(
+                "provisioned lease={lease} vast={instance} gpu={gpu} state=ready in={}",
+                duration(*seconds)
+            )),
+            Event::Running { run, lease, workdir, command } => {
+                self.pause();
+                self.say(&format!(
+                    "run context:\n  run={}\n  lease={} slug={} provider=vast target=linux type={}\n  \
+                     ssh={}@{}:{}\n  workdir={workdir}\nrunning on {} {command}",
+                    run.as_str(),
+                    lease.id,
+                    lease.slug,
+                    lease.gpu,
+                    lease.user,
+                    lease.endpoint.host,
+                    lease.endpoint.port,
+                    lease.endpoint.host
+                ));
+            }
+            Event::CommandEnded { seconds, total } => {
+                self.say(&format!("command complete in {} total={}", duration(*seconds), duration(*total)));
+            }
+            Event::Releasing { lease, instance } => self.say(&format!("releasing {lease} server={instance}")),
+            Event::Warning { message } => self.write(&format!("warning: {message}")),
+            _ => {}
+        }
+    }
+
+    fn phase(&self, phase: Phase, message: &str) {
+        if phase == Phase::Run {
+            // The command writes to the terminal from here on.
+            self.pause();
+            return;
+        }
+        match self.mode {
+            Mode::Silent => {}
+            Mode::Spinner => {
+                let mut state = self.state();
+                let spinner = state.spinner.get_or_insert_with(spinner);
+                spinner.set_message(format!("{}: {message}", phase.as_str()));
+            }
+            Mode::Lines => {
+                let now = (phase, message.to_owned());
+                let mut state = self.state();
+                if state.last.as_ref() != Some(&now) {
+                    state.last = Some(now);
+                    drop(state);
+                    let elapsed = self.began.elapsed().as_secs_f64();
+                    self.write(&format!("[{elapsed:6.1}s] {}: {message}", phase.as_str()));
+                }
+            }
+        }
+    }
+
+    fn write(&self, text: &str) {
+        let spinner = self.state().spinner.clone();
+        match spinner {
+            Some(spinner) => spinner.suspend(|| self.printer.note(text)),
+            None => self.printer.note(text),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spinner() -> ProgressBar {
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
+/// Seconds as crabbox prints durations.
+pub fn duration(seconds: f64) -> String {
+    go_duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
