@@ -22,16 +22,66 @@ export declare class Cancel {
   wait(millis: number): boolean
 }
 
+/** A command that runs. */
+export declare class Exec {
+  /** The next piece of output, nothing after the last. Not asked for, the remote side waits. */
+  next(): Promise<ExecPiece | null>
+  /** Resolves when the piece is on its way; `false` when the command takes no more. */
+  write(data: Uint8Array): Promise<boolean>
+  /** Ends standard input. */
+  end(): void
+  /** How the command ended. */
+  done(): Promise<ExecEnd>
+}
+
+/** A lease with its live SSH session and the engine that made it. */
+export declare class LeaseHandle {
+  /** The plain facts. */
+  info(): any
+  /** Starts a command. */
+  exec(request: ExecCall, cancel: Cancel): Exec
+  /** Its state, freshly read. */
+  status(cancel: Cancel, events?: Events | undefined | null): Promise<any>
+  /** Moves its idle deadline. */
+  touch(cancel: Cancel, events?: Events | undefined | null): Promise<any>
+  /** Closes the session and releases the lease. */
+  release(request: HeldReleaseCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+  /** Closes the session, nothing else. */
+  close(): void
+}
+
+/** Rents a machine and waits until commands run on it. */
+export declare function acquire(request: AcquireCall, cancel: Cancel, events?: Events | undefined | null): Promise<LeaseHandle>
+
+/** What `acquire` takes. */
+export interface AcquireCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Whether the lease outlives the process. */
+  keep: boolean
+  /** A name for it. */
+  slug?: string
+}
+
 /** What every call is resolved from. */
 export interface CallContext {
   /** The environment variables. */
   env: Record<string, string>
   /** The absolute working directory. */
   cwd: string
-  /** Settings by their key in the configuration file, as text; they stand where flags stand. */
+  /** Settings by their key in the engine's table, as text; they stand where flags stand. */
   settings: Record<string, string>
   /** The API key, where the caller gave one. */
   apiKey?: string
+}
+
+/** What works and what does not. */
+export declare function doctor(request: DoctorCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `doctor` takes. */
+export interface DoctorCall {
+  /** What it is resolved from. */
+  context: CallContext
 }
 
 /** One row of the engine's error table. */
@@ -46,6 +96,129 @@ export interface ErrorCode {
 
 /** The engine's error table; the typings are checked against it. */
 export declare function errorCodes(): Array<ErrorCode>
+
+/** Receives events; weak, so that it never holds the process, and without an error argument. */
+export type Events = ((arg: any) => void)
+
+/** A command, as `argv` or as `shell`. */
+export interface ExecCall {
+  /** Program and arguments. */
+  argv?: Array<string>
+  /** Text for the remote shell. */
+  shell?: string
+  /** Variables for it. */
+  env: Record<string, string>
+  /** Folder on the instance. */
+  cwd?: string
+  /** Whether `write` and `end` will be called. */
+  stdin: boolean
+}
+
+/** How a command ended. */
+export interface ExecEnd {
+  /** The exit code, unless a signal ended it. */
+  exitCode: number | null
+  /** That signal, without `SIG`. */
+  signal: string | null
+}
+
+/** A piece of output. */
+export interface ExecPiece {
+  /** `stdout` or `stderr`. */
+  stream: 'stdout' | 'stderr'
+  /** The bytes. */
+  data: Uint8Array
+}
+
+/** What `release` of a lease that is held takes. */
+export interface HeldReleaseCall {
+  /** `destroy`, `stop` or `keep`. */
+  action?: string
+}
+
+/** The leases of the account. */
+export declare function list(request: ListCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `list` takes. */
+export interface ListCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Also instances that are no leases. */
+  all: boolean
+}
+
+/** Releases a lease by its name. */
+export declare function release(request: ReleaseCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `release` takes. */
+export interface ReleaseCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+  /** `destroy`, `stop` or `keep`. */
+  action?: string
+}
+
+/** What `searchOffers` takes. */
+export interface SearchCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Most offers to give. */
+  limit?: number
+}
+
+/** What could be rented, best first. */
+export declare function searchOffers(request: SearchCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** One setting. */
+export interface SettingInfo {
+  /** Its name among the options. */
+  key: string
+  /** How its text is read, in one word. */
+  kind: string
+  /** The words it takes, where it takes words. */
+  words: Array<string>
+  /** The largest number, where there is a limit. */
+  max: number | null
+  /** The text that stands when nobody says anything. */
+  default: string
+  /** The unit of a number. */
+  unit: string
+  /** What it does. */
+  help: string
+  /** Environment variables that set it. */
+  env: Array<string>
+}
+
+/** Every setting, in the order of the documentation. */
+export declare function settings(): Array<SettingInfo>
+
+/** The state of one lease. */
+export declare function status(request: StatusCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `status` takes. */
+export interface StatusCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+  /** Whether to wait until it is ready. */
+  wait: boolean
+  /** Longest wait. */
+  waitTimeoutSeconds?: number
+}
+
+/** Moves the idle deadline of a lease. */
+export declare function touch(request: TouchCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `touch` takes. */
+export interface TouchCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+}
 
 /** The version of the engine inside this addon. */
 export declare function version(): string

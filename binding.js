@@ -836,5 +836,15 @@ function __napiStampBindingTarget(exportsObject, target) {
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
 module.exports.Cancel = nativeBinding.Cancel
+module.exports.Exec = nativeBinding.Exec
+module.exports.LeaseHandle = nativeBinding.LeaseHandle
+module.exports.acquire = nativeBinding.acquire
+module.exports.doctor = nativeBinding.doctor
 module.exports.errorCodes = nativeBinding.errorCodes
+module.exports.list = nativeBinding.list
+module.exports.release = nativeBinding.release
+module.exports.searchOffers = nativeBinding.searchOffers
+module.exports.settings = nativeBinding.settings
+module.exports.status = nativeBinding.status
+module.exports.touch = nativeBinding.touch
 module.exports.version = nativeBinding.version

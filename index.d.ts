@@ -25,6 +25,7 @@ export * from './lib/lease.js'
 export * from './lib/operations.js'
 export * from './lib/options.js'
 export * from './lib/results.js'
+export * from './lib/settings.js'
 
 /** The version of this package, its addon and its command line. */
 export declare const version: string

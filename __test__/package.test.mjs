@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as imported from 'crabbox-vast'
 import * as edge from 'crabbox-vast/edge'
+import { settingsFiles } from '../scripts/settings.mjs'
 
 const require = createRequire(import.meta.url)
 const required = require('crabbox-vast')
@@ -66,4 +67,11 @@ test('the package holds what it needs, and nothing of the build', () => {
     assert.ok(paths.includes(needed), `${needed} is missing`)
   }
   for (const path of paths) assert.doesNotMatch(path, /\.rs$|\.node$|^(target|__test__|crates|npm|scripts)\//)
+})
+
+test('checks and typings of the options are those of the engine’s settings', () => {
+  for (const [path, text] of settingsFiles()) assert.equal(readFileSync(`${root}/${path}`, 'utf8'), text, path)
+  const { settings } = require('../lib/settings.js')
+  const keys = binding.settings().map(({ key }) => key)
+  assert.deepEqual([...Object.keys(settings), 'apiKey'].sort(), keys.sort())
 })

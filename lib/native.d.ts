@@ -12,7 +12,7 @@ import type { DoctorReport, LeaseInfo, LeaseStatus, LeaseSummary, Offer, Release
 export interface Context {
   env: Record<string, string>
   cwd: string
-  /** Setting by its key in the configuration file, as text; stands where flags stand. */
+  /** Setting by its key in the engine's table, as text; stands where flags stand. */
   settings: Record<string, string>
   apiKey?: string
 }
@@ -62,6 +62,8 @@ export interface Exec {
 export interface Native {
   version(): string
   errorCodes(): { code: string; exitCode: number; retryable: boolean }[]
+  /** The engine's table of settings, from which options and typings are generated. */
+  settings(): { key: string; kind: string; words: string[]; max: number | null; default: string; unit: string; help: string; env: string[] }[]
   Cancel: typeof Cancel
   acquire(request: { context: Context; keep: boolean; slug?: string }, cancel: Cancel, events: Events): Promise<LeaseHandle>
   release(request: { context: Context; id: string; action?: Action }, cancel: Cancel, events: Events): Promise<Released>

@@ -1,4 +1,5 @@
 import type { EventCallback } from './events.js'
+import type { VastSettings } from './settings.js'
 
 /** What this package needs of an `AbortSignal`; every runtime's own signal fits. */
 export interface AbortSignalLike {
@@ -22,50 +23,9 @@ export interface CallOptions {
   onEvent?: EventCallback
 }
 
-/**
- * Settings of Vast.ai. What is not given comes from the environment, then from the configuration files, then from the
- * defaults named here.
- */
-export interface VastSettings {
-  /** The API key. Better left to `CRABBOX_VAST_API_KEY` or `VAST_API_KEY`; it is never read from a file. */
-  apiKey?: string
-  /** The API's address; default Vast's own. HTTPS, or HTTP to this machine. */
-  apiUrl?: string
-  /** Default `ondemand`. `interruptible` bids, and may be outbid. */
-  instanceType?: 'ondemand' | 'interruptible'
-  /** GPU model, e.g. `RTX 4090` or `RTX_4090`; default any. */
-  gpuName?: string
-  /** Least number of GPUs; default 0, which is any. */
-  gpuCount?: number
-  /** Docker image; default `nvidia/cuda:12.8.1-cudnn-devel-ubuntu22.04`. */
-  image?: string
-  /** Hash of a Vast template. */
-  templateId?: string
-  /** How the instance runs; only `ssh_direct`. */
-  runtype?: string
-  /** Disk in GB; default 20. */
-  diskGB?: number
-  /** Most dollars per hour, disk included; default 0, which is no cap. */
-  maxDphTotal?: number
-  /** Least reliability of the host, from 0 to 1; default 0. */
-  minReliability?: number
-  /** Sorting of offers, e.g. `dph_total asc, dlperf desc`; default `dlperf_per_dphtotal desc`. */
-  order?: string
-  /** Remote user; default `root`. */
-  user?: string
-  /** Remote folder for work; default `/work/crabbox`. */
-  workRoot?: string
-  /** What a release does to the instance; default `destroy`. */
-  releaseAction?: ReleaseAction
-  /** Longest life of the lease. */
-  ttl?: Duration
-  /** Longest time without a touch or a connection. */
-  idleTimeout?: Duration
-}
-
 /** What every call takes. */
 export interface VastOptions extends VastSettings, CallOptions {
-  /** The environment to read settings, proxies and folders from; default `process.env`. Copied when the call begins. */
+  /** The environment to read settings and folders from; default `process.env`. Copied when the call begins. */
   env?: Readonly<Record<string, string | undefined>>
   /** The folder whose configuration files count; default the current one. */
   cwd?: string

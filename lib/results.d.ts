@@ -37,8 +37,8 @@ export interface LeaseInfo {
 export interface LeaseSummary {
   /** `null` for an instance that is not a lease. */
   readonly id: string | null
-  /** The slug; for others their label. */
-  readonly slug: string | null
+  /** The slug; for others their label, or the instance id. */
+  readonly slug: string
   readonly instance: string
   /** What the container does; `ready` for a running one. */
   readonly state: string
@@ -62,8 +62,15 @@ export interface LeaseStatus {
   readonly ready: boolean
   readonly gpu: string
   readonly price: number | null
+  /** What it cost so far at that price, in dollars; at most, since only running GPUs are billed in full. */
+  readonly accruedDollars: number | null
+  /** The one that let us in, or the first one known. */
   readonly endpoint: Endpoint | null
+  /** Where the lease's private key is on this machine. */
+  readonly keyPath: string | null
   readonly keep: boolean
+  /** Whether this machine has the claim that allows its release. */
+  readonly claimed: boolean
   readonly createdAt: string | null
   readonly lastTouchedAt: string | null
   readonly idleSeconds: number | null
@@ -125,6 +132,14 @@ export interface DoctorReport {
   readonly ok: boolean
   readonly provider: string
   readonly checks: readonly DoctorCheck[]
+  /** Why the first check that failed did so. */
+  readonly error?: {
+    readonly code: string
+    readonly message: string
+    readonly hint?: string
+    readonly retryable: boolean
+    readonly details?: Readonly<Record<string, unknown>>
+  }
 }
 
 /** One check. */

@@ -1,6 +1,7 @@
 'use strict'
 
 const { invalidArgument } = require('./error.js')
+const table = require('./settings-table.js')
 
 const show = (value) => (typeof value === 'string' ? JSON.stringify(value) : String(value))
 
@@ -21,17 +22,13 @@ function whole(name, value) {
   return String(value)
 }
 
-/** A number of zero or more. */
-function amount(name, value) {
-  if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) throw wrong(name, 'a number of zero or more', value)
-  return String(value)
-}
-
-/** A number from 0 to 1. */
-function share(name, value) {
-  if (typeof value !== 'number' || !(value >= 0 && value <= 1)) throw wrong(name, 'a number from 0 to 1', value)
-  return String(value)
-}
+/** A number from zero to a limit. */
+const number =
+  (max = Infinity) =>
+  (name, value) => {
+    if (typeof value === 'number' && Number.isFinite(value) && value >= 0 && value <= max) return String(value)
+    throw wrong(name, max === Infinity ? 'a number of zero or more' : `a number from 0 to ${max}`, value)
+  }
 
 /** Whole seconds, or text like `90m` or `1h30m`, which the engine reads. */
 function duration(name, value) {
@@ -42,6 +39,20 @@ function duration(name, value) {
   return `${value}s`
 }
 
+function toggle(name, value) {
+  if (typeof value !== 'boolean') throw wrong(name, 'true or false', value)
+  return String(value)
+}
+
+/** Words, or text with commas between them. */
+function list(name, value) {
+  if (!Array.isArray(value)) return text(name, value)
+  for (const [index, item] of value.entries()) {
+    if (text(`${name}[${index}]`, item).includes(',')) throw wrong(`${name}[${index}]`, 'a word without a comma', item)
+  }
+  return value.join(',')
+}
+
 /** One of these words. */
 const oneOf =
   (...words) =>
@@ -50,26 +61,13 @@ const oneOf =
     return value
   }
 
-const action = oneOf('destroy', 'stop', 'keep')
-
-// The names are the keys of the `vast:` section in the configuration file; the values become text, as flags are.
-const settings = {
-  apiUrl: text,
-  instanceType: oneOf('ondemand', 'interruptible'),
-  gpuName: text,
-  gpuCount: whole,
-  image: text,
-  templateId: text,
-  runtype: text,
-  diskGB: whole,
-  maxDphTotal: amount,
-  minReliability: share,
-  order: text,
-  user: text,
-  workRoot: text,
-  releaseAction: action,
-  ttl: duration,
-  idleTimeout: duration,
+function check({ kind, words, max }) {
+  const checks = { word: () => oneOf(...words), number: () => number(max) }
+  const plain = { count: whole, duration, switch: toggle, list }
+  return checks[kind]?.() ?? plain[kind] ?? text
 }
 
-module.exports = { settings, text, whole, duration, action, wrong }
+/** Each setting's check; the values become text, as flags are. */
+const settings = Object.fromEntries(Object.entries(table).map(([key, row]) => [key, check(row)]))
+
+module.exports = { settings, text, whole, duration, action: settings.releaseAction, wrong }

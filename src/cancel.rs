@@ -65,7 +65,6 @@ impl Cancel {
 }
 
 impl Cancel {
-    #[expect(dead_code, reason = "the operations select on it")]
     pub(crate) fn token(&self) -> CancellationToken {
         self.token.clone()
     }

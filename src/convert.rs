@@ -2,9 +2,13 @@
 //!
 //! Every number is an `f64` here: napi-rs would wrap `-1` to 4294967295 and cut `1.7` to 1 in an integer.
 
+use crabbox_vast_engine::config::{OverrideOrigin, Overrides, Settings, Snapshot, resolve};
+use crabbox_vast_engine::lease::ReleaseAction;
+use crabbox_vast_engine::ops::ExecRequest;
+use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::{Code, Error, Result};
 use napi_derive::napi;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,18 +19,120 @@ pub struct CallContext {
     pub env: HashMap<String, String>,
     /// The absolute working directory.
     pub cwd: String,
-    /// Settings by their key in the configuration file, as text; they stand where flags stand.
+    /// Settings by their key in the engine's table, as text; they stand where flags stand.
     pub settings: HashMap<String, String>,
     /// The API key, where the caller gave one.
     pub api_key: Option<String>,
 }
 
-/// The same, checked, for the engine.
+/// What `acquire` takes.
+#[napi(object, object_to_js = false)]
+pub struct AcquireCall {
+    /// What it is resolved from.
+    pub context: CallContext,
+    /// Whether the lease outlives the process.
+    pub keep: bool,
+    /// A name for it.
+    pub slug: Option<String>,
+}
+
+/// What `release` takes.
+#[napi(object, object_to_js = false)]
+pub struct ReleaseCall {
+    /// What it is resolved from.
+    pub context: CallContext,
+    /// Lease id, slug or instance id.
+    pub id: String,
+    /// `destroy`, `stop` or `keep`.
+    pub action: Option<String>,
+}
+
+/// What `release` of a lease that is held takes.
+#[napi(object, object_to_js = false)]
+pub struct HeldReleaseCall {
+    /// `destroy`, `stop` or `keep`.
+    pub action: Option<String>,
+}
+
+/// What `list` takes.
+#[napi(object, object_to_js = false)]
+pub struct ListCall {
+    /// What it is resolved from.
+    pub context: CallContext,
+    /// Also instances that are no leases.
+    pub all: bool,
+}
+
+/// What `status` takes.
+#[napi(object, object_to_js = false)]
+pub struct StatusCall {
+    /// What it is resolved from.
+    pub context: CallContext,
+    /// Lease id, slug or instance id.
+    pub id: String,
+    /// Whether to wait until it is ready.
+    pub wait: bool,
+    /// Longest wait.
+    pub wait_timeout_seconds: Option<f64>,
+}
+
+/// What `touch` takes.
+#[napi(object, object_to_js = false)]
+pub struct TouchCall {
+    /// What it is resolved from.
+    pub context: CallContext,
+    /// Lease id, slug or instance id.
+    pub id: String,
+}
+
+/// What `doctor` takes.
+#[napi(object, object_to_js = false)]
+pub struct DoctorCall {
+    /// What it is resolved from.
+    pub context: CallContext,
+}
+
+/// What `searchOffers` takes.
+#[napi(object, object_to_js = false)]
+pub struct SearchCall {
+    /// What it is resolved from.
+    pub context: CallContext,
+    /// Most offers to give.
+    pub limit: Option<f64>,
+}
+
+/// A command, as `argv` or as `shell`.
+#[napi(object, object_to_js = false)]
+pub struct ExecCall {
+    /// Program and arguments.
+    pub argv: Option<Vec<String>>,
+    /// Text for the remote shell.
+    pub shell: Option<String>,
+    /// Variables for it.
+    pub env: HashMap<String, String>,
+    /// Folder on the instance.
+    pub cwd: Option<String>,
+    /// Whether `write` and `end` will be called.
+    pub stdin: bool,
+}
+
+/// The environment and the options of a call, checked.
 pub(crate) struct Context {
-    pub env: BTreeMap<String, String>,
-    pub cwd: PathBuf,
-    pub settings: BTreeMap<String, String>,
-    pub api_key: Option<String>,
+    snapshot: Snapshot,
+    overrides: Overrides,
+    sets_idle_timeout: bool,
+}
+
+impl Context {
+    /// Reads the configuration files, so not on the JavaScript thread.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        resolve(&self.snapshot, &self.overrides)
+    }
+
+    /// The idle timeout, where the caller gave one with this very call.
+    pub(crate) fn given_idle_timeout(&self, settings: &Settings) -> Option<Duration> {
+        self.sets_idle_timeout.then_some(settings.idle_timeout)
+    }
 }
 
 impl TryFrom<CallContext> for Context {
@@ -38,13 +144,37 @@ impl TryFrom<CallContext> for Context {
             let text = format!("option `cwd` must be an absolute path, not {:?}", cwd.display().to_string());
             return Err(Error::new(Code::InvalidArgument, text));
         }
+        let mut overrides = Overrides::new();
+        for (key, value) in &raw.settings {
+            overrides.set(key, value, OverrideOrigin::Option)?;
+        }
+        if let Some(key) = raw.api_key {
+            overrides.set("apiKey", key, OverrideOrigin::Option)?;
+        }
         Ok(Self {
-            env: raw.env.into_iter().collect(),
-            cwd,
-            settings: raw.settings.into_iter().collect(),
-            api_key: raw.api_key,
+            snapshot: Snapshot { vars: raw.env.into_iter().collect(), cwd },
+            overrides,
+            sets_idle_timeout: raw.settings.contains_key("idleTimeout"),
         })
     }
+}
+
+impl TryFrom<ExecCall> for ExecRequest {
+    type Error = Error;
+
+    fn try_from(raw: ExecCall) -> Result<Self> {
+        let script = match (raw.argv, raw.shell) {
+            (Some(words), None) => Script::Argv(words),
+            (None, Some(text)) => Script::Shell(text),
+            _ => return Err(Error::new(Code::InvalidArgument, "a command is either words or a shell line")),
+        };
+        Ok(Self { script, env: raw.env.into_iter().collect(), folder: raw.cwd })
+    }
+}
+
+/// A release action by its word.
+pub(crate) fn action(word: Option<&str>) -> Result<Option<ReleaseAction>> {
+    word.map(str::parse).transpose()
 }
 
 /// A whole number of seconds from JavaScript.
@@ -86,14 +216,18 @@ mod tests {
     }
 
     #[test]
-    fn the_working_directory_is_absolute() {
-        let with = |cwd: &str| CallContext {
+    fn folder_and_settings_are_checked() {
+        let with = |cwd: &str, key: &str| CallContext {
             env: HashMap::new(),
             cwd: cwd.to_owned(),
-            settings: HashMap::new(),
+            settings: HashMap::from([(key.to_owned(), "45m".to_owned())]),
             api_key: None,
         };
-        assert!(Context::try_from(with("here")).is_err());
-        assert!(Context::try_from(with("/here")).is_ok());
+        assert!(Context::try_from(with("here", "ttl")).is_err());
+        assert!(Context::try_from(with("/here", "no such setting")).is_err());
+        assert!(Context::try_from(with("/here", "ttl")).is_ok_and(|context| !context.sets_idle_timeout));
+        assert!(
+            Context::try_from(with("/here", "idleTimeout")).is_ok_and(|context| context.sets_idle_timeout)
+        );
     }
 }

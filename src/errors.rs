@@ -28,9 +28,8 @@ fn build(env: &Env, error: &Error) -> Result<napi::Error> {
 
 /// The messages of the chain of causes, nearest first.
 fn causes(error: &Error) -> Vec<String> {
-    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
-        .map(ToString::to_string)
-        .collect()
+    let nearest = error.cause().map(|cause| cause as &dyn std::error::Error);
+    std::iter::successors(nearest, |cause| cause.source()).map(ToString::to_string).collect()
 }
 
 /// Where the last panic happened.

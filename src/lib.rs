@@ -5,11 +5,15 @@
 //! `lib/native.d.ts`; `index.js` is its only caller.
 
 mod cancel;
-#[expect(dead_code, reason = "the operations take these")]
 mod convert;
+mod engine;
 mod errors;
-#[expect(dead_code, reason = "the operations run here")]
+mod exec;
+mod lease;
+mod operations;
+mod results;
 mod runtime;
+mod settings;
 
 use crabbox_vast_engine::Code;
 use napi_derive::napi;

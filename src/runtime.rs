@@ -2,6 +2,7 @@
 
 use crate::cancel::Cancel;
 use crate::errors::{keep_panics_quiet, panicked, settle};
+use crabbox_vast_engine::{Call, Event, Result as EngineResult};
 use napi::bindgen_prelude::{AsyncBlock, AsyncBlockBuilder, ToNapiValue};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
@@ -9,7 +10,8 @@ use serde_json::Value;
 use std::future::Future;
 
 /// Receives events; weak, so that it never holds the process, and without an error argument.
-pub(crate) type Events = ThreadsafeFunction<Value, (), Value, Status, false, true>;
+#[napi_derive::napi]
+pub type Events = ThreadsafeFunction<Value, (), Value, Status, false, true>;
 
 /// Two threads: an operation waits for the network, it does not compute. The default is one for each core.
 #[napi_derive::module_init]
@@ -27,12 +29,11 @@ fn init() {
 
 /// Starts an operation at once and gives the promise of its result; `map` runs on the JavaScript thread.
 ///
-/// A panic becomes a rejection. `cancel.wait` covers the operation until it has ended, also when nobody waits for
-/// the promise any more.
+/// `cancel.wait` covers the operation until it has ended, also when nobody waits for the promise any more.
 pub(crate) fn start<T, U>(
     env: &Env,
     cancel: &Cancel,
-    work: impl Future<Output = crabbox_vast_engine::Result<T>> + Send + 'static,
+    work: impl Future<Output = EngineResult<T>> + Send + 'static,
     map: impl FnOnce(&Env, T) -> Result<U> + 'static,
 ) -> Result<AsyncBlock<U>>
 where
@@ -40,19 +41,45 @@ where
     U: ToNapiValue + 'static,
 {
     let running = cancel.begin();
-    let guarded = async move {
-        let task = tokio::spawn(async move {
-            let _running = running;
-            work.await
-        });
-        Ok(task.await.unwrap_or_else(|_| Err(panicked())))
+    let covered = async move {
+        let _running = running;
+        work.await
     };
+    promise(env, covered, map)
+}
+
+/// Starts something and gives its promise. A panic becomes a rejection.
+pub(crate) fn promise<T, U>(
+    env: &Env,
+    work: impl Future<Output = EngineResult<T>> + Send + 'static,
+    map: impl FnOnce(&Env, T) -> Result<U> + 'static,
+) -> Result<AsyncBlock<U>>
+where
+    T: Send + 'static,
+    U: ToNapiValue + 'static,
+{
+    let guarded = async move { Ok(unless_panicked(work).await) };
     AsyncBlockBuilder::build_with_map(env, guarded, |env, outcome| settle(&env, outcome, map))
 }
 
-/// Sends an event to JavaScript without waiting for it.
-pub(crate) fn emit(events: Option<&Events>, event: Value) {
-    if let Some(events) = events {
-        events.call(event, ThreadsafeFunctionCallMode::NonBlocking);
+/// Runs something as a task of its own, whose panic is an error like others.
+pub(crate) async fn unless_panicked<T: Send + 'static>(
+    work: impl Future<Output = EngineResult<T>> + Send + 'static,
+) -> EngineResult<T> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(panicked()))
+}
+
+/// The companion of an operation: its events go to JavaScript, and the token ends it.
+pub(crate) fn call(cancel: &Cancel, events: Option<Events>) -> Call {
+    match events {
+        Some(events) => Call::new(move |event| emit(&events, &event), cancel.token()),
+        None => Call::new(|_| (), cancel.token()),
+    }
+}
+
+/// Sends an event without waiting for it. An event that cannot be written is not worth a failed operation.
+fn emit(events: &Events, event: &Event) {
+    if let Ok(value) = serde_json::to_value(event) {
+        events.call(value, ThreadsafeFunctionCallMode::NonBlocking);
     }
 }

@@ -1,5 +1,5 @@
 import crabbox, { acquire, doctor, list, release, searchOffers, status, touch, version, VastLeaseError } from 'crabbox-vast'
-import type { AcquireOptions, ExecResult, Lease, LeaseInfo, Offer, VastLeaseErrorCode } from 'crabbox-vast'
+import type { AcquireOptions, ExecResult, Lease, LeaseInfo, LeaseStatus, Offer, VastLeaseErrorCode } from 'crabbox-vast'
 import * as edge from 'crabbox-vast/edge'
 
 const options: AcquireOptions = {
@@ -7,6 +7,13 @@ const options: AcquireOptions = {
   maxDphTotal: 0.6,
   ttl: '90m',
   idleTimeout: 600,
+  bootTimeout: '10m',
+  sshTimeout: 90,
+  profile: 'training',
+  sshUser: 'root',
+  envAllow: ['CI', 'WANDB_*'],
+  allowRepositoryPolicy: false,
+  instanceType: 'interruptible',
   onEvent: (event) => (event.type === 'phase' ? event.phase.toUpperCase() : event.type),
 }
 
@@ -28,6 +35,12 @@ async function use(): Promise<void> {
   await release(id, { action: 'stop' })
   void [text.exitCode, text.signal, bytes, instance, offer, await list(), await status(id), await touch(id)]
 
+  const { accruedDollars, claimed, keyPath }: LeaseStatus = await lease.status()
+  const why: string | undefined = (await doctor()).error?.code
+  void [accruedDollars, claimed, keyPath, why]
+
+  // @ts-expect-error not a kind of rental
+  await acquire({ instanceType: 'spot' })
   // @ts-expect-error ids are text
   await release(1234)
   // @ts-expect-error no such option

@@ -1,9 +1,21 @@
 // What the addon offers today must fit what lib/ expects of it.
 import binding = require('../../binding.js')
-import type { Native } from '../../lib/native.js'
+import type { Context, Native } from '../../lib/native.js'
 
 declare const cancel: binding.Cancel
 const expected: InstanceType<Native['Cancel']> = cancel
 const codes: ReturnType<Native['errorCodes']> = binding.errorCodes()
 const version: Native['version'] = binding.version
-void [expected, codes, version]
+const settings: ReturnType<Native['settings']> = binding.settings()
+
+// each operation takes what lib/ sends; its JSON is typed on this side alone
+declare const context: Context
+const acquire: Native['acquire'] = binding.acquire
+const release: Native['release'] = binding.release
+const list: Native['list'] = binding.list
+const status: Native['status'] = binding.status
+const touch: Native['touch'] = binding.touch
+const doctor: Native['doctor'] = binding.doctor
+const searchOffers: Native['searchOffers'] = binding.searchOffers
+const sent: binding.CallContext = context
+void [expected, codes, version, settings, acquire, release, list, status, touch, doctor, searchOffers, sent]

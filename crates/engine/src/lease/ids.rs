@@ -83,6 +83,11 @@ impl fmt::Display for RunId {
     }
 }
 
+/// Serializes a number as text, for readers whose own numbers end at 2^53.
+pub(crate) fn as_text<S: serde::Serializer>(id: &impl fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(id)
+}
+
 macro_rules! numbers {
     ($( $(#[$doc:meta])* $name:ident; )*) => { $(
         $(#[$doc])*

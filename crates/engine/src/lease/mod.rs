@@ -18,6 +18,7 @@ mod time;
 
 pub use claim::{Claim, ClaimProblem};
 pub use file_name::legal_file_stem;
+pub(crate) use ids::as_text;
 pub use ids::{AccountId, InstanceId, LeaseId, MachineId, OfferId, RunId};
 pub use labels::{LabelPlan, Labels};
 pub use money::{Dollars, DollarsPerHour, accrued};
@@ -25,4 +26,4 @@ pub use ownership::OwnershipLabel;
 pub use release_action::ReleaseAction;
 pub use slug::Slug;
 pub use state::{Event, State, TRANSITIONS, claim_state, mermaid, step};
-pub use time::{go_duration, parse_go_duration, parse_rfc3339, rfc3339, unix};
+pub use time::{go_duration, moment, parse_go_duration, parse_rfc3339, rfc3339, unix};

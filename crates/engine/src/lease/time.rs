@@ -89,6 +89,12 @@ pub fn rfc3339(time: SystemTime) -> String {
     Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// Seconds since 1970, as labels hold them, as RFC 3339.
+#[must_use]
+pub fn moment(unix: i64) -> String {
+    rfc3339(UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or(0)))
+}
+
 /// Reads an RFC 3339 time, with or without fraction, in any offset.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {

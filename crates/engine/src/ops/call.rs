@@ -1,7 +1,7 @@
 //! What accompanies every operation: where its events go, and whether the caller still wants it.
 
 use super::lease::Facts;
-use crate::lease::{InstanceId, LeaseId, OfferId, RunId, Slug};
+use crate::lease::{InstanceId, LeaseId, OfferId, RunId, Slug, as_text};
 use crate::vast::Endpoint;
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -70,6 +70,7 @@ pub enum Event {
         /// Its slug.
         slug: Slug,
         /// The offer.
+        #[serde(serialize_with = "as_text")]
         offer: OfferId,
         /// GPU name.
         gpu: String,
@@ -85,6 +86,7 @@ pub enum Event {
     /// The offer was gone; the next one is tried.
     OfferGone {
         /// The offer.
+        #[serde(serialize_with = "as_text")]
         offer: OfferId,
         /// What the API said.
         message: String,
@@ -94,6 +96,7 @@ pub enum Event {
         /// The lease.
         lease: LeaseId,
         /// The instance.
+        #[serde(serialize_with = "as_text")]
         instance: InstanceId,
     },
     /// A host key was seen for the first time and recorded: from now on only this one is accepted.
@@ -108,6 +111,7 @@ pub enum Event {
         /// The lease.
         lease: LeaseId,
         /// The instance.
+        #[serde(serialize_with = "as_text")]
         instance: InstanceId,
         /// GPU name.
         gpu: String,
@@ -137,6 +141,7 @@ pub enum Event {
         /// The lease.
         lease: LeaseId,
         /// The instance.
+        #[serde(serialize_with = "as_text")]
         instance: InstanceId,
     },
     /// Something that did not stop the operation but should be known.

@@ -176,6 +176,8 @@ async fn state_check(world: &World, settings: &Settings) -> Check {
         Ok((exists, claims, keys)) => {
             let open = [claims, keys].into_iter().flatten().any(|mode| mode & 0o077 != 0);
             let mut check = found("state", false, format!("path={state} exists={exists}"));
+            // A path may have blanks, which the words of the message cannot tell.
+            check.details.insert("path".into(), json!(state));
             if open {
                 check.verdict = Verdict::Warning;
                 check.hint = Some("others can read claims or keys: set the folders to mode 0700".to_owned());

@@ -74,6 +74,7 @@ pub struct ExecRequest {
 }
 
 impl Lease {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one lease, named once")]
     pub(super) fn new(
         engine: &Engine,
         id: &LeaseId,
@@ -147,7 +148,32 @@ impl Lease {
                 )),
             })
         };
-        call.until_cancelled(work).await
+        let heartbeat = self.heartbeat();
+        tokio::pin!(work, heartbeat);
+        let alive = async {
+            tokio::select! {
+                biased;
+                outcome = &mut work => outcome,
+                never = &mut heartbeat => match never {},
+            }
+        };
+        call.until_cancelled(alive).await
+    }
+
+    /// Touches the lease while a command runs, so that no cleanup takes it for idle.
+    async fn heartbeat(&self) -> std::convert::Infallible {
+        let idle = Duration::from_secs(self.facts().idle_timeout_secs);
+        let pause = (idle / 3).clamp(Duration::from_secs(1), Duration::from_secs(300));
+        loop {
+            tokio::time::sleep(pause).await;
+            // The next beat tries again; a released lease is noticed by the command's connection.
+            let _ = self.touch(None).await;
+        }
+    }
+
+    /// Closes the session, nothing else. The next command opens another one.
+    pub async fn close(&self) {
+        self.inner.session.lock().await.close().await;
     }
 
     /// The live session, made anew if it dropped.
@@ -183,7 +209,7 @@ impl Lease {
     /// # Errors
     /// As [`Engine::release`].
     pub async fn release(&self, action: Option<ReleaseAction>, call: &Call) -> Result<Released> {
-        self.inner.session.lock().await.close().await;
+        self.close().await;
         let request = ReleaseRequest { identifier: self.inner.facts.id.to_string(), action };
         self.inner.engine.release(&request, call).await
     }

@@ -43,6 +43,18 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// The lease it belongs to.
+    #[must_use]
+    pub fn lease(&self) -> Option<&str> {
+        self.labels.get(key::LEASE).map(String::as_str)
+    }
+
+    /// Whether cleanup leaves it alone.
+    #[must_use]
+    pub fn keep(&self) -> bool {
+        labels::keep(&self.labels)
+    }
+
     /// The line crabbox prints.
     #[must_use]
     pub fn line(&self) -> String {

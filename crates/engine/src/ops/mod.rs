@@ -19,7 +19,7 @@ pub mod touch;
 
 pub use acquire::AcquireRequest;
 pub use call::{Call, Event, Phase};
-pub use lease::{ExecRequest, Lease};
+pub use lease::{ExecRequest, Facts, Lease};
 pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{RunRequest, RunResult};
 

@@ -170,16 +170,7 @@ impl Engine {
         env.insert("CRABBOX_RUN_ID".to_owned(), run.as_str().to_owned());
         let exec = ExecRequest { script: request.script.clone(), env, folder: Some(workdir.to_owned()) };
         let commanded = Instant::now();
-        let outcome = {
-            let work = lease.exec(&exec, io, call);
-            let heartbeat = self.heartbeat(lease);
-            tokio::pin!(work, heartbeat);
-            tokio::select! {
-                biased;
-                outcome = &mut work => outcome,
-                never = &mut heartbeat => match never {},
-            }
-        };
+        let outcome = lease.exec(&exec, io, call).await;
         call.event(Event::CommandEnded {
             seconds: commanded.elapsed().as_secs_f64(),
             total: began.elapsed().as_secs_f64(),
@@ -188,17 +179,6 @@ impl Engine {
             call.warn(format!("the lease could not be marked as ready: {error}"));
         }
         outcome
-    }
-
-    /// Touches the lease while its command runs, so that no cleanup takes it for idle.
-    async fn heartbeat(&self, lease: &Lease) -> std::convert::Infallible {
-        let idle = Duration::from_secs(lease.facts().idle_timeout_secs);
-        let pause = (idle / 3).clamp(Duration::from_secs(1), Duration::from_secs(300));
-        loop {
-            tokio::time::sleep(pause).await;
-            // The next beat tries again; a released lease is noticed by the command's connection.
-            let _ = lease.touch(Some("running")).await;
-        }
     }
 
     /// Opens a session on a present lease and binds it to this repository.

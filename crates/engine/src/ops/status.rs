@@ -1,10 +1,9 @@
 //! Status: the truth about one lease, from its claim and a look at the cloud and at SSH.
 
 use super::resolve::Resolved;
-use super::touch::moment;
 use super::{Call, Engine, Phase};
 use crate::lease::labels::{self, Labels, key};
-use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration};
+use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration, moment};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -14,6 +13,9 @@ use tokio::time::Instant;
 
 /// How long the look at SSH may take.
 const PROBE: Duration = Duration::from_secs(4);
+
+/// How long [`Engine::status_wait`] waits where nobody says.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 
 /// A lease as it stands.
 #[derive(Debug, Clone, Serialize)]

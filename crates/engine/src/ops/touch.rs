@@ -2,10 +2,10 @@
 
 use super::Engine;
 use crate::lease::labels::{self, key};
-use crate::lease::{Claim, LeaseId, go_duration, rfc3339};
+use crate::lease::{Claim, LeaseId, go_duration, moment, rfc3339};
 use crate::{Code, Error, Result};
 use serde::Serialize;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What a touch left.
 #[derive(Debug, Clone, Serialize)]
@@ -148,9 +148,4 @@ pub(super) fn check_repository(claim: &Claim, here: &str, reclaim: bool) -> Resu
         ),
     )
     .hint("run from that repository, or add --reclaim"))
-}
-
-/// Unix seconds as RFC 3339.
-pub(super) fn moment(unix: i64) -> String {
-    rfc3339(UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or(0)))
 }

@@ -329,6 +329,7 @@ impl From<Failure> for Error {
         if let Some(hint) = hint {
             error = error.hint(hint);
         }
+        error = error.because(failure.message);
         if let Some(status) = failure.status {
             error = error.with("status", status);
         }

@@ -92,8 +92,11 @@ impl Bench {
     }
 }
 
+/// Standard output and standard error, once the command has ended.
+pub type Collected = tokio::task::JoinHandle<(Vec<u8>, Vec<u8>)>;
+
 /// Streams that collect both outputs.
-pub fn collect(stdin: Option<&'static [u8]>) -> (ExecIo, tokio::task::JoinHandle<(Vec<u8>, Vec<u8>)>) {
+pub fn collect(stdin: Option<&'static [u8]>) -> (ExecIo, Collected) {
     let (output, mut receive) = mpsc::channel(16);
     let collected = tokio::spawn(async move {
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { crabbox, startSimulator } from './simulator.mjs'
+
+let sim
+before(async () => (sim = await startSimulator()))
+after(() => sim.close())
+
+/** The call fails with this code, says in one line what to do, and rents nothing. */
+async function refused(code, calling) {
+  let failure
+  await assert.rejects(calling, (error) => Boolean((failure = error)))
+  assert.ok(failure instanceof crabbox.VastLeaseError, String(failure))
+  assert.equal(failure.code, code, failure.message)
+  assert.doesNotMatch(failure.message, /\n/)
+  assert.ok(failure.hint, `${code} has no hint`)
+  assert.equal((await sim.ledger()).created, 0)
+  assert.deepEqual([...sim.claims(), ...sim.keys()], [])
+  return failure
+}
+
+const changed = (env) => ({ ...sim.options, env: { ...sim.env, ...env } })
+
+test('a key that is refused', async () => {
+  const error = await refused('auth_failed', crabbox.acquire(changed({ CRABBOX_VAST_API_KEY: 'f'.repeat(64) })))
+  assert.match(error.hint, /CRABBOX_VAST_API_KEY/)
+  assert.match(error.cause.message, /^HTTP 4\d\d auth_error/)
+  assert.equal(error.retryable, false)
+  await refused('auth_failed', crabbox.list({ ...sim.options, apiKey: 'f'.repeat(64) }))
+  const report = await crabbox.doctor({ ...sim.options, apiKey: 'f'.repeat(64) })
+  assert.deepEqual([report.ok, report.error.code], [false, 'auth_failed'])
+})
+
+test('no key', async () => {
+  await refused('missing_api_key', crabbox.acquire(changed({ CRABBOX_VAST_API_KEY: undefined })))
+  assert.equal((await crabbox.doctor(changed({ CRABBOX_VAST_API_KEY: undefined }))).ok, false)
+})
+
+test('a name that names nothing', async () => {
+  for (const call of [crabbox.status, crabbox.release, crabbox.touch]) {
+    await refused('lease_not_found', call('no-such-lease', sim.options))
+  }
+})
+
+test('an API that is not there', async () => {
+  const error = await refused('api_unreachable', crabbox.acquire({ ...sim.options, apiUrl: 'http://127.0.0.1:9/api/v0' }))
+  assert.equal(error.retryable, true)
+  assert.ok(error.cause.message)
+})
+
+test('no offer under the cap', async () => {
+  await refused('no_offers', crabbox.acquire({ ...sim.options, maxDphTotal: 0.001 }))
+  assert.deepEqual(await crabbox.searchOffers({ ...sim.options, maxDphTotal: 0.001 }), [])
+  const offers = await crabbox.searchOffers({ ...sim.options, maxDphTotal: 0.6, limit: 2 })
+  assert.equal(offers.length, 2)
+  for (const { id, price } of offers) assert.ok(/^\d+$/.test(id) && price <= 0.6)
+})
+
+test('settings that do not fit name the option', async () => {
+  const error = await assert.rejects(crabbox.list({ ...sim.options, ttl: 'soon' }), (failure) => {
+    assert.deepEqual([failure.code, failure.details.origin], ['invalid_config', 'option'])
+    assert.match(failure.message, /ttl/)
+    return true
+  })
+  assert.equal(error, undefined)
+  assert.equal((await crabbox.doctor({ ...sim.options, ttl: 'soon' })).error.code, 'invalid_config')
+})
+
+test('a repository cannot redirect the key', async () => {
+  const cwd = join(sim.home, 'a repository')
+  mkdirSync(join(cwd, '.git'), { recursive: true })
+  writeFileSync(join(cwd, '.git', 'HEAD'), 'ref: refs/heads/main\n')
+  writeFileSync(join(cwd, 'crabbox.yaml'), 'vast:\n  apiUrl: https://elsewhere.example/api/v0\n')
+  await refused('credential_destination', crabbox.list({ ...changed({ CRABBOX_VAST_API_URL: undefined }), cwd }))
+})
+
+test('state that cannot be written', async () => {
+  const file = join(sim.home, 'a file')
+  writeFileSync(file, '')
+  await refused('state_unavailable', crabbox.acquire(changed({ XDG_STATE_HOME: file })))
+})

@@ -1,0 +1,138 @@
+//! A lease in JavaScript's hands.
+
+use crate::cancel::{Cancel, RunningCall};
+use crate::convert::{ExecCall, HeldReleaseCall, action};
+use crate::errors::js_error;
+use crate::exec::Exec;
+use crate::results;
+use crate::runtime::{Events, call, start};
+use crabbox_vast_engine::ops::{ExecRequest, Lease};
+use crabbox_vast_engine::{Call, Code, Engine, Error};
+use napi::bindgen_prelude::{AsyncBlock, spawn};
+use napi::{Env, Result};
+use napi_derive::napi;
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// A lease with its live SSH session and the engine that made it.
+#[napi]
+#[derive(Clone)]
+pub struct LeaseHandle {
+    engine: Engine,
+    lease: Lease,
+}
+
+impl LeaseHandle {
+    pub(crate) fn new(engine: Engine, lease: Lease) -> Self {
+        Self { engine, lease }
+    }
+
+    fn id(&self) -> String {
+        self.lease.facts().id.to_string()
+    }
+}
+
+#[napi]
+impl LeaseHandle {
+    /// The plain facts.
+    #[napi(catch_unwind)]
+    #[must_use]
+    pub fn info(&self) -> Value {
+        results::facts(self.lease.facts())
+    }
+
+    /// Starts a command.
+    #[napi(catch_unwind)]
+    pub fn exec(&self, env: &Env, request: ExecCall, cancel: &Cancel) -> Result<Exec> {
+        let stdin = request.stdin;
+        let request = ExecRequest::try_from(request).map_err(|error| js_error(env, &error))?;
+        Ok(Exec::start(self.lease.clone(), request, stdin, cancel))
+    }
+
+    /// Its state, freshly read.
+    #[napi(catch_unwind)]
+    pub fn status(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<Value>> {
+        let (lease, call) = (self.lease.clone(), call(cancel, events));
+        let work = async move { Ok(results::status(&lease.status(&call).await?)) };
+        start(env, cancel, work, |_, value| Ok(value))
+    }
+
+    /// Moves its idle deadline.
+    #[napi(catch_unwind)]
+    pub fn touch(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<Value>> {
+        let (handle, call) = (self.clone(), call(cancel, events));
+        let work = async move {
+            let touched = call.until_cancelled(handle.engine.touch(&handle.id(), None)).await?;
+            Ok(results::touched(&touched))
+        };
+        start(env, cancel, work, |_, value| Ok(value))
+    }
+
+    /// Closes the session and releases the lease.
+    #[napi(catch_unwind)]
+    pub fn release(
+        &self,
+        env: &Env,
+        request: HeldReleaseCall,
+        cancel: &Cancel,
+        events: Option<Events>,
+    ) -> Result<AsyncBlock<Value>> {
+        let (lease, call) = (self.lease.clone(), call(cancel, events));
+        let work = async move {
+            let released = lease.release(action(request.action.as_deref())?, &call).await?;
+            Ok(results::released(&released))
+        };
+        start(env, cancel, work, |_, value| Ok(value))
+    }
+
+    /// Closes the session, nothing else.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        let lease = self.lease.clone();
+        spawn(async move { lease.close().await });
+    }
+}
+
+/// A lease that exists, but that JavaScript does not hold yet. Until then the token of its call still ends it, so that
+/// a process that stops between the two leaves nothing.
+pub(crate) struct Undelivered {
+    handle: Arc<Mutex<Option<LeaseHandle>>>,
+    delivered: CancellationToken,
+}
+
+impl Undelivered {
+    pub(crate) fn new(
+        handle: LeaseHandle,
+        call: Call,
+        cancelled: CancellationToken,
+        covering: RunningCall,
+    ) -> Self {
+        let this = Self { handle: Arc::new(Mutex::new(Some(handle))), delivered: CancellationToken::new() };
+        let (slot, delivered) = (Arc::clone(&this.handle), this.delivered.clone());
+        tokio::spawn(async move {
+            let _covering = covering;
+            tokio::select! {
+                () = delivered.cancelled() => {}
+                () = cancelled.cancelled() => {
+                    let left = take(&slot);
+                    if let Some(LeaseHandle { lease, .. }) = left {
+                        // A release that fails leaves the claim, which leads to the machine.
+                        let _ = lease.release(None, &call.uncancelled()).await;
+                    }
+                }
+            }
+        });
+        this
+    }
+
+    pub(crate) fn deliver(self, env: &Env) -> Result<LeaseHandle> {
+        let handle = take(&self.handle);
+        self.delivered.cancel();
+        handle.ok_or_else(|| js_error(env, &Error::new(Code::Cancelled, "cancelled")))
+    }
+}
+
+fn take(slot: &Mutex<Option<LeaseHandle>>) -> Option<LeaseHandle> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}

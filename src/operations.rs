@@ -1,0 +1,157 @@
+//! The operations that take a context.
+
+use crate::cancel::Cancel;
+use crate::convert::{
+    AcquireCall, Context, DoctorCall, ListCall, ReleaseCall, SearchCall, StatusCall, TouchCall, action,
+    seconds, whole,
+};
+use crate::engine::{engine, engine_for, world};
+use crate::lease::{LeaseHandle, Undelivered};
+use crate::results;
+use crate::runtime::{Events, call, start};
+use crabbox_vast_engine::ops::status::DEFAULT_WAIT;
+use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, doctor as checks};
+use napi::bindgen_prelude::AsyncBlock;
+use napi::{Env, Result};
+use napi_derive::napi;
+use serde_json::Value;
+
+/// Rents a machine and waits until commands run on it.
+#[napi(catch_unwind)]
+pub fn acquire(
+    env: &Env,
+    request: AcquireCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<LeaseHandle>> {
+    let (call, token, covering) = (call(cancel, events), cancel.token(), cancel.begin());
+    let work = async move {
+        let engine = engine(request.context)?;
+        let wanted = AcquireRequest { keep: request.keep, slug: request.slug };
+        let lease = engine.acquire(&wanted, &call).await?;
+        Ok(Undelivered::new(LeaseHandle::new(engine, lease), call, token, covering))
+    };
+    start(env, cancel, work, |env, undelivered| undelivered.deliver(env))
+}
+
+/// Releases a lease by its name.
+#[napi(catch_unwind)]
+pub fn release(
+    env: &Env,
+    request: ReleaseCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<Value>> {
+    let call = call(cancel, events);
+    let work = async move {
+        let wanted = ReleaseRequest { identifier: request.id, action: action(request.action.as_deref())? };
+        let released = engine(request.context)?.release(&wanted, &call).await?;
+        Ok(results::released(&released))
+    };
+    start(env, cancel, work, |_, value| Ok(value))
+}
+
+/// The leases of the account.
+#[napi(catch_unwind)]
+pub fn list(
+    env: &Env,
+    request: ListCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<Value>> {
+    let call = call(cancel, events);
+    let work = async move {
+        let listed = engine(request.context)?.list(request.all, &call).await?;
+        Ok(listed.iter().map(results::listed).collect())
+    };
+    start(env, cancel, work, |_, value| Ok(value))
+}
+
+/// The state of one lease.
+#[napi(catch_unwind)]
+pub fn status(
+    env: &Env,
+    request: StatusCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<Value>> {
+    let call = call(cancel, events);
+    let work = async move {
+        let limit = match request.wait_timeout_seconds {
+            Some(value) => seconds("waitTimeout", value)?,
+            None => DEFAULT_WAIT,
+        };
+        let engine = engine(request.context)?;
+        let status = if request.wait {
+            engine.status_wait(&request.id, limit, &call).await?
+        } else {
+            engine.status(&request.id, &call).await?
+        };
+        Ok(results::status(&status))
+    };
+    start(env, cancel, work, |_, value| Ok(value))
+}
+
+/// Moves the idle deadline of a lease.
+#[napi(catch_unwind)]
+pub fn touch(
+    env: &Env,
+    request: TouchCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<Value>> {
+    let call = call(cancel, events);
+    let work = async move {
+        let context = Context::try_from(request.context)?;
+        let settings = context.settings()?;
+        let idle_timeout = context.given_idle_timeout(&settings);
+        let engine = engine_for(settings)?;
+        let touched = call.until_cancelled(engine.touch(&request.id, idle_timeout)).await?;
+        Ok(results::touched(&touched))
+    };
+    start(env, cancel, work, |_, value| Ok(value))
+}
+
+/// What works and what does not.
+#[napi(catch_unwind)]
+pub fn doctor(
+    env: &Env,
+    request: DoctorCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<Value>> {
+    let call = call(cancel, events);
+    let work = async move {
+        // Settings that do not fit are a finding, not a failure of the call.
+        let report = match Context::try_from(request.context)?.settings() {
+            Ok(settings) => {
+                let world = world(settings.extra_ca_file.clone());
+                let report = async { Ok(checks::doctor(&world, Ok(&settings), &call).await) };
+                call.until_cancelled(report).await?
+            }
+            Err(complaint) => checks::doctor(&world(None), Err(complaint), &call).await,
+        };
+        Ok(report.to_json())
+    };
+    start(env, cancel, work, |_, value| Ok(value))
+}
+
+/// What could be rented, best first.
+#[napi(catch_unwind)]
+pub fn search_offers(
+    env: &Env,
+    request: SearchCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<Value>> {
+    let call = call(cancel, events);
+    let work = async move {
+        let most = match request.limit {
+            Some(value) => usize::try_from(whole("limit", value)?).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        let found = engine(request.context)?.offers(&call).await?;
+        Ok(found.offers.iter().take(most).map(results::offer).collect())
+    };
+    start(env, cancel, work, |_, value| Ok(value))
+}

@@ -1,0 +1,97 @@
+//! The engine's results as the plain objects of `lib/results.d.ts`: ids are text, times RFC 3339, money dollars.
+
+use crabbox_vast_engine::lease::moment;
+use crabbox_vast_engine::ops::list::{Listed, Ownership};
+use crabbox_vast_engine::ops::offers::OfferLine;
+use crabbox_vast_engine::ops::status::LeaseStatus;
+use crabbox_vast_engine::ops::touch::Touched;
+use crabbox_vast_engine::ops::{Facts, Released};
+use crabbox_vast_engine::vast::Endpoint;
+use serde_json::{Value, json};
+
+fn endpoint(endpoint: &Endpoint, user: &str) -> Value {
+    json!({"host": endpoint.host, "port": endpoint.port, "user": user, "kind": endpoint.kind})
+}
+
+fn text(id: Option<impl ToString>) -> Option<String> {
+    id.map(|id| id.to_string())
+}
+
+pub(crate) fn facts(facts: &Facts) -> Value {
+    json!({
+        "id": facts.id,
+        "slug": facts.slug,
+        "instance": facts.instance.to_string(),
+        "offer": text(facts.offer),
+        "price": facts.price,
+        "gpu": facts.gpu,
+        "endpoint": endpoint(&facts.endpoint, &facts.user),
+        "keep": facts.keep,
+        "workRoot": facts.work_root,
+        "idleTimeoutSeconds": facts.idle_timeout_secs,
+        "expiresAt": facts.expires_at.map(moment),
+    })
+}
+
+pub(crate) fn listed(line: &Listed) -> Value {
+    json!({
+        "id": line.lease(),
+        "slug": line.name,
+        "instance": line.instance.to_string(),
+        "state": line.status,
+        "gpu": line.gpu,
+        "price": line.price,
+        "host": Some(&line.host).filter(|host| !host.is_empty()),
+        "keep": line.keep(),
+        "claimed": line.ownership == Ownership::Claimed,
+        "labels": line.labels,
+    })
+}
+
+pub(crate) fn status(status: &LeaseStatus) -> Value {
+    json!({
+        "id": status.id,
+        "slug": status.slug,
+        "instance": text(status.instance),
+        "state": status.state,
+        "ready": status.ready,
+        "gpu": status.gpu,
+        "price": status.price,
+        "accruedDollars": status.accrued_dollars,
+        "endpoint": status.endpoint.as_ref().map(|at| endpoint(at, &status.user)),
+        "keyPath": Some(&status.key_path).filter(|path| !path.is_empty()),
+        "keep": status.keep,
+        "claimed": !status.unclaimed,
+        "createdAt": status.created_at,
+        "lastTouchedAt": status.last_touched_at,
+        "idleSeconds": status.idle_secs,
+        "idleTimeoutSeconds": status.idle_timeout_secs,
+        "ttlSeconds": status.ttl_secs,
+        "expiresAt": status.expires_at,
+        "labels": status.labels,
+    })
+}
+
+pub(crate) fn touched(touched: &Touched) -> Value {
+    json!({
+        "id": touched.id,
+        "slug": touched.slug,
+        "state": touched.state,
+        "lastTouchedAt": touched.last_touched_at,
+        "expiresAt": touched.expires_at,
+    })
+}
+
+pub(crate) fn released(released: &Released) -> Value {
+    json!({
+        "id": released.lease,
+        "slug": released.slug,
+        "instance": text(released.instance),
+        "action": released.action,
+        "outcome": released.outcome,
+    })
+}
+
+pub(crate) fn offer(offer: &OfferLine) -> Value {
+    json!(offer)
+}
