@@ -306,7 +306,7 @@ async fn an_acquire_whose_claim_is_removed_stops_and_never_rewrites_it() {
             std::fs::remove_file(claims.join(format!("{lease}.json"))).expect("a claim to remove");
         }
     });
-    let error = outcome.err().expect("it stops");
+    let error = outcome.expect_err("it stops");
     assert_eq!(error.code(), Code::ClaimMissing, "{error}");
     assert!(error.hint_text().is_some_and(|hint| hint.contains("may still run")), "{error:?}");
     assert_eq!(stage.claims(), Vec::<String>::new());
