@@ -1,103 +1,12 @@
 //! Sessions with the binary: what is typed, what comes out, and how it ends.
 
+mod desk;
+
+use desk::{Desk, Done, Sim, signal};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-
-/// A home of its own, in a path with a space.
-struct Desk {
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("crabbox vast ").tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("repo")).unwrap();
-        Desk { folder }
-    }
-
-    fn repo(&self) -> std::path::PathBuf {
-        self.folder.path().join("repo")
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_crabbox-vast"));
-        command.args(words).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.folder.path()).current_dir(self.repo()).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Done {
-        Done::of(self.command(words).output().unwrap())
-    }
-}
-
-struct Done {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Done {
-    fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-
-    #[track_caller]
-    fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        self
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        assert_eq!(self.stdout.lines().count(), 1, "one document: {}", self.stdout);
-        serde_json::from_str(&self.stdout).unwrap()
-    }
-}
-
-/// A simulator in another terminal.
-struct Sim(Child);
-
-impl Sim {
-    fn start(desk: &Desk) -> Self {
-        let mut child = desk
-            .command(&["sim", "-json", "-api-latency", "1ms", "-boot", "300ms"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap();
-        assert!(said["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{said}");
-        Sim(child)
-    }
-
-    /// Ends it; its last words.
-    fn end(mut self) -> String {
-        signal(&self.0, "INT");
-        let mut words = String::new();
-        std::io::Read::read_to_string(&mut self.0.stderr.take().unwrap(), &mut words).unwrap();
-        assert!(self.0.wait().unwrap().success());
-        words
-    }
-}
-
-impl Drop for Sim {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(
-        Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success()
-    );
-}
+use std::process::Stdio;
 
 #[test]
 fn run_keeps_the_streams_apart_and_passes_the_exit_code_on() {

@@ -1,0 +1,108 @@
+//! A desk to sit at: a home of its own, the binary, and a simulator in another terminal.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A home of its own, in a path with a space.
+pub struct Desk {
+    pub folder: tempfile::TempDir,
+}
+
+impl Desk {
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("crabbox vast ").tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("repo")).unwrap();
+        Desk { folder }
+    }
+
+    pub fn repo(&self) -> std::path::PathBuf {
+        self.folder.path().join("repo")
+    }
+
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crabbox-vast"));
+        command.args(words).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.folder.path()).current_dir(self.repo()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, words: &[&str]) -> Done {
+        Done::of(self.command(words).output().unwrap())
+    }
+}
+
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "one document: {}", self.stdout);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// A simulator in another terminal.
+pub struct Sim {
+    child: Child,
+    /// Its address.
+    pub url: String,
+    /// The key it takes.
+    pub key: String,
+}
+
+impl Sim {
+    pub fn start(desk: &Desk) -> Self {
+        let mut child = desk
+            .command(&["sim", "-json", "-api-latency", "1ms", "-boot", "300ms"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        assert!(said["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{said}");
+        let text = |name: &str| said[name].as_str().unwrap().to_owned();
+        Sim { child, url: text("url"), key: text("apiKey") }
+    }
+
+    /// Ends it; its last words.
+    pub fn end(mut self) -> String {
+        signal(&self.child, "INT");
+        let mut words = String::new();
+        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut words).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        words
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn signal(child: &Child, name: &str) {
+    assert!(
+        Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success()
+    );
+}
