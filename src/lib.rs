@@ -4,6 +4,15 @@
 //! the working directory and the options; the engine resolves them. What each export takes and gives stands in
 //! `lib/native.d.ts`; `index.js` is its only caller.
 
+#![cfg_attr(
+    test,
+    allow(
+        dead_code,
+        clippy::allow_attributes,
+        reason = "clippy looks at a test build, which has no exports"
+    )
+)]
+
 mod cancel;
 mod convert;
 mod engine;
