@@ -4,14 +4,7 @@
 //! the working directory and the options; the engine resolves them. What each export takes and gives stands in
 //! `lib/native.d.ts`; `index.js` is its only caller.
 
-#![cfg_attr(
-    test,
-    allow(
-        dead_code,
-        clippy::allow_attributes,
-        reason = "clippy looks at a test build, which has no exports"
-    )
-)]
+#![cfg_attr(test, allow(dead_code, reason = "napi registers no export in a test build"))]
 
 mod cancel;
 mod convert;

@@ -1,7 +1,7 @@
 //! The settings as typed values, with what follows from several of them.
 
-use super::check::items;
-use super::{Origin, Overrides, Resolved, Snapshot};
+use super::check::{items, parse_order};
+use super::{OrderTerm, Origin, Overrides, Resolved, Snapshot};
 use crate::lease::{DollarsPerHour, ReleaseAction, parse_go_duration};
 use crate::store::Paths;
 use crate::{Code, Error, Result};
@@ -33,7 +33,7 @@ impl InstanceType {
 /// What the engine needs to know; each field is one setting unless its comment says more.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Which layer selected the provider, as one word.
+    /// Who chose the provider: `default`, `user`, `repository`, `environment` or `flag`.
     pub provider_source: String,
     /// The API key; operations that need it fail with [`Code::MissingApiKey`].
     pub api_key: Option<SecretString>,
@@ -59,6 +59,8 @@ pub struct Settings {
     pub min_reliability: f64,
     /// The order of offers as it was written.
     pub order: String,
+    /// The same, read.
+    pub order_terms: Vec<OrderTerm>,
     /// The SSH user: `ssh.user` when that is set, else `vast.user`.
     pub user: String,
     /// The work root: `vast.workRoot` when that is set, else `workRoot`, else the default.
@@ -110,6 +112,7 @@ impl Resolved {
     /// [`Code::InvalidConfig`] when a path cannot be written as text, [`Code::Internal`] when the table and this
     /// function disagree.
     pub fn settings(&self) -> Result<Settings> {
+        let order = self.text("order")?;
         let repo_root = self.repo_root.to_str().ok_or_else(|| {
             let message = format!("the path {} is not valid UTF-8", self.repo_root.display());
             Error::new(Code::InvalidConfig, message).hint("claims record the repository as text; rename it")
@@ -130,7 +133,8 @@ impl Resolved {
             disk_gb: self.parsed("diskGB")?,
             max_dph_total: Some(self.parsed("maxDphTotal")?).filter(|cap| *cap > 0.0).map(DollarsPerHour),
             min_reliability: self.parsed("minReliability")?,
-            order: self.text("order")?,
+            order_terms: parse_order(&order).unwrap_or_default(),
+            order,
             user: self.user()?,
             work_root: self.work_root()?,
             release_action: self.parsed("releaseAction")?,

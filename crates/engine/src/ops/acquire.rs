@@ -5,6 +5,7 @@
 
 use super::boot::Booting;
 use super::gone::VISIBILITY;
+use super::lease::Machine;
 use super::recover::Recovered;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::config::InstanceType;
@@ -456,7 +457,8 @@ impl<'a> Acquiring<'a> {
             seconds: self.began.elapsed().as_secs_f64(),
         });
         let claim = self.engine.store.claim(&self.id).await?.ok_or_else(|| self.claim_removed(instance))?;
-        Ok(Lease::new(self.engine, &self.id, &claim, instance, gpu, Some(price), &self.key, booted.connected))
+        let machine = Machine { instance, gpu, price: Some(price) };
+        Ok(Lease::new(self.engine, &self.id, &claim, machine, &self.key, booted.connected))
     }
 
     fn claim_removed(&self, instance: InstanceId) -> Error {

@@ -62,6 +62,13 @@ pub struct Facts {
     pub expires_at: Option<i64>,
 }
 
+/// The rented machine behind a lease.
+pub(super) struct Machine {
+    pub instance: InstanceId,
+    pub gpu: String,
+    pub price: Option<DollarsPerHour>,
+}
+
 /// A command for [`Lease::exec`].
 #[derive(Debug, Clone)]
 pub struct ExecRequest {
@@ -74,17 +81,15 @@ pub struct ExecRequest {
 }
 
 impl Lease {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one lease, named once")]
     pub(super) fn new(
         engine: &Engine,
         id: &LeaseId,
         claim: &Claim,
-        instance: InstanceId,
-        gpu: String,
-        price: Option<DollarsPerHour>,
+        machine: Machine,
         key: &LeaseKey,
         connected: Connected,
     ) -> Self {
+        let Machine { instance, gpu, price } = machine;
         let labels = &claim.labels;
         let facts = Facts {
             id: id.clone(),

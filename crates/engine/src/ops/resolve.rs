@@ -97,7 +97,9 @@ impl Engine {
         if labelled {
             return Ok(());
         }
-        if let Some(id) = LeaseId::parse(&claim.lease_id)
+        // A label that names another lease is an answer; only one that names none leaves the question to the journal.
+        if instance.ownership().is_none()
+            && let Some(id) = LeaseId::parse(&claim.lease_id)
             && let Some(journal) = self.store.journal(&id).await?
             && journal.created(instance.id)
         {

@@ -1,5 +1,6 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
+use super::lease::Machine;
 use super::{AcquireRequest, Call, Engine, Event, ExecRequest, Lease, Phase};
 use crate::lease::{Claim, LeaseId, RunId};
 use crate::ssh::command::Script;
@@ -198,8 +199,12 @@ impl Engine {
             call.until_cancelled(self.connect(&id, &key, instance.endpoints(), CONNECT, call)).await?;
         let claim =
             self.bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim).await?;
-        let gpu = instance.gpu_name.clone().unwrap_or_default();
-        Ok(Lease::new(self, &id, &claim, instance.id, gpu, instance.dph_total, &key, connected))
+        let machine = Machine {
+            instance: instance.id,
+            gpu: instance.gpu_name.clone().unwrap_or_default(),
+            price: instance.dph_total,
+        };
+        Ok(Lease::new(self, &id, &claim, machine, &key, connected))
     }
 
     fn repository_name(&self) -> String {
