@@ -6,7 +6,7 @@ use crabbox_vast_engine::lease::go_duration;
 use crabbox_vast_engine::ops::Phase;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,6 @@ pub struct InWork {
 
 struct State {
     spinner: Option<ProgressBar>,
-    last: Option<(Phase, String)>,
     lease: Option<InWork>,
     output: RemoteOutput,
 }
@@ -42,7 +41,6 @@ struct RemoteOutput {
 pub struct Progress {
     printer: Printer,
     mode: Mode,
-    began: Instant,
     state: Arc<Mutex<State>>,
 }
 
@@ -54,8 +52,8 @@ impl Progress {
             (false, true) => Mode::Spinner,
             (false, false) => Mode::Lines,
         };
-        let state = State { spinner: None, last: None, lease: None, output: RemoteOutput::default() };
-        Self { printer: printer.clone(), mode, began: Instant::now(), state: Arc::new(Mutex::new(state)) }
+        let state = State { spinner: None, lease: None, output: RemoteOutput::default() };
+        Self { printer: printer.clone(), mode, state: Arc::new(Mutex::new(state)) }
     }
 
     /// The lease that an acquire is working on.
@@ -160,22 +158,13 @@ impl Progress {
             return;
         }
         match self.mode {
-            Mode::Silent => {}
             Mode::Spinner => {
                 let mut state = self.state();
                 let spinner = state.spinner.get_or_insert_with(spinner);
                 spinner.set_message(format!("{}: {message}", phase.as_str()));
             }
-            Mode::Lines => {
-                let now = (phase, message.to_owned());
-                let mut state = self.state();
-                if state.last.as_ref() != Some(&now) {
-                    state.last = Some(now);
-                    drop(state);
-                    let elapsed = self.began.elapsed().as_secs_f64();
-                    self.write(&format!("[{elapsed:6.1}s] {}: {message}", phase.as_str()));
-                }
-            }
+            // Progress is for people: a log keeps the lines that say what was done.
+            Mode::Lines | Mode::Silent => {}
         }
     }
 
