@@ -14,13 +14,13 @@ function main() {
   } catch (error) {
     return fail(`${error.message}\nhint: ${error.hint}`, 1)
   }
-  // not spawnSync: a signal to this process would leave the child, and with it a lease, behind
-  const child = spawn(path, process.argv.slice(2), { stdio: 'inherit' })
-  const forward = (signal) => child.kill(signal)
-  const forwarded = ['SIGTERM', 'SIGHUP', 'SIGQUIT']
-  for (const signal of forwarded) process.on(signal, forward)
+  let child
+  // before the start: a signal in between would end this process alone and leave the child, and with it a lease, behind
+  for (const signal of ['SIGTERM', 'SIGHUP', 'SIGQUIT']) process.on(signal, () => child.kill(signal))
   // the terminal sends Ctrl-C to the child as well; this process only has to outlive it
   process.on('SIGINT', () => {})
+  // not spawnSync: it would keep signals from being forwarded
+  child = spawn(path, process.argv.slice(2), { stdio: 'inherit' })
 
   child.on('error', (error) => fail(`cannot start ${path}: ${error.message}`, error.code === 'ENOENT' ? 127 : 126))
   child.on('exit', (code, signal) => {

@@ -290,3 +290,41 @@ async fn start_faults_are_told_apart() {
         assert_only_strangers(&stage, message);
     }
 }
+
+/// Somebody removes the claim of a lease that is starting: the acquire stops and writes no claim. What the other left
+/// running is reported, not destroyed: no claim belongs to it.
+#[tokio::test(start_paused = true)]
+async fn an_acquire_whose_claim_is_removed_stops_and_never_rewrites_it() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let call = stage.call();
+    let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
+        ours(&stage).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for lease in stage.claims() {
+            let claims = stage.settings().paths.claims();
+            std::fs::remove_file(claims.join(format!("{lease}.json"))).expect("a claim to remove");
+        }
+    });
+    let error = outcome.expect_err("it stops");
+    assert_eq!(error.code(), Code::ClaimMissing, "{error}");
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("may still run")), "{error:?}");
+    assert_eq!(stage.claims(), Vec::<String>::new());
+}
+
+/// Two processes: one starts a lease, the other stops it meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_stop_beside_a_starting_acquire_ends_both() {
+    let stage = Stage::new();
+    strangers(&stage);
+    let (one, other) = (stage.process(), stage.process());
+    let call = stage.call();
+    let (outcome, released) = tokio::join!(run(&one.engine, &call), async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let request = ReleaseRequest { identifier: stage.claims().remove(0), action: None };
+        other.engine.release(&request, &stage.call()).await
+    });
+    released.expect("the stop succeeds");
+    assert_eq!(outcome.err().map(|error| error.code()), Some(Code::ClaimMissing));
+    assert_only_strangers(&stage, "stopped beside");
+}

@@ -20,6 +20,9 @@ const EAGER: Duration = Duration::from_millis(100);
 /// Pause between reads once an address is known.
 const RELAXED: Duration = Duration::from_secs(5);
 
+/// How often the claim of a starting lease is looked at.
+const CLAIM_LOOK: Duration = Duration::from_secs(2);
+
 /// What is being started.
 pub(super) struct Booting<'a> {
     pub lease: &'a LeaseId,
@@ -153,6 +156,23 @@ impl Engine {
             biased;
             error = listing => error,
             error = showing => error,
+            error = self.claim_removed(booting) => error,
+        }
+    }
+
+    /// Ends when somebody removes the claim of the lease that is being started: then it is not ours to finish.
+    async fn claim_removed(&self, booting: &Booting<'_>) -> Error {
+        loop {
+            tokio::time::sleep(CLAIM_LOOK).await;
+            // An unreadable claim is not a removed one; the next write reports it.
+            if let Ok(None) = self.store.claim(booting.lease).await {
+                let lease = booting.lease;
+                return Error::new(
+                    Code::ClaimMissing,
+                    format!("the claim of lease {lease} was removed while it started"),
+                )
+                .with("instance", booting.instance.0);
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 use super::{Call, Engine, Phase};
 use crate::lease::{InstanceId, LeaseId, ReleaseAction};
 use crate::store::Journal;
+use crate::vast::client::Inventory;
 use crate::vast::{Failure, Filter, Instance, Kind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -23,6 +24,9 @@ const SECOND_LOOK: Duration = Duration::from_secs(10);
 
 /// How long a refused destroy is repeated.
 const INSISTENCE: Duration = Duration::from_secs(60);
+
+/// How long the proof that an instance is gone is kept and looked at again, seconds.
+const TOMBSTONE_SECS: i64 = 24 * 60 * 60;
 
 /// What one look showed.
 pub(super) enum Sight {
@@ -173,6 +177,26 @@ impl Engine {
                 })
             })
             .await?;
+        Ok(())
+    }
+
+    /// Looks at the tombstones of the last day: an instance that was proved gone and is listed again is reported, never
+    /// touched, since no claim belongs to it any more. Older tombstones are removed.
+    pub(super) async fn look_at_tombstones(&self, inventory: &Inventory, call: &Call) -> Result<()> {
+        let now = self.unix_now();
+        for journal in self.store.scan_journals().await? {
+            let (Some(stone), Some(id)) = (&journal.tombstone, LeaseId::parse(&journal.lease)) else {
+                continue;
+            };
+            let instance = InstanceId(stone.instance);
+            if inventory.find(instance).is_some() {
+                call.warn(format!(
+                    "instance {instance} of lease {id} was proved gone and is listed again: see the Vast console"
+                ));
+            } else if now - stone.proved_at > TOMBSTONE_SECS && self.store.claim(&id).await?.is_none() {
+                self.store.remove_journal(&id).await?;
+            }
+        }
         Ok(())
     }
 
