@@ -75,3 +75,13 @@ test('checks and typings of the options are those of the engine’s settings', (
   const keys = binding.settings().map(({ key }) => key)
   assert.deepEqual([...Object.keys(settings), 'apiKey'].sort(), keys.sort())
 })
+
+test('the addon itself refuses numbers that would wrap, relative folders and unknown settings', async () => {
+  const context = { env: { HOME: '/nowhere', CRABBOX_VAST_API_KEY: 'x' }, cwd: '/', settings: {} }
+  const refused = (calling, pattern) => assert.rejects(calling, (error) => error.engine && error.code === 'invalid_argument' && pattern.test(error.message))
+  const status = (waitTimeoutSeconds) => binding.status({ context, id: 'x', wait: true, waitTimeoutSeconds }, new binding.Cancel(), null)
+  for (const value of [-1, 1.7, Number.NaN, Infinity, 2 ** 53]) await refused(status(value), /`waitTimeout` must be a whole number/)
+  const list = (change) => binding.list({ context: { ...context, ...change }, all: false }, new binding.Cancel(), null)
+  await refused(list({ cwd: 'here' }), /`cwd` must be an absolute path/)
+  await refused(list({ settings: { nothing: '1' } }), /unknown option nothing/)
+})

@@ -83,6 +83,16 @@ test('commands run side by side', async () => {
   assert.ok(performance.now() - began < 1900)
 })
 
+test('a command may run while the output of another one waits', async () => {
+  const inner = []
+  let bytes = 0
+  for await (const { data } of lease.exec(['head', '-c', String(8 * MIB), '/dev/zero'], { encoding: 'buffer' })) {
+    bytes += data.length
+    if (inner.length < 3) inner.push((await lease.exec(['echo', 'inner'])).stdout)
+  }
+  assert.deepEqual([bytes, inner], [8 * MIB, ['inner\n', 'inner\n', 'inner\n']])
+})
+
 test('an abort ends the remote command', async () => {
   const controller = new AbortController()
   const reason = new Error('enough')

@@ -196,38 +196,3 @@ pub(crate) fn whole(option: &str, value: f64) -> Result<u64> {
     let text = format!("option `{option}` must be a whole number of zero or more, not {value}");
     Err(Error::new(Code::InvalidArgument, text))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{CallContext, Context, seconds, whole};
-    use crabbox_vast_engine::Code;
-    use std::collections::HashMap;
-    use std::time::Duration;
-
-    #[test]
-    fn numbers_that_would_wrap_are_refused() {
-        for bad in [-1.0, 1.7, f64::NAN, f64::INFINITY, 9_007_199_254_740_993.0 * 2.0] {
-            let error = whole("gpuCount", bad).expect_err("not a whole number");
-            assert_eq!(error.code(), Code::InvalidArgument);
-            assert!(error.to_string().contains("gpuCount"), "{error}");
-        }
-        assert_eq!(whole("gpuCount", 8.0).ok(), Some(8));
-        assert_eq!(seconds("ttl", 90.0).ok(), Some(Duration::from_secs(90)));
-    }
-
-    #[test]
-    fn folder_and_settings_are_checked() {
-        let with = |cwd: &str, key: &str| CallContext {
-            env: HashMap::new(),
-            cwd: cwd.to_owned(),
-            settings: HashMap::from([(key.to_owned(), "45m".to_owned())]),
-            api_key: None,
-        };
-        assert!(Context::try_from(with("here", "ttl")).is_err());
-        assert!(Context::try_from(with("/here", "no such setting")).is_err());
-        assert!(Context::try_from(with("/here", "ttl")).is_ok_and(|context| !context.sets_idle_timeout));
-        assert!(
-            Context::try_from(with("/here", "idleTimeout")).is_ok_and(|context| context.sets_idle_timeout)
-        );
-    }
-}

@@ -1,25 +1,25 @@
-//! A usable lease: its facts, and the live session on which commands run.
+//! A usable lease: its facts, and the live sessions on which commands run.
 
 use super::connect::Connected;
 use super::release::{ReleaseRequest, Released};
+use super::sessions::{Lent, Sessions};
 use super::{Call, Engine};
 use crate::lease::labels;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};
 use crate::ssh::command::{Script, remote_command};
 use crate::store::LeaseKey;
 use crate::vast::Endpoint;
-use crate::world::{ExecExit, ExecIo, SshErrorKind, SshSession};
+use crate::world::{ExecExit, ExecIo, SshErrorKind};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
 
-/// How long a dropped session may take to come back.
+/// How long another session may take.
 const RECONNECT: Duration = Duration::from_secs(60);
 
-/// A lease that is ready. Cheap to clone; all clones share the session.
+/// A lease that is ready. Cheap to clone; all clones share its sessions.
 #[derive(Clone)]
 pub struct Lease {
     inner: Arc<Inner>,
@@ -29,7 +29,7 @@ struct Inner {
     engine: Engine,
     facts: Facts,
     key: LeaseKey,
-    session: Mutex<Arc<dyn SshSession>>,
+    sessions: Sessions,
 }
 
 /// What is known of a ready lease.
@@ -105,8 +105,12 @@ impl Lease {
             idle_timeout_secs: labels::idle_timeout(labels).map_or(0, |idle| idle.as_secs()),
             expires_at: labels::expires_at(labels),
         };
-        let inner =
-            Inner { engine: engine.clone(), facts, key: key.clone(), session: Mutex::new(connected.session) };
+        let inner = Inner {
+            engine: engine.clone(),
+            facts,
+            key: key.clone(),
+            sessions: Sessions::new(connected.session),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -140,7 +144,7 @@ impl Lease {
         let command = remote_command(&folder, &env, &request.script)?;
         let work = async {
             let session = self.session(call).await?;
-            session.exec(&command, io).await.map_err(|error| match error.kind {
+            session.session.exec(&command, io).await.map_err(|error| match error.kind {
                 SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
                     .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
                 _ => Error::new(
@@ -176,21 +180,19 @@ impl Lease {
         }
     }
 
-    /// Closes the session, nothing else. The next command opens another one.
+    /// Closes the sessions, nothing else. The next command opens another one.
     pub async fn close(&self) {
-        self.inner.session.lock().await.close().await;
+        self.inner.sessions.close().await;
     }
 
-    /// The live session, made anew if it dropped.
-    async fn session(&self, call: &Call) -> Result<Arc<dyn SshSession>> {
-        let mut session = self.inner.session.lock().await;
-        if session.is_closed() {
-            let Inner { engine, facts, key, .. } = &*self.inner;
-            let connected =
-                engine.connect(&facts.id, key, vec![facts.endpoint.clone()], RECONNECT, call).await?;
-            *session = connected.session;
+    /// A session that no other command uses.
+    async fn session(&self, call: &Call) -> Result<Lent<'_>> {
+        let Inner { engine, facts, key, sessions } = &*self.inner;
+        if let Some(free) = sessions.take() {
+            return Ok(free);
         }
-        Ok(Arc::clone(&session))
+        let connected = engine.connect(&facts.id, key, vec![facts.endpoint.clone()], RECONNECT, call).await?;
+        Ok(sessions.add(connected.session))
     }
 
     /// Marks a use: moves the idle deadline. `state` is `ready` or `running`.
@@ -209,7 +211,7 @@ impl Lease {
         self.inner.engine.status(self.inner.facts.id.as_str(), call).await
     }
 
-    /// Releases it. The session is closed first.
+    /// Releases it. The sessions are closed first.
     ///
     /// # Errors
     /// As [`Engine::release`].

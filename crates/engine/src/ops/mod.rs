@@ -13,6 +13,7 @@ mod recover;
 pub mod release;
 mod resolve;
 pub mod run;
+mod sessions;
 pub mod ssh;
 pub mod status;
 pub mod touch;
