@@ -4,8 +4,6 @@
 //! the working directory and the options; the engine resolves them. What each export takes and gives stands in
 //! `lib/native.d.ts`; `index.js` is its only caller.
 
-#![cfg_attr(test, allow(dead_code, reason = "napi registers no export in a test build"))]
-
 mod cancel;
 mod convert;
 mod engine;
