@@ -117,9 +117,8 @@ impl Engine {
         };
         let released = if releases { Some(lease.release(None, &call.uncancelled()).await) } else { None };
         let exit = match (outcome, &released) {
-            (Ok(exit), Some(Err(error))) if succeeded => {
+            (Ok(_), Some(Err(error))) if succeeded => {
                 let facts = lease.facts();
-                let _ = exit;
                 return Err(Error::new(
                     Code::CleanupFailed,
                     format!("the command succeeded, but lease {} was not released: {error}", facts.id),
