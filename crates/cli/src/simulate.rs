@@ -76,7 +76,8 @@ pub fn forget_claims(state_dir: &Path) -> Result<()> {
     }
 }
 
-const CLIENT: &str = "client";
+/// A name that nobody else gives a folder: it is removed with all it holds.
+const CLIENT: &str = "crabbox-vast-client";
 
 fn below(state_dir: &Path) -> Paths {
     let client = state_dir.join(CLIENT);

@@ -114,14 +114,6 @@ async fn a_lost_create_is_adopted_or_proved_and_tried_once_more() {
             stage.vast(|vast, _| vast.add_fault(if after { fault.after_commit() } else { fault }));
             let process = stage.process();
             let outcome = run(&process.engine, &stage.call()).await;
-            if matches!(&effect, Effect::Answer { status: 404, .. }) {
-                // A refused key is a definite answer, unless the create took effect all the same.
-                if !after {
-                    assert_eq!(outcome.err().map(|error| error.code()), Some(Code::AuthFailed), "{what}");
-                    assert_only_strangers(&stage, &what);
-                }
-                continue;
-            }
             let result = outcome.unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(result.exit_code, 0, "{what}");
             assert_only_strangers(&stage, &what);
@@ -327,4 +319,32 @@ async fn a_stop_beside_a_starting_acquire_ends_both() {
     released.expect("the stop succeeds");
     assert_eq!(outcome.err().map(|error| error.code()), Some(Code::ClaimMissing));
     assert_only_strangers(&stage, "stopped beside");
+}
+
+/// The claim cannot be written once the machine answers: it is destroyed all the same, and the claim still leads to it.
+#[tokio::test(start_paused = true)]
+async fn a_machine_is_destroyed_even_if_its_claim_cannot_be_written() {
+    let stage = Stage::new();
+    strangers(&stage);
+    let process = stage.process();
+    let call = stage.call();
+    let held = std::cell::RefCell::new(None);
+    let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
+        ours(&stage).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let lease = stage.claims().remove(0);
+        let lock = stage.settings().paths.claim_locks().join(format!("{lease}.json.lock"));
+        let file = std::fs::File::open(lock).expect("the claim's lock");
+        file.lock().expect("the lock");
+        *held.borrow_mut() = Some(file);
+    });
+    let error = outcome.expect_err("the claim cannot become ready");
+    assert_eq!(error.code(), Code::LeaseBusy, "{error}");
+    assert_eq!(stage.ledger().open.len(), 2, "{error}");
+    drop(held);
+    let lease = stage.claims().remove(0);
+    let next = stage.process();
+    let request = ReleaseRequest { identifier: lease, action: None };
+    next.engine.release(&request, &stage.call()).await.expect("stop finishes");
+    assert_only_strangers(&stage, "claim locked");
 }

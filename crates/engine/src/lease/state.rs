@@ -121,6 +121,7 @@ pub const TRANSITIONS: &[(State, Event, State)] = {
         (S::Connecting, E::AcquireFailed, S::Releasing),
         (S::Connecting, E::ProvedGone, S::Gone),
         (S::Ready, E::CommandStarted, S::Running),
+        (S::Ready, E::AcquireFailed, S::Releasing),
         (S::Ready, E::StopAccepted, S::Stopped),
         (S::Ready, E::ReleaseRequested, S::Releasing),
         (S::Ready, E::ProvedGone, S::Gone),

@@ -21,6 +21,7 @@ use crate::vast::select::{Candidate, Selection, select};
 use crate::vast::{Filter, Kind};
 use crate::{Code, Error, Result};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Offers tried before giving up. The vendor publishes 4.5 s between creates, so more would take longer than a person
@@ -249,11 +250,22 @@ impl<'a> Acquiring<'a> {
         if call.is_cancelled() {
             return Err(Next::Stop(Error::new(Code::Cancelled, "cancelled")));
         }
+        // The wait for the slot comes first: what is journalled is when the create was sent.
+        let slot = async {
+            self.engine.client.create_slot().await;
+            Ok(())
+        };
+        call.until_cancelled(slot).await.map_err(Next::Stop)?;
         self.before_create(candidate, call).await.map_err(Next::Stop)?;
         let what = self.create_body(candidate);
         // Not cancelled: an answer that nobody reads would leave a machine to be searched for.
         match self.engine.client.create(candidate.offer.id, &what).await {
             Created::Instance(id) => self.created(id, "created").await.map_err(Next::Stop)?,
+            Created::Unwanted(id, failure) if self.is_foreign(id).await => {
+                call.warn(format!("the refusal names instance {id}, which is not ours and is left alone"));
+                self.note(format!("nothing: {}", failure.message), None).await.map_err(Next::Stop)?;
+                return Err(Next::Another(None, Error::from(failure)));
+            }
             Created::Unwanted(id, failure) => {
                 self.created(id, "created unwanted").await.map_err(Next::Stop)?;
                 let stop = failure.kind == Kind::BadPrice && candidate.bid.is_some();
@@ -364,6 +376,12 @@ impl<'a> Acquiring<'a> {
         self.engine.store.write_journal(&self.journal).await
     }
 
+    /// Whether an instance that a refusal named visibly belongs to somebody else.
+    async fn is_foreign(&self, id: InstanceId) -> bool {
+        let Ok(Some(live)) = self.engine.client.show(id).await else { return false };
+        live.label.is_some() && live.ownership().is_none_or(|label| label.lease != self.id.as_str())
+    }
+
     /// Puts our state and instance into the claim, if it still exists.
     async fn write_claim(
         &self,
@@ -445,6 +463,9 @@ impl<'a> Acquiring<'a> {
         })
         .await?;
         let price = booted.instance.dph_total.unwrap_or(candidate.price);
+        if settings.max_dph_total.is_some() && booted.instance.dph_total.is_none() {
+            call.warn(format!("instance {instance} shows no price: the cap was checked on the offer only"));
+        }
         self.journal.price = Some(price.0);
         let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.journal.phases.insert("ready".into(), took);
@@ -470,7 +491,7 @@ impl<'a> Acquiring<'a> {
     async fn discard(&mut self, call: &Call) -> Result<()> {
         if let Some(instance) = self.instance {
             let call = call.uncancelled();
-            self.engine.destroy_journalled(&mut self.journal, instance, VISIBILITY, &call).await?;
+            self.engine.destroy_journalled(Some(&mut self.journal), instance, VISIBILITY, &call).await?;
         }
         self.instance = None;
         self.state = lease::step(self.state, lease::Event::NextAttempt)?;
@@ -488,7 +509,11 @@ impl<'a> Acquiring<'a> {
         let cleaned = match (self.instance, self.state) {
             (Some(instance), _) => self.release_failed(instance, &call).await,
             // Unresolved: the claim is what leads to the machine, should there be one.
-            (None, State::Ambiguous) => return error,
+            (None, State::Ambiguous) => {
+                return error
+                    .hint(format!("its claim is kept: run `crabbox-vast stop {}`", self.slug))
+                    .with("lease", self.id.as_str());
+            }
             (None, _) => self.engine.forget_unused(&self.id).await,
         };
         match cleaned {
@@ -502,16 +527,21 @@ impl<'a> Acquiring<'a> {
 
     async fn release_failed(&mut self, instance: InstanceId, call: &Call) -> Result<()> {
         self.state = lease::step(self.state, lease::Event::AcquireFailed)?;
-        self.write_claim(Some(instance), |_| ()).await?;
+        // A full disk is no reason to let the machine bill on; the claim names it already.
+        if let Err(error) = self.write_claim(Some(instance), |_| ()).await {
+            call.warn(format!("the claim could not be marked: {error}"));
+        }
         call.event(Event::Releasing { lease: self.id.clone(), instance });
-        self.engine.destroy_journalled(&mut self.journal, instance, VISIBILITY, call).await?;
+        self.engine.destroy_journalled(Some(&mut self.journal), instance, VISIBILITY, call).await?;
         self.engine.forget(&self.id, Some(instance)).await
     }
 
     /// Somebody removed the claim: what they did is looked at, nothing is destroyed or written without a claim.
     async fn verify_abandoned(&self, error: Error, call: &Call) -> Error {
         let Some(instance) = self.instance else { return error };
-        match self.engine.prove_vanished(instance, std::time::Duration::ZERO, call).await {
+        let since = self.journal.last_create_at().map_or(0, |at| self.engine.unix_now() - at);
+        let fresh = VISIBILITY.saturating_sub(Duration::from_secs(u64::try_from(since).unwrap_or(0)));
+        match self.engine.prove_vanished(instance, fresh, call).await {
             Ok(true) => {
                 let forgotten = self.engine.forget(&self.id, Some(instance)).await;
                 match forgotten {

@@ -5,7 +5,7 @@
 //! apart, and not while a fresh instance may still be invisible.
 
 use super::{Call, Engine, Phase};
-use crate::lease::{InstanceId, LeaseId, ReleaseAction};
+use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crate::store::Journal;
 use crate::vast::client::Inventory;
 use crate::vast::{Failure, Filter, Instance, Kind};
@@ -20,7 +20,7 @@ pub(super) const VISIBILITY: Duration = Duration::from_secs(90);
 const LINGER: Duration = Duration::from_secs(120);
 
 /// Time between the two looks at an instance that vanished by other hands.
-const SECOND_LOOK: Duration = Duration::from_secs(10);
+pub(super) const SECOND_LOOK: Duration = Duration::from_secs(10);
 
 /// How long a refused destroy is repeated.
 const INSISTENCE: Duration = Duration::from_secs(60);
@@ -125,8 +125,10 @@ impl Engine {
                 Err(failure) => failure,
             };
             let unknown_there = failure.kind == Kind::NoSuchInstance;
-            if !unknown_there && !failure.is_passing() && failure.kind != Kind::Rejected {
-                // Key, scope and the like: nothing a repetition could change, and nothing it would prove.
+            // A hammered API is known to answer 403 to everything for a while.
+            let again = failure.is_passing() || matches!(failure.kind, Kind::Rejected | Kind::Scope);
+            if !unknown_there && !again {
+                // A bad key and the like: nothing a repetition could change, and nothing it would prove.
                 return Err(Error::from(failure).with("instance", id.0));
             }
             if unknown_there && began.elapsed() < fresh {
@@ -150,33 +152,54 @@ impl Engine {
         }
     }
 
-    /// [`Engine::destroy_and_prove`] with its intent and its proof in the journal.
+    /// [`Engine::destroy_and_prove`] with its intent and its proof in the journal, where there is one to write. A
+    /// record that cannot be written is no reason to let a machine bill on: the claim leads to it all the same.
     pub(super) async fn destroy_journalled(
         &self,
-        journal: &mut Journal,
+        mut journal: Option<&mut Journal>,
         id: InstanceId,
         fresh: Duration,
         call: &Call,
     ) -> Result<()> {
-        journal.releasing(ReleaseAction::Destroy, self.unix_now());
-        self.store.write_journal(journal).await?;
+        if let Some(journal) = journal.as_deref_mut() {
+            journal.releasing(ReleaseAction::Destroy, self.unix_now());
+            self.note_or_warn(journal, call).await;
+        }
         self.destroy_and_prove(id, fresh, call).await?;
-        journal.proved_gone(id, self.unix_now());
-        self.store.write_journal(journal).await
+        if let Some(journal) = journal {
+            journal.proved_gone(id, self.unix_now());
+            self.note_or_warn(journal, call).await;
+        }
+        Ok(())
+    }
+
+    async fn note_or_warn(&self, journal: &Journal, call: &Call) {
+        if let Err(error) = self.store.write_journal(journal).await {
+            call.warn(format!("the journal could not be written: {error}"));
+        }
     }
 
     /// Forgets a lease whose instance is proved gone: keys, then claim. The journal stays for a day as a tombstone.
+    /// `None` is a lease for which nothing was ever rented.
+    ///
+    /// # Errors
+    /// [`Code::ClaimChanged`], with nothing removed, when the claim means another instance by now.
     pub(super) async fn forget(&self, id: &LeaseId, instance: Option<InstanceId>) -> Result<()> {
-        self.store.remove_keys(id).await?;
-        self.store
-            .remove_claim(id, move |claim| {
-                let same = claim.instance_id().is_none() || claim.instance_id() == instance;
-                same.then_some(()).ok_or_else(|| {
-                    Error::new(Code::ClaimChanged, "the claim names another instance by now")
-                        .hint("run `stop` again")
-                })
+        let same = move |claim: &Claim| {
+            (claim.instance_id() == instance).then_some(()).ok_or_else(|| {
+                Error::new(
+                    Code::ClaimChanged,
+                    format!("the claim of lease {} changed meanwhile", claim.lease_id),
+                )
+                .hint("another process works on it: run `stop` again")
             })
-            .await?;
+        };
+        // Looked at before the keys go: those of a lease that moved on to another machine are still needed.
+        if let Some(claim) = self.store.claim(id).await? {
+            same(&claim)?;
+        }
+        self.store.remove_keys(id).await?;
+        self.store.remove_claim(id, same).await?;
         Ok(())
     }
 

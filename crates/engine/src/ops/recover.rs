@@ -1,6 +1,6 @@
 //! Finding out what became of a create whose answer was lost: look for the label, adopt exactly one, or prove none.
 
-use super::gone::VISIBILITY;
+use super::gone::{SECOND_LOOK, VISIBILITY};
 use super::{Call, Engine, Phase};
 use crate::lease::{InstanceId, LeaseId};
 use crate::vast::{Filter, Instance};
@@ -22,8 +22,8 @@ pub(super) enum Recovered {
 }
 
 impl Engine {
-    /// Looks for instances of `lease` by label until one shows or `window` is over. A complete list at the end of
-    /// the window is the proof that there is none.
+    /// Looks for instances of `lease` by label until one shows or `window` is over. Two complete lists, ten seconds
+    /// apart and the second after the window, are the proof that there is none.
     ///
     /// # Errors
     /// [`Code::CreateAmbiguous`] when the API did not let us see; the claim stays.
@@ -35,6 +35,7 @@ impl Engine {
         call: &Call,
     ) -> Result<Recovered> {
         let opened = Instant::now();
+        let mut first_empty: Option<Instant> = None;
         let mut last;
         loop {
             let window_over = opened.elapsed() >= window;
@@ -50,8 +51,12 @@ impl Engine {
                         let surplus = found.map(|instance| instance.id).collect();
                         return Ok(Recovered::Found { instance: Box::new(instance), surplus });
                     }
-                    if window_over && complete {
-                        return Ok(Recovered::Nothing);
+                    if complete {
+                        // One empty list proves little: the second, some time later and after the window, does.
+                        let since = *first_empty.get_or_insert_with(Instant::now);
+                        if window_over && since.elapsed() >= SECOND_LOOK {
+                            return Ok(Recovered::Nothing);
+                        }
                     }
                     last = "nothing visible yet".to_owned();
                 }

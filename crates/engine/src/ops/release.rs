@@ -166,7 +166,9 @@ impl Engine {
 
     /// How long ago the create may have been sent.
     async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
-        let journalled = self.store.journal(id).await?.and_then(|journal| journal.last_create_at());
+        // A journal that cannot be read leaves the claim's own time.
+        let journal = self.store.journal(id).await.ok().flatten();
+        let journalled = journal.and_then(|journal| journal.last_create_at());
         let since =
             journalled.or_else(|| Some(crate::lease::unix(crate::lease::parse_rfc3339(&claim.claimed_at)?)));
         // A clock that stepped back makes an age negative: then the whole window is waited for.
@@ -233,9 +235,18 @@ impl Engine {
         seen: bool,
         call: &Call,
     ) -> Result<ReleaseOutcome> {
-        let mut journal = match self.store.journal(id).await? {
-            Some(journal) => journal,
-            None => Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now()),
+        // Only the holder of the operation lock writes the journal: a living acquire has its own copy.
+        let lock = self.store.operation_lock(id).await?;
+        let mut journal = match (&lock, self.store.journal(id).await) {
+            (None, _) => None,
+            (Some(_), Ok(Some(journal))) => Some(journal),
+            (Some(_), Ok(None)) => {
+                Some(Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now()))
+            }
+            (Some(_), Err(error)) => {
+                call.warn(error.to_string());
+                None
+            }
         };
         // An instance that no read shows may be too fresh to be seen.
         let fresh = if seen {
@@ -243,7 +254,7 @@ impl Engine {
         } else {
             VISIBILITY.saturating_sub(self.age_of_create(id, claim).await?)
         };
-        self.destroy_journalled(&mut journal, instance, fresh, call).await?;
+        self.destroy_journalled(journal.as_mut(), instance, fresh, call).await?;
         self.forget(id, Some(instance)).await?;
         Ok(if seen { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })
     }

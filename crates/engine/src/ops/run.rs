@@ -108,12 +108,14 @@ impl Engine {
         let outcome = self.command(&lease, &run, &workdir, request, io, began, call).await;
         let command_secs = commanded.elapsed().as_secs_f64();
         let succeeded = matches!(outcome, Ok(ExecExit::Code(0)));
+        let cancelled = matches!(&outcome, Err(error) if error.code() == Code::Cancelled);
         let releases = match request.stop_after {
             Some(StopAfter::Never) => false,
             Some(StopAfter::Always) => true,
             Some(StopAfter::Success) => succeeded,
             Some(StopAfter::Failure) => !succeeded,
-            None => acquired && !request.acquire.keep && (succeeded || !request.keep_on_failure),
+            // Who interrupts wants it over, not kept for a look at the failure.
+            None => acquired && !request.acquire.keep && (succeeded || cancelled || !request.keep_on_failure),
         };
         let released = if releases { Some(lease.release(None, &call.uncancelled()).await) } else { None };
         let exit = match (outcome, &released) {
@@ -127,6 +129,15 @@ impl Engine {
                 .with("lease", facts.id.as_str()));
             }
             (Err(error), Some(Err(left))) => return Err(error.and(left)),
+            (Err(error), None) => {
+                let facts = lease.facts();
+                return Err(error
+                    .hint(format!(
+                        "lease {} stays and bills: `crabbox-vast stop {}` gives it back",
+                        facts.id, facts.slug
+                    ))
+                    .with("lease", facts.id.as_str()));
+            }
             (outcome, _) => outcome?,
         };
         let (exit_code, signal) = exit_code(&exit);
@@ -196,8 +207,9 @@ impl Engine {
         let key = self.lease_key(&id).await?;
         let connected =
             call.until_cancelled(self.connect(&id, &key, instance.endpoints(), CONNECT, call)).await?;
-        let claim =
-            self.bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim).await?;
+        let claim = self
+            .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
+            .await?;
         let machine = Machine {
             instance: instance.id,
             gpu: instance.gpu_name.clone().unwrap_or_default(),

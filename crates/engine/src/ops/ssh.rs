@@ -62,18 +62,18 @@ impl Engine {
             )
             .hint("it may still be starting: see `status --wait`"));
         };
-        let endpoint = match self.connect(&id, &key, endpoints, PROBE, call).await {
+        let (endpoint, answered) = match self.connect(&id, &key, endpoints, PROBE, call).await {
             Ok(connected) => {
                 connected.session.close().await;
-                connected.endpoint
+                (connected.endpoint, true)
             }
             Err(error) if error.code() == Code::HostKeyChanged => return Err(error),
             Err(error) => {
                 call.warn(format!("{error}; the address below did not answer just now"));
-                first
+                (first, false)
             }
         };
-        self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim).await?;
+        self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
         Ok(command(&key, &endpoint, &self.settings.user))
     }
 

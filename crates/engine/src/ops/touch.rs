@@ -109,6 +109,7 @@ impl Engine {
         host: String,
         port: u16,
         reclaim: bool,
+        answered: bool,
     ) -> Result<Claim> {
         let here = self.settings.repo_root.clone();
         let (now, unix) = (self.now(), self.unix_now());
@@ -123,7 +124,7 @@ impl Engine {
                 claim.last_used_at = rfc3339(now);
                 claim.ssh_host = host;
                 claim.ssh_port = i64::from(port);
-                if !labels::is_terminal(claim.state()) {
+                if answered && !labels::is_terminal(claim.state()) {
                     // It answers, whatever an interrupted acquire left in the claim.
                     let state = if claim.state() == "running" { "running" } else { "ready" };
                     labels::touch(&mut claim.labels, unix, Some(state), ttl, idle, None);

@@ -123,12 +123,19 @@ impl Client {
         self.call(&request::search_offers(query), decode::offers).await
     }
 
+    /// Waits until the published interval allows another create. To be called right before [`Client::create`], which
+    /// itself sends at once, so that the time recorded in between is the time of sending.
+    pub async fn create_slot(&self) {
+        self.pace(LimitClass::Create).await;
+    }
+
     /// Rents. Sent once.
     pub async fn create(&self, offer: OfferId, what: &CreateBody) -> Created {
         let request = request::create(offer, what);
-        self.pace(request.class).await;
         let outcome = match self.exchange(&request).await {
-            Ok(reply) => failure::judge(&request.name(), &reply).map(|body| (reply.status, body)),
+            Ok(reply) => failure::judge(&request.name(), &reply)
+                .map(|body| (reply.status, body))
+                .map_err(|failure| self.scrub(failure, request.sensitive)),
             Err(failure) => Err(failure),
         };
         match outcome.map(|(status, body)| (status, decode::created(&body))) {
@@ -141,8 +148,11 @@ impl Client {
                 if failure.kind == Kind::RateLimited {
                     self.slow_down(request.class, &failure).await;
                 }
+                // The API is known to call a good key bad in passing: then the answer proves nothing.
+                let doubtful = failure.kind == Kind::BadKey && self.key_works().await;
                 match failure.new_contract {
                     Some(id) => Created::Unwanted(id, failure),
+                    None if doubtful => Created::Unknown(failure),
                     None if failure.proves_nothing_created() => Created::Nothing(failure),
                     None => Created::Unknown(failure),
                 }

@@ -83,7 +83,9 @@ impl Failure {
     /// Whether a create that failed so has certainly rented nothing.
     #[must_use]
     pub fn proves_nothing_created(&self) -> bool {
+        let lost = matches!(self.status, Some(408 | 409 | 425 | 500..));
         self.new_contract.is_none()
+            && !lost
             && matches!(
                 self.kind,
                 Kind::BadKey
@@ -170,7 +172,8 @@ pub fn judge(call: &str, reply: &HttpReply) -> Result<Value, Failure> {
         classify(reply.status, &token, &message, json.is_some())
     };
     let mut failure = Failure::of(kind, call, Some(reply.status), &describe(reply.status, &token, &message));
-    failure.new_contract = json.as_ref().and_then(new_contract);
+    // Only the field that names a new rental: other ids in a refusal may be anybody's.
+    failure.new_contract = json.as_ref().and_then(|body| field::id(body, "new_contract")).map(InstanceId);
     failure.retry_after = retry_after(reply, json.as_ref());
     Err(failure)
 }
@@ -209,7 +212,8 @@ fn classify(status: u16, token: &str, message: &str, is_json: bool) -> Kind {
     let said = format!("{token} {message}").to_ascii_lowercase();
     let says = |word: &str| said.contains(word);
     // A list of tokens in order of authority: credentials outrank "gone", whatever the status.
-    if says("two factor") || says("two-factor") || says("2fa") || says("session expired") {
+    let credentials = matches!(status, 400 | 401 | 403 | 404);
+    if credentials && (says("two factor") || says("two-factor") || says(" 2fa ") || says("session expired")) {
         return Kind::TwoFactor;
     }
     if token == "auth_error" || says("invalid user key") {
