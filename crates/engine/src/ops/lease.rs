@@ -142,9 +142,15 @@ impl Lease {
             env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
         let command = remote_command(&folder, &env, &request.script)?;
+        self.exec_raw(&command, io, call).await
+    }
+
+    /// Runs a command line as it stands, for [`super::remote::Remote`].
+    pub(super) async fn exec_raw(&self, command: &str, io: ExecIo, call: &Call) -> Result<ExecExit> {
+        let slug = &self.facts().slug;
         let work = async {
             let session = self.session(call).await?;
-            session.session.exec(&command, io).await.map_err(|error| match error.kind {
+            session.session.exec(command, io).await.map_err(|error| match error.kind {
                 SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
                     .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
                 _ => Error::new(
@@ -152,8 +158,7 @@ impl Lease {
                     format!("the connection to the instance was lost: {}", error.message),
                 )
                 .hint(format!(
-                    "see `status {}`: the machine may have stopped; the command's fate is unknown",
-                    facts.slug
+                    "see `status {slug}`: the machine may have stopped; the command's fate is unknown"
                 )),
             })
         };

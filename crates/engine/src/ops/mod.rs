@@ -11,6 +11,7 @@ pub mod list;
 pub mod offers;
 mod recover;
 pub mod release;
+mod remote;
 mod resolve;
 pub mod run;
 mod sessions;
