@@ -90,5 +90,8 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
             session.suffix()
         ));
     }
+    if !session.json {
+        session.progress.say(&facts.deadman.line());
+    }
     Ok(0)
 }

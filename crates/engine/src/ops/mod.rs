@@ -4,6 +4,7 @@ pub mod acquire;
 mod boot;
 mod call;
 mod connect;
+mod deadman;
 pub mod doctor;
 mod gone;
 mod lease;
@@ -21,6 +22,7 @@ pub mod touch;
 
 pub use acquire::AcquireRequest;
 pub use call::{Call, Event, Phase};
+pub use deadman::Deadman;
 pub use lease::{ExecRequest, Facts, Lease};
 pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{RunRequest, RunResult};

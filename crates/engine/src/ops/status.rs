@@ -1,7 +1,7 @@
 //! Status: the truth about one lease, from its claim and a look at the cloud and at SSH.
 
 use super::resolve::Resolved;
-use super::{Call, Engine, Phase};
+use super::{Call, Deadman, Engine, Phase};
 use crate::lease::labels::{self, Labels, key};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration, moment};
 use crate::vast::{Endpoint, Instance};
@@ -60,6 +60,8 @@ pub struct LeaseStatus {
     pub accrued_dollars: Option<f64>,
     /// There is no claim for it here.
     pub unclaimed: bool,
+    /// The dead-man switch on the instance; absent where there is no lease to speak of.
+    pub deadman: Option<Deadman>,
     /// The claim's labels.
     pub labels: Labels,
 }
@@ -129,6 +131,7 @@ impl LeaseStatus {
         put("ttl", seconds(self.ttl_secs));
         put("pricePerHour", json!(self.price.map(|price| price.0)));
         put("accruedDollars", json!(self.accrued_dollars));
+        put("deadman", json!(self.deadman));
         Value::Object(out)
     }
 }
@@ -211,11 +214,12 @@ impl Engine {
             _ => None,
         };
         let running = instance.as_ref().is_some_and(Instance::is_running);
-        let mut answered = None;
+        let (mut answered, mut deadman) = (None, None);
         if let (Some(id), Some(key), true) = (&id, &key, running && !endpoints.is_empty()) {
             let quiet = Call::default();
             match self.connect(id, key, endpoints.clone(), PROBE, &quiet).await {
                 Ok(connected) => {
+                    deadman = Some(self.deadman_of(id, Some(connected.session.as_ref())).await);
                     connected.session.close().await;
                     answered = Some(connected.endpoint);
                 }
@@ -223,6 +227,9 @@ impl Engine {
                 // Not reachable now: that is what `ready=false` says.
                 Err(_) => {}
             }
+        }
+        if let (Some(id), true, None) = (&id, claim.is_some(), &deadman) {
+            deadman = Some(self.deadman_of(id, None).await);
         }
         let labels = claim.as_ref().map(|claim| claim.labels.clone()).unwrap_or_default();
         let price = instance.as_ref().and_then(|instance| instance.dph_total);
@@ -248,6 +255,7 @@ impl Engine {
             accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, Duration::from_secs(age)).0),
             price,
             unclaimed: claim.is_none(),
+            deadman,
             id: lease,
             labels,
         })

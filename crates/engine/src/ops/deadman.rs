@@ -1,0 +1,261 @@
+//! The dead-man switch of a lease, seen from here: which deadlines it carries, arming it, looking at it, renewing it.
+
+use super::Engine;
+use super::remote::Answer;
+use crate::lease::{Claim, LeaseId, go_duration, labels, moment};
+use crate::ssh::deadman::{LOOK, Plan, Report, first_look, line, renewal};
+use crate::store::{DeadmanRecord, Journal};
+use crate::vast::{Endpoint, EndpointKind};
+use crate::world::{ExecExit, ExecIo, Output, SshSession};
+use crate::{Code, Error, Result};
+use serde::Serialize;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+use super::Call;
+
+/// How long a look or a renewal may take; the first report may take three seconds to come.
+const LIMIT: Duration = Duration::from_secs(8);
+
+/// How long a touch waits for a connection that renews.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Our own scripts print a line or two.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
+/// What ends an instance by itself, as far as it is known here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deadman {
+    /// The instance destroys itself at its deadline.
+    pub armed: bool,
+    /// The deadline that comes first, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The end that no use moves, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<String>,
+    /// The deadline that each use moves, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_until: Option<String>,
+    /// The instance said so just now; otherwise it is what was recorded when the lease was made.
+    pub confirmed: bool,
+    /// With what the instance can call the API.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<String>,
+    /// Why it is not armed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+}
+
+impl Deadman {
+    fn not_armed(why: impl Into<String>) -> Self {
+        Self { why_not: Some(why.into()), ..Self::default() }
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match (&self.until, &self.why_not) {
+            (Some(until), _) if self.armed => {
+                let recorded =
+                    if self.confirmed { "" } else { " (as recorded; not confirmed by the instance)" };
+                format!("deadman armed until {until}{recorded}")
+            }
+            (_, Some(why)) => format!("deadman not armed: {why}"),
+            _ => "deadman not armed".to_owned(),
+        }
+    }
+
+    /// Whether being idle ends the instance, so that uses should be told to it.
+    pub(super) fn counts_idle(&self) -> bool {
+        self.armed && self.idle_until.is_some()
+    }
+
+    fn reported(report: &Report, now: i64) -> Self {
+        let at = |uptime: u64| {
+            let ahead = i64::try_from(uptime).unwrap_or(i64::MAX) - i64::try_from(report.now).unwrap_or(0);
+            moment(now.saturating_add(ahead))
+        };
+        let why_not = report.weakness();
+        Self {
+            armed: why_not.is_none(),
+            until: report.deadline().map(at),
+            ends_at: report.end.map(at),
+            idle_until: report.idle.map(at),
+            confirmed: true,
+            clients: report.clients.clone(),
+            why_not,
+        }
+    }
+}
+
+impl Engine {
+    /// What a new lease is to carry, for its journal.
+    pub(super) fn deadman_record(&self, keep: bool) -> Option<DeadmanRecord> {
+        let settings = &self.settings;
+        let plan = Plan::of(keep, settings.ttl, settings.ttl_explicit, settings.idle_timeout)?;
+        Some(DeadmanRecord {
+            ttl_secs: plan.ttl.map(|ttl| ttl.as_secs()),
+            idle_secs: plan.idle.map(|idle| idle.as_secs()),
+            // A template brings a start script of its own, which ours would replace.
+            over_ssh: settings.template_id.is_some(),
+            ..DeadmanRecord::default()
+        })
+    }
+
+    fn plan(&self, record: &DeadmanRecord) -> Plan {
+        let idle = record.idle_secs.map(Duration::from_secs);
+        Plan {
+            ttl: record.ttl_secs.map(Duration::from_secs),
+            idle,
+            grace: idle.unwrap_or(self.settings.idle_timeout),
+        }
+    }
+
+    /// The watchdog's line in the start script of a create call.
+    pub(super) fn watchdog(&self, journal: &Journal) -> Result<Option<String>> {
+        let record = journal.deadman.as_ref().filter(|record| !record.over_ssh);
+        record.map(|record| line(&self.plan(record), &self.settings.api_url)).transpose()
+    }
+
+    /// Makes sure, over the first session, that the deadlines of a new lease are armed, and notes in its journal how
+    /// that came out. Never fails: a lease without its dead-man switch is usable, and its holder is told.
+    pub(super) async fn arm(&self, journal: &mut Journal, session: &dyn SshSession, call: &Call) -> Deadman {
+        let price = journal.price;
+        let Some(record) = &mut journal.deadman else { return nothing_armed(price) };
+        let looked = async {
+            if record.over_ssh {
+                let install = line(&self.plan(record), &self.settings.api_url)?;
+                run(session, &install).await?.success("installing the dead-man switch")?;
+            }
+            look(session, &first_look()).await
+        };
+        let deadman = match looked.await {
+            Ok(Some(report)) => Deadman::reported(&report, self.unix_now()),
+            Ok(None) => Deadman::not_armed("the start script did not run (yet): see `status`"),
+            Err(error) => Deadman::not_armed(error.to_string()),
+        };
+        record.why_not.clone_from(&deadman.why_not);
+        record.seen_at = deadman.confirmed.then(|| self.unix_now());
+        record.ends_at =
+            deadman.ends_at.as_deref().and_then(crate::lease::parse_rfc3339).map(crate::lease::unix);
+        if let Some(why) = &deadman.why_not {
+            call.warn(format!(
+                "the instance will not end by itself: {why}; release it yourself, or take an image with curl or python3"
+            ));
+        }
+        deadman
+    }
+
+    /// What is recorded of a lease's dead-man switch.
+    pub(super) async fn recorded_deadman(&self, lease: &LeaseId) -> Deadman {
+        match self.store.journal(lease).await {
+            Ok(Some(journal)) => self.recorded(&journal),
+            Ok(None) => Deadman::not_armed("the lease was not made by crabbox-vast"),
+            Err(error) => Deadman::not_armed(error.to_string()),
+        }
+    }
+
+    fn recorded(&self, journal: &Journal) -> Deadman {
+        let Some(record) = &journal.deadman else { return nothing_armed(journal.price) };
+        if let Some(why) = &record.why_not {
+            return Deadman::not_armed(why.clone());
+        }
+        let now = self.unix_now();
+        // Who asks is about to use it, and a use counts.
+        let idle = record.idle_secs.and_then(|idle| now.checked_add_unsigned(idle));
+        let until = record.ends_at.into_iter().chain(idle).min();
+        Deadman {
+            armed: until.is_some(),
+            until: until.map(moment),
+            ends_at: record.ends_at.map(moment),
+            idle_until: idle.map(moment),
+            why_not: until.is_none().then(|| "the instance has not reported a deadline".to_owned()),
+            ..Deadman::default()
+        }
+    }
+
+    /// The dead-man switch as the instance itself tells it, or as it is recorded.
+    pub(super) async fn deadman_of(&self, lease: &LeaseId, session: Option<&dyn SshSession>) -> Deadman {
+        if let Some(session) = session
+            && let Ok(looked) = look(session, LOOK).await
+        {
+            return match looked {
+                Some(report) => Deadman::reported(&report, self.unix_now()),
+                None => match self.recorded_deadman(lease).await {
+                    known if known.armed => Deadman::not_armed("no watchdog runs on the instance"),
+                    known => known,
+                },
+            };
+        }
+        self.recorded_deadman(lease).await
+    }
+
+    /// Tells the instance of a use, over a session of its own. `None` where being idle does not end it.
+    ///
+    /// # Errors
+    /// Why it could not be told; its deadline is then where it was.
+    pub(super) async fn renew_deadman(&self, claim: &Claim, call: &Call) -> Result<Option<Deadman>> {
+        let Some(id) = LeaseId::parse(&claim.lease_id) else { return Ok(None) };
+        let Some(idle) = labels::idle_timeout(&claim.labels) else { return Ok(None) };
+        if !self.recorded_deadman(&id).await.counts_idle() {
+            return Ok(None);
+        }
+        let port = u16::try_from(claim.ssh_port).unwrap_or(0);
+        let (Some(key), true) = (self.store.key(&id).await?, port > 0 && !claim.ssh_host.is_empty()) else {
+            return Err(Error::new(Code::SshTimeout, "its address or key is not recorded here"));
+        };
+        let endpoint = Endpoint { host: claim.ssh_host.clone(), port, kind: EndpointKind::Direct };
+        let connected = self.connect(&id, &key, vec![endpoint], CONNECT, &Call::default()).await?;
+        let renewed = call.until_cancelled(renew(connected.session.as_ref(), idle)).await;
+        connected.session.close().await;
+        Ok(Some(Deadman::reported(&renewed?, self.unix_now())))
+    }
+}
+
+/// Moves the idle deadline of the instance at the other end to `idle` from now.
+pub(super) async fn renew(session: &dyn SshSession, idle: Duration) -> Result<Report> {
+    look(session, &renewal(idle)).await?.ok_or_else(|| {
+        Error::new(Code::RemoteControl, format!("no watchdog took the {} of this use", go_duration(idle)))
+    })
+}
+
+async fn look(session: &dyn SshSession, script: &str) -> Result<Option<Report>> {
+    let answer = run(session, script).await?;
+    Ok(Report::parse(&String::from_utf8_lossy(&answer.stdout)))
+}
+
+/// Runs a short script of ours on a session that has no lease yet, or none any more.
+async fn run(session: &dyn SshSession, script: &str) -> Result<Answer> {
+    let command = format!("exec sh -c {}", crate::ssh::command::quote(script)?);
+    let (output, mut received) = mpsc::channel(16);
+    let collect = async {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        while let Some(piece) = received.recv().await {
+            let (into, bytes) = match piece {
+                Output::Stdout(bytes) => (&mut stdout, bytes),
+                Output::Stderr(bytes) => (&mut stderr, bytes),
+            };
+            if into.len() + bytes.len() <= LARGEST_ANSWER {
+                into.extend_from_slice(&bytes);
+            }
+        }
+        (stdout, stderr)
+    };
+    let exec = session.exec(&command, ExecIo { stdin: None, output });
+    let both = async { tokio::join!(exec, collect) };
+    let (exit, (stdout, stderr)): (std::result::Result<ExecExit, _>, _) =
+        tokio::time::timeout(LIMIT, both).await.map_err(|_| {
+            Error::new(Code::SshTimeout, format!("the instance did not answer within {} s", LIMIT.as_secs()))
+        })?;
+    let exit = exit.map_err(|error| Error::new(Code::SshLost, error.message))?;
+    Ok(Answer { exit, stdout, stderr })
+}
+
+fn nothing_armed(price: Option<f64>) -> Deadman {
+    let cost = price.map_or_else(String::new, |price| format!(", at {:.2} $ a day", price * 24.0));
+    Deadman::not_armed(format!(
+        "the lease is kept and no ttl was given: it runs until it is stopped{cost}; --ttl sets an end"
+    ))
+}
