@@ -1,0 +1,166 @@
+//! The dead-man switch end to end: the binary rents, the laptop is lost, the instance ends itself.
+
+mod desk;
+
+use desk::{Desk, Sim};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Other work on the machine may hold things up; nothing here depends on how fast it is.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A call of the simulator's control plane.
+fn control(sim: &Sim, method: &str, path: &str, body: &Value) -> Value {
+    let address = sim.url.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "{method} /_sim/{path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        sim.key,
+        body.len()
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+fn get(sim: &Sim, path: &str) -> Value {
+    control(sim, "GET", path, &Value::Null)
+}
+
+/// What is billed.
+fn open(sim: &Sim) -> Vec<u64> {
+    let ledger = get(sim, "ledger");
+    ledger["open"].as_array().unwrap().iter().map(|instance| instance["id"].as_u64().unwrap()).collect()
+}
+
+/// Waits until only these are billed.
+#[track_caller]
+fn only(sim: &Sim, left: &[u64]) {
+    let began = Instant::now();
+    while open(sim) != left {
+        assert!(began.elapsed() < LIMIT, "still billed: {}", get(sim, "ledger"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The requests that wanted to destroy something: who, and what.
+fn destroys(sim: &Sim) -> Vec<(String, String)> {
+    let requests = get(sim, "requests");
+    let all = requests["requests"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    all.filter(|request| request["method"] == "DELETE")
+        .map(|request| (text(&request["caller"]), text(&request["path"])))
+        .collect()
+}
+
+fn by_itself(id: u64) -> (String, String) {
+    (format!("container {id}"), format!("/api/v0/instances/{id}/"))
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&path)),
+            Ok(kind) if kind.is_file() => found.push(path),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn number(text: &Value) -> u64 {
+    text.as_u64().or_else(|| text.as_str()?.parse().ok()).unwrap_or_else(|| panic!("{text} is no number"))
+}
+
+#[test]
+fn a_lost_laptop_leaves_nothing_billing() {
+    let desk = Desk::new();
+    let sim = Sim::start(&desk);
+    let label = "cbx1|cbx_00000000beef|not-yours|ready";
+    let stranger = control(&sim, "POST", "instances", &json!({"label": label, "actual_status": "running"}));
+    let stranger = number(&stranger["id"]);
+    let warm = |words: &[&str]| {
+        let mut all = vec!["warmup", "--sim", "--json"];
+        all.extend(words);
+        let done = desk.run(&all).exits(0);
+        (done.json(), done.stderr)
+    };
+    let (kept, said) = warm(&["--slug", "kept"]);
+    assert_eq!(kept["deadman"]["armed"], false, "{kept}");
+    assert!(kept["deadman"]["whyNot"].as_str().unwrap().contains(" $ a day"), "{kept}");
+    assert!(!said.contains("will not end by itself"), "{said}");
+    // One ends by its time to live although it is kept, the other because nobody uses it.
+    let (timed, _) = warm(&["--slug", "timed", "-ttl", "6s"]);
+    assert_eq!((&timed["deadman"]["armed"], &timed["deadman"]["confirmed"]), (&json!(true), &json!(true)));
+    assert!(timed["deadman"]["until"] == timed["deadman"]["endsAt"] && timed["deadman"]["idleUntil"].is_null());
+    let (idle, _) = warm(&["--slug", "idle", "--keep=false", "--idle-timeout", "5s"]);
+    assert_eq!(idle["deadman"]["until"], idle["deadman"]["idleUntil"], "{idle}");
+
+    let instances = [&kept, &timed, &idle].map(|lease| number(&lease["instance"]));
+    let own = |path: &Path| path.components().any(|part| part.as_os_str() == "vast-sim");
+    for file in files(desk.folder.path()).into_iter().filter(|path| own(path)) {
+        let text = std::fs::read(&file).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        // What the simulator writes for other commands is its own affair.
+        if file.components().any(|part| part.as_os_str() == "instances") {
+            assert!(!text.contains(&sim.key), "the account's key is in {}", file.display());
+        }
+    }
+    let requests = get(&sim, "requests");
+    let creates = requests["requests"].as_array().unwrap().iter();
+    for create in creates.filter(|request| request["path"].as_str().unwrap().contains("/asks/")) {
+        let script = create["body"]["onstart"].as_str().unwrap();
+        assert!(!script.contains("[redacted]"), "a key in the start script: {script}");
+    }
+
+    // The laptop is gone, with every claim, key and journal on it.
+    for folder in [".config", ".local"] {
+        let folder = desk.folder.path().join(folder);
+        if let Some(state) = files(&folder).iter().find(|path| path.to_string_lossy().contains("vast-journal")) {
+            std::fs::remove_dir_all(state.parent().unwrap()).unwrap();
+        }
+        for file in files(&folder).into_iter().filter(|path| !own(path)) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+    only(&sim, &[stranger, instances[0]]);
+    let asked = destroys(&sim);
+    assert!(asked.contains(&by_itself(instances[1])) && asked.contains(&by_itself(instances[2])), "{asked:?}");
+    assert!(asked.iter().all(|(caller, _)| caller != "owner"), "{asked:?}");
+}
+
+#[test]
+fn uses_move_the_idle_deadline_on_the_instance() {
+    let desk = Desk::new();
+    let sim = Sim::start(&desk);
+    let words = ["warmup", "--sim", "--json", "--slug", "used", "--keep=false", "--idle-timeout", "4s"];
+    let lease = desk.run(&words).exits(0).json();
+    let instance = number(&lease["instance"]);
+    // An open session is a use, for longer than the timeout.
+    desk.run(&["run", "--sim", "--id", "used", "--", "sleep", "6"]).exits(0);
+    let touched = desk.run(&["touch", "--sim", "used", "--idle-timeout", "1h", "--json"]).exits(0);
+    let document = touched.json();
+    assert_eq!(document["deadman"]["armed"], true, "{document} {}", touched.stderr);
+    assert_eq!(document["deadman"]["until"], document["deadman"]["idleUntil"]);
+    let status = desk.run(&["status", "--sim", "used"]).exits(0);
+    assert!(status.stderr.contains("deadman armed until 20"), "{}", status.stderr);
+    assert!(!status.stderr.contains("not confirmed"), "{}", status.stderr);
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(open(&sim), [instance], "the touch counts, not the timeout it was made with");
+    desk.run(&["touch", "--sim", "used", "--idle-timeout", "1s"]).exits(0);
+    only(&sim, &[]);
+    assert_eq!(destroys(&sim), [by_itself(instance)]);
+    // A touch that cannot be told is a touch all the same.
+    let late = desk.run(&["touch", "--sim", "used", "--json"]).exits(0);
+    assert!(late.json()["deadman"].is_null() && late.stderr.contains("was not told of this use"), "{}", late.stderr);
+}
