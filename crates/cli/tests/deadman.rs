@@ -111,7 +111,8 @@ fn a_lost_laptop_leaves_nothing_billing() {
     assert_eq!(kept["deadman"]["armed"], false, "{kept}");
     assert!(kept["deadman"]["whyNot"].as_str().unwrap().contains(" $ a day"), "{kept}");
     // One ends by its time to live although it is kept, the other because nobody uses it.
-    let timed = warm(&["--slug", "timed", "-ttl", "12s"]);
+    // A template has a start script of its own: there the switch comes over the first session.
+    let timed = warm(&["--slug", "timed", "-ttl", "12s", "-vast-template-id", "0123abcd"]);
     assert_eq!((&timed["deadman"]["armed"], &timed["deadman"]["confirmed"]), (&json!(true), &json!(true)));
     assert!(
         timed["deadman"]["until"] == timed["deadman"]["endsAt"] && timed["deadman"]["idleUntil"].is_null()
@@ -130,8 +131,9 @@ fn a_lost_laptop_leaves_nothing_billing() {
         .collect();
     assert_eq!(creates.len(), 3);
     for create in creates {
-        let script = create["body"]["onstart"].as_str().unwrap();
-        assert!(!script.contains("[redacted]"), "a key in the start script: {script}");
+        let script = create["body"]["onstart"].as_str();
+        assert_eq!(script.is_none(), create["body"]["template_hash_id"].is_string(), "{create}");
+        assert!(!script.unwrap_or_default().contains("[redacted]"), "a key in the start script: {create}");
     }
     let inside = |path: &Path| path.components().any(|part| part.as_os_str() == "instances");
     let remote: Vec<PathBuf> = files(desk.folder.path()).into_iter().filter(|path| inside(path)).collect();
@@ -180,4 +182,50 @@ fn uses_move_the_idle_deadline_on_the_instance() {
     let late = Done::of(late.env("VAST_API_KEY", key).env("VAST_API_URL", url).output().unwrap()).exits(0);
     assert!(late.json()["deadman"].is_null(), "{}", late.stdout);
     assert!(late.stderr.contains("was not told of this use"), "{}", late.stderr);
+}
+
+/// A folder with these programs of this machine.
+fn programs(folder: &Path, names: &[&str]) {
+    std::fs::create_dir_all(folder).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    for name in names {
+        let real = std::env::split_paths(&path).map(|place| place.join(name)).find(|file| file.is_file());
+        std::os::unix::fs::symlink(real.unwrap(), folder.join(name)).unwrap();
+    }
+}
+
+const BASICS: &[&str] =
+    &["sh", "base64", "gzip", "cat", "mkdir", "mv", "rm", "sed", "sleep", "tr", "grep", "chmod", "touch"];
+
+#[test]
+fn an_image_without_a_client_is_told_at_once() {
+    let desk = Desk::new();
+    let path = desk.folder.path().join("programs");
+    programs(&path, BASICS);
+    let sim = Sim::with_path(&desk, path.as_os_str());
+    let warm = run(&desk, &sim, &["warmup", "--json", "--slug", "bare", "--keep=false"]).exits(0);
+    let document = warm.json();
+    assert_eq!(document["deadman"]["armed"], false, "{document}");
+    let why = "no curl, wget, python3 or openssl";
+    assert!(document["deadman"]["whyNot"].as_str().unwrap().contains(why), "{document}");
+    assert!(warm.stderr.contains(why) && warm.stderr.contains("release it yourself"), "{}", warm.stderr);
+    let status = run(&desk, &sim, &["status", "bare"]).exits(0);
+    assert!(status.stderr.contains("deadman not armed: the image has no client"), "{}", status.stderr);
+}
+
+#[test]
+fn tools_that_cannot_be_installed_cost_no_machine() {
+    let desk = Desk::new();
+    let path = desk.folder.path().join("programs");
+    programs(&path, BASICS);
+    programs(&path, &["id", "mktemp", "tail"]);
+    let sim = Sim::with_path(&desk, path.as_os_str());
+    let words = ["warmup", "--json", "--vast-bootstrap", "wait"];
+    let error = run(&desk, &sim, &words).exits(5).json()["error"].clone();
+    assert_eq!(error["code"], "start_failed_image", "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("git rsync tar python3 could not be installed"), "{message}");
+    assert!(message.ends_with("none of apt-get, dnf, yum and apk is there"), "{message}");
+    only(&sim, &[]);
+    run(&desk, &sim, &["warmup", "--json"]).exits(0);
 }

@@ -70,8 +70,14 @@ pub struct Sim {
 
 impl Sim {
     pub fn start(desk: &Desk) -> Self {
+        Self::with_path(desk, &std::env::var_os("PATH").unwrap_or_default())
+    }
+
+    /// One whose instances find their programs on this path.
+    pub fn with_path(desk: &Desk, path: &std::ffi::OsStr) -> Self {
         let mut child = desk
             .command(&["sim", "-json", "-api-latency", "1ms", "-boot", "300ms"])
+            .env("PATH", path)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

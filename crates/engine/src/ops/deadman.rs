@@ -1,27 +1,21 @@
 //! The dead-man switch of a lease, seen from here: which deadlines it carries, arming it, looking at it, renewing it.
 
-use super::Engine;
-use super::remote::Answer;
+use super::session_script::run;
+use super::{Call, Engine};
 use crate::lease::{Claim, LeaseId, go_duration, labels, moment};
 use crate::ssh::deadman::{LOOK, Plan, Report, first_look, line, renewal};
 use crate::store::{DeadmanRecord, Journal};
 use crate::vast::{Endpoint, EndpointKind};
-use crate::world::{ExecExit, ExecIo, Output, SshSession};
+use crate::world::SshSession;
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::time::Duration;
-use tokio::sync::mpsc;
-
-use super::Call;
 
 /// How long a look or a renewal may take; the first report may take three seconds to come.
 const LIMIT: Duration = Duration::from_secs(8);
 
 /// How long a touch waits for a connection that renews.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// Our own scripts print a line or two.
-const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// What ends an instance by itself, as far as it is known here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -127,7 +121,7 @@ impl Engine {
         let looked = async {
             if record.over_ssh {
                 let install = line(&self.plan(record), &self.settings.api_url)?;
-                run(session, &install).await?.success("installing the dead-man switch")?;
+                run(session, &install, LIMIT).await?.success("installing the dead-man switch")?;
             }
             look(session, &first_look()).await
         };
@@ -222,35 +216,8 @@ pub(super) async fn renew(session: &dyn SshSession, idle: Duration) -> Result<Re
 }
 
 async fn look(session: &dyn SshSession, script: &str) -> Result<Option<Report>> {
-    let answer = run(session, script).await?;
+    let answer = run(session, script, LIMIT).await?;
     Ok(Report::parse(&String::from_utf8_lossy(&answer.stdout)))
-}
-
-/// Runs a short script of ours on a session that has no lease yet, or none any more.
-async fn run(session: &dyn SshSession, script: &str) -> Result<Answer> {
-    let command = format!("exec sh -c {}", crate::ssh::command::quote(script)?);
-    let (output, mut received) = mpsc::channel(16);
-    let collect = async {
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        while let Some(piece) = received.recv().await {
-            let (into, bytes) = match piece {
-                Output::Stdout(bytes) => (&mut stdout, bytes),
-                Output::Stderr(bytes) => (&mut stderr, bytes),
-            };
-            if into.len() + bytes.len() <= LARGEST_ANSWER {
-                into.extend_from_slice(&bytes);
-            }
-        }
-        (stdout, stderr)
-    };
-    let exec = session.exec(&command, ExecIo { stdin: None, output });
-    let both = async { tokio::join!(exec, collect) };
-    let (exit, (stdout, stderr)): (std::result::Result<ExecExit, _>, _) =
-        tokio::time::timeout(LIMIT, both).await.map_err(|_| {
-            Error::new(Code::SshTimeout, format!("the instance did not answer within {} s", LIMIT.as_secs()))
-        })?;
-    let exit = exit.map_err(|error| Error::new(Code::SshLost, error.message))?;
-    Ok(Answer { exit, stdout, stderr })
 }
 
 fn nothing_armed(price: Option<f64>) -> Deadman {

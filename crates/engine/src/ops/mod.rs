@@ -2,6 +2,7 @@
 
 pub mod acquire;
 mod boot;
+mod bootstrap;
 mod call;
 mod connect;
 mod deadman;
@@ -15,6 +16,7 @@ pub mod release;
 mod remote;
 mod resolve;
 pub mod run;
+mod session_script;
 mod sessions;
 pub mod ssh;
 pub mod status;
