@@ -35,7 +35,7 @@ class Lease {
   async touch(options) {
     const plumbing = readPlumbing('touch', options)
     const touched = await call(plumbing, (cancel, events) => this.#live().touch(cancel, events))
-    this.#info = Object.freeze({ ...this.#info, expiresAt: touched.expiresAt })
+    this.#info = Object.freeze({ ...this.#info, expiresAt: touched.expiresAt, deadman: touched.deadman ?? this.#info.deadman })
     return touched
   }
 

@@ -2,6 +2,7 @@
 
 mod desk;
 
+use crabbox_vast_engine::lease::{parse_rfc3339, unix};
 use desk::{Desk, Done, Sim};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -228,4 +229,30 @@ fn tools_that_cannot_be_installed_cost_no_machine() {
     assert!(message.ends_with("none of apt-get, dnf, yum and apk is there"), "{message}");
     only(&sim, &[]);
     run(&desk, &sim, &["warmup", "--json"]).exits(0);
+}
+
+#[test]
+fn what_came_over_a_session_is_brought_back() {
+    let desk = Desk::new();
+    let sim = Sim::start(&desk);
+    let words = ["warmup", "--json", "--slug", "vendor", "--ttl", "1h", "--vast-template-id", "0123abcd"];
+    let lease = run(&desk, &sim, &words).exits(0).json();
+    assert_eq!(lease["deadman"]["confirmed"], true, "{lease}");
+    // As after a stop and a start, which do not run it again.
+    let id = number(&lease["instance"]).to_string();
+    let state = files(desk.folder.path())
+        .into_iter()
+        .find(|path| path.ends_with("home/.crabbox/deadman/report") && path.iter().any(|part| *part == *id))
+        .unwrap();
+    std::fs::remove_file(&state).unwrap();
+    let status = run(&desk, &sim, &["status", "vendor"]).exits(0);
+    assert!(status.stderr.contains("deadman not armed: no watchdog runs"), "{}", status.stderr);
+    run(&desk, &sim, &["run", "--id", "vendor", "--", "true"]).exits(0);
+    let status = run(&desk, &sim, &["status", "vendor", "--json"]).exits(0).json();
+    assert_eq!(status["deadman"]["armed"], true, "{status}");
+    let end = |document: &Value| {
+        let text = document["deadman"]["endsAt"].as_str().unwrap().to_owned();
+        unix(parse_rfc3339(&text).unwrap())
+    };
+    assert!((end(&status) - end(&lease)).abs() <= 2, "the end is kept: {lease} {status}");
 }

@@ -118,28 +118,58 @@ impl Engine {
     pub(super) async fn arm(&self, journal: &mut Journal, session: &dyn SshSession, call: &Call) -> Deadman {
         let price = journal.price;
         let Some(record) = &mut journal.deadman else { return nothing_armed(price) };
-        let looked = async {
-            if record.over_ssh {
-                let install = line(&self.plan(record), &self.settings.api_url)?;
-                run(session, &install, LIMIT).await?.success("installing the dead-man switch")?;
-            }
-            look(session, &first_look()).await
-        };
-        let deadman = match looked.await {
-            Ok(Some(report)) => Deadman::reported(&report, self.unix_now()),
-            Ok(None) => Deadman::not_armed("the start script did not run (yet): see `status`"),
-            Err(error) => Deadman::not_armed(error.to_string()),
+        let deadman = if record.over_ssh {
+            self.install_deadman(record, session).await
+        } else {
+            self.first_report(look(session, &first_look()).await)
         };
         record.why_not.clone_from(&deadman.why_not);
         record.seen_at = deadman.confirmed.then(|| self.unix_now());
         record.ends_at =
             deadman.ends_at.as_deref().and_then(crate::lease::parse_rfc3339).map(crate::lease::unix);
-        if let Some(why) = &deadman.why_not {
-            call.warn(format!(
-                "the instance will not end by itself: {why}; release it yourself, or take an image with curl or python3"
-            ));
-        }
+        warn(&deadman, call);
         deadman
+    }
+
+    /// Installs the watchdog over a session. One that is there already gives way.
+    async fn install_deadman(&self, record: &DeadmanRecord, session: &dyn SshSession) -> Deadman {
+        let installed = async {
+            let install = line(&self.plan(record), &self.settings.api_url)?;
+            run(session, &install, LIMIT).await?.success("installing the dead-man switch")?;
+            look(session, &first_look()).await
+        };
+        self.first_report(installed.await)
+    }
+
+    fn first_report(&self, looked: Result<Option<Report>>) -> Deadman {
+        match looked {
+            Ok(Some(report)) => Deadman::reported(&report, self.unix_now()),
+            Ok(None) => Deadman::not_armed("the start script did not run (yet): see `status`"),
+            Err(error) => Deadman::not_armed(error.to_string()),
+        }
+    }
+
+    /// The dead-man switch of a present lease that is about to be used. What came over a session died with a stop of
+    /// the instance, and is brought back.
+    pub(super) async fn deadman_for_use(
+        &self,
+        lease: &LeaseId,
+        session: &dyn SshSession,
+        call: &Call,
+    ) -> Deadman {
+        let journal = self.store.journal(lease).await.ok().flatten();
+        let Some(record) = journal.and_then(|journal| journal.deadman).filter(|record| record.over_ssh)
+        else {
+            return self.recorded_deadman(lease).await;
+        };
+        match look(session, LOOK).await {
+            Ok(Some(report)) if report.weakness().is_none() => Deadman::reported(&report, self.unix_now()),
+            _ => {
+                let deadman = self.install_deadman(&record, session).await;
+                warn(&deadman, call);
+                deadman
+            }
+        }
     }
 
     /// What is recorded of a lease's dead-man switch.
@@ -220,9 +250,57 @@ async fn look(session: &dyn SshSession, script: &str) -> Result<Option<Report>> 
     Ok(Report::parse(&String::from_utf8_lossy(&answer.stdout)))
 }
 
+fn warn(deadman: &Deadman, call: &Call) {
+    if let Some(why) = &deadman.why_not {
+        call.warn(format!(
+            "the instance will not end by itself: {why}; release it yourself, or take an image with curl or python3"
+        ));
+    }
+}
+
 fn nothing_armed(price: Option<f64>) -> Deadman {
     let cost = price.map_or_else(String::new, |price| format!(", at {:.2} $ a day", price * 24.0));
     Deadman::not_armed(format!(
         "the lease is kept and no ttl was given: it runs until it is stopped{cost}; --ttl sets an end"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_787_400_000;
+
+    fn reported(text: &str) -> Deadman {
+        Deadman::reported(&Report::parse(text).expect("a report"), NOW)
+    }
+
+    #[test]
+    fn deadlines_are_told_in_the_time_of_this_machine() {
+        let both = reported("deadman: 1000 1 990 6400 2790 key id curl openssl");
+        assert!(both.armed && both.confirmed && both.counts_idle());
+        assert_eq!(both.until, Some(moment(NOW + 1790)));
+        assert_eq!(
+            (both.ends_at.clone(), both.idle_until.clone()),
+            (Some(moment(NOW + 5400)), both.until.clone())
+        );
+        assert_eq!(both.line(), format!("deadman armed until {}", moment(NOW + 1790)));
+        let end = reported("deadman: 1000 1 990 6400 0 key id curl");
+        assert!(end.until == end.ends_at && !end.counts_idle());
+        let past = reported("deadman: 1000 1 100 900 0 key id curl");
+        assert_eq!(past.until, Some(moment(NOW - 100)));
+    }
+
+    #[test]
+    fn what_does_not_work_is_not_armed() {
+        let bare = reported("deadman: 1000 1 990 6400 2790 key id");
+        assert!(!bare.armed && !bare.counts_idle());
+        assert_eq!(
+            bare.line(),
+            "deadman not armed: the image has no client to call the API with: no curl, wget, python3 or openssl"
+        );
+        let line = nothing_armed(Some(0.31)).line();
+        assert!(line.starts_with("deadman not armed: the lease is kept and no ttl was given"), "{line}");
+        assert!(line.contains(", at 7.44 $ a day;"), "{line}");
+    }
 }
