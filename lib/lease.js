@@ -86,7 +86,7 @@ class Lease {
   }
 
   static {
-    const names = 'id slug instance offer price gpu endpoint keep workRoot idleTimeoutSeconds expiresAt'
+    const names = 'id slug instance offer price gpu endpoint keep workRoot idleTimeoutSeconds expiresAt deadman'
     for (const name of names.split(' ')) {
       Object.defineProperty(this.prototype, name, { get() { return this.#info[name] }, enumerable: true, configurable: true }) // prettier-ignore
     }
