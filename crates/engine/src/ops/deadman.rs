@@ -2,7 +2,8 @@
 
 use super::session_script::run;
 use super::{Call, Engine};
-use crate::lease::{Claim, LeaseId, go_duration, labels, moment};
+use crate::lease::labels::{self, Labels};
+use crate::lease::{Claim, LeaseId, go_duration, moment};
 use crate::ssh::deadman::{LOOK, Plan, Report, first_look, line, renewal};
 use crate::store::{DeadmanRecord, Journal};
 use crate::vast::{Endpoint, EndpointKind};
@@ -40,9 +41,17 @@ pub struct Deadman {
     /// Why it is not armed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
+    /// Whether uses should be told to the instance, also to a watchdog that has not been seen yet.
+    #[serde(skip)]
+    pub(super) counts_idle: bool,
 }
 
 impl Deadman {
+    /// Where the container does not run.
+    pub(super) fn asleep() -> Self {
+        Self::not_armed("the instance does not run, and neither does its watchdog")
+    }
+
     fn not_armed(why: impl Into<String>) -> Self {
         Self { why_not: Some(why.into()), ..Self::default() }
     }
@@ -61,11 +70,6 @@ impl Deadman {
         }
     }
 
-    /// Whether being idle ends the instance, so that uses should be told to it.
-    pub(super) fn counts_idle(&self) -> bool {
-        self.armed && self.idle_until.is_some()
-    }
-
     fn reported(report: &Report, now: i64) -> Self {
         let at = |uptime: u64| {
             let ahead = i64::try_from(uptime).unwrap_or(i64::MAX) - i64::try_from(report.now).unwrap_or(0);
@@ -80,6 +84,7 @@ impl Deadman {
             confirmed: true,
             clients: report.clients.clone(),
             why_not,
+            counts_idle: report.idle.is_some(),
         }
     }
 }
@@ -118,11 +123,12 @@ impl Engine {
     pub(super) async fn arm(&self, journal: &mut Journal, session: &dyn SshSession, call: &Call) -> Deadman {
         let price = journal.price;
         let Some(record) = &mut journal.deadman else { return nothing_armed(price) };
-        let deadman = if record.over_ssh {
+        let mut deadman = if record.over_ssh {
             self.install_deadman(record, session).await
         } else {
             self.first_report(look(session, &first_look()).await)
         };
+        deadman.counts_idle = record.idle_secs.is_some();
         record.why_not.clone_from(&deadman.why_not);
         record.seen_at = deadman.confirmed.then(|| self.unix_now());
         record.ends_at =
@@ -160,7 +166,8 @@ impl Engine {
         let journal = self.store.journal(lease).await.ok().flatten();
         let Some(record) = journal.and_then(|journal| journal.deadman).filter(|record| record.over_ssh)
         else {
-            return self.recorded_deadman(lease).await;
+            // Who opens it uses it.
+            return self.recorded_deadman(lease, self.unix_now()).await;
         };
         match look(session, LOOK).await {
             Ok(Some(report)) if report.weakness().is_none() => Deadman::reported(&report, self.unix_now()),
@@ -172,48 +179,36 @@ impl Engine {
         }
     }
 
-    /// What is recorded of a lease's dead-man switch.
-    pub(super) async fn recorded_deadman(&self, lease: &LeaseId) -> Deadman {
+    /// What is recorded of a lease's dead-man switch; its idle deadline counts from `last_use`, Unix seconds.
+    async fn recorded_deadman(&self, lease: &LeaseId, last_use: i64) -> Deadman {
         match self.store.journal(lease).await {
-            Ok(Some(journal)) => self.recorded(&journal),
+            Ok(Some(journal)) => recorded(&journal, last_use),
             Ok(None) => Deadman::not_armed("the lease was not made by crabbox-vast"),
             Err(error) => Deadman::not_armed(error.to_string()),
         }
     }
 
-    fn recorded(&self, journal: &Journal) -> Deadman {
-        let Some(record) = &journal.deadman else { return nothing_armed(journal.price) };
-        if let Some(why) = &record.why_not {
-            return Deadman::not_armed(why.clone());
+    /// The dead-man switch of a claimed lease: as the instance itself tells it, where a session can ask it, else as it is
+    /// recorded.
+    pub(super) async fn deadman_of(
+        &self,
+        lease: &LeaseId,
+        labels: &Labels,
+        session: Option<&dyn SshSession>,
+    ) -> Deadman {
+        let looked = match session {
+            Some(session) => look(session, LOOK).await.ok(),
+            None => None,
+        };
+        let last_use = labels::last_touched_at(labels).unwrap_or_else(|| self.unix_now());
+        match looked {
+            Some(Some(report)) => Deadman::reported(&report, self.unix_now()),
+            Some(None) => match self.recorded_deadman(lease, last_use).await {
+                known if known.armed => Deadman::not_armed("no watchdog runs on the instance"),
+                known => known,
+            },
+            None => self.recorded_deadman(lease, last_use).await,
         }
-        let now = self.unix_now();
-        // Who asks is about to use it, and a use counts.
-        let idle = record.idle_secs.and_then(|idle| now.checked_add_unsigned(idle));
-        let until = record.ends_at.into_iter().chain(idle).min();
-        Deadman {
-            armed: until.is_some(),
-            until: until.map(moment),
-            ends_at: record.ends_at.map(moment),
-            idle_until: idle.map(moment),
-            why_not: until.is_none().then(|| "the instance has not reported a deadline".to_owned()),
-            ..Deadman::default()
-        }
-    }
-
-    /// The dead-man switch as the instance itself tells it, or as it is recorded.
-    pub(super) async fn deadman_of(&self, lease: &LeaseId, session: Option<&dyn SshSession>) -> Deadman {
-        if let Some(session) = session
-            && let Ok(looked) = look(session, LOOK).await
-        {
-            return match looked {
-                Some(report) => Deadman::reported(&report, self.unix_now()),
-                None => match self.recorded_deadman(lease).await {
-                    known if known.armed => Deadman::not_armed("no watchdog runs on the instance"),
-                    known => known,
-                },
-            };
-        }
-        self.recorded_deadman(lease).await
     }
 
     /// Tells the instance of a use, over a session of its own. `None` where being idle does not end it.
@@ -223,7 +218,7 @@ impl Engine {
     pub(super) async fn renew_deadman(&self, claim: &Claim, call: &Call) -> Result<Option<Deadman>> {
         let Some(id) = LeaseId::parse(&claim.lease_id) else { return Ok(None) };
         let Some(idle) = labels::idle_timeout(&claim.labels) else { return Ok(None) };
-        if !self.recorded_deadman(&id).await.counts_idle() {
+        if !self.recorded_deadman(&id, 0).await.counts_idle {
             return Ok(None);
         }
         let port = u16::try_from(claim.ssh_port).unwrap_or(0);
@@ -231,7 +226,9 @@ impl Engine {
             return Err(Error::new(Code::SshTimeout, "its address or key is not recorded here"));
         };
         let endpoint = Endpoint { host: claim.ssh_host.clone(), port, kind: EndpointKind::Direct };
-        let connected = self.connect(&id, &key, vec![endpoint], CONNECT, &Call::default()).await?;
+        let quiet = Call::default();
+        let connect = self.connect(&id, &key, vec![endpoint], CONNECT, &quiet);
+        let connected = call.until_cancelled(connect).await?;
         let renewed = call.until_cancelled(renew(connected.session.as_ref(), idle)).await;
         connected.session.close().await;
         Ok(Some(Deadman::reported(&renewed?, self.unix_now())))
@@ -248,6 +245,27 @@ pub(super) async fn renew(session: &dyn SshSession, idle: Duration) -> Result<Re
 async fn look(session: &dyn SshSession, script: &str) -> Result<Option<Report>> {
     let answer = run(session, script, LIMIT).await?;
     Ok(Report::parse(&String::from_utf8_lossy(&answer.stdout)))
+}
+
+fn recorded(journal: &Journal, last_use: i64) -> Deadman {
+    let Some(record) = &journal.deadman else { return nothing_armed(journal.price) };
+    let idle = record.idle_secs.and_then(|idle| last_use.checked_add_unsigned(idle));
+    let until = record.ends_at.into_iter().chain(idle).min();
+    let why_not = match (&record.why_not, until) {
+        (Some(why), _) => Some(why.clone()),
+        (None, None) => Some("the instance has not reported a deadline".to_owned()),
+        (None, Some(_)) => None,
+    };
+    let known = |at: Option<i64>| at.filter(|_| why_not.is_none()).map(moment);
+    Deadman {
+        armed: why_not.is_none(),
+        until: known(until),
+        ends_at: known(record.ends_at),
+        idle_until: known(idle),
+        counts_idle: idle.is_some(),
+        why_not,
+        ..Deadman::default()
+    }
 }
 
 fn warn(deadman: &Deadman, call: &Call) {
@@ -278,7 +296,7 @@ mod tests {
     #[test]
     fn deadlines_are_told_in_the_time_of_this_machine() {
         let both = reported("deadman: 1000 1 990 6400 2790 key id curl openssl");
-        assert!(both.armed && both.confirmed && both.counts_idle());
+        assert!(both.armed && both.confirmed && both.counts_idle);
         assert_eq!(both.until, Some(moment(NOW + 1790)));
         assert_eq!(
             (both.ends_at.clone(), both.idle_until.clone()),
@@ -286,15 +304,35 @@ mod tests {
         );
         assert_eq!(both.line(), format!("deadman armed until {}", moment(NOW + 1790)));
         let end = reported("deadman: 1000 1 990 6400 0 key id curl");
-        assert!(end.until == end.ends_at && !end.counts_idle());
+        assert!(end.until == end.ends_at && !end.counts_idle);
         let past = reported("deadman: 1000 1 100 900 0 key id curl");
         assert_eq!(past.until, Some(moment(NOW - 100)));
     }
 
     #[test]
+    fn what_is_recorded_stands_where_nobody_answers() {
+        let lease = LeaseId::from_entropy([7; 6]);
+        let mut journal = Journal::new(&lease, "swift-krill", "1@box", NOW);
+        assert_eq!(recorded(&journal, NOW), nothing_armed(None));
+        let mut record =
+            DeadmanRecord { ends_at: Some(NOW + 5400), idle_secs: Some(600), ..DeadmanRecord::default() };
+        journal.deadman = Some(record.clone());
+        let told = recorded(&journal, NOW + 60);
+        assert_eq!((told.armed, told.confirmed, told.until.clone()), (true, false, Some(moment(NOW + 660))));
+        assert!(told.line().ends_with(" (as recorded; not confirmed by the instance)"), "{}", told.line());
+        // A watchdog that was not seen may still come up: uses are told to it.
+        record.why_not = Some("the start script did not run (yet): see `status`".into());
+        journal.deadman = Some(record);
+        let told = recorded(&journal, NOW);
+        assert!(!told.armed && told.until.is_none() && told.counts_idle);
+        journal.deadman = Some(DeadmanRecord::default());
+        assert!(!recorded(&journal, NOW).armed);
+    }
+
+    #[test]
     fn what_does_not_work_is_not_armed() {
         let bare = reported("deadman: 1000 1 990 6400 2790 key id");
-        assert!(!bare.armed && !bare.counts_idle());
+        assert!(!bare.armed && bare.counts_idle);
         assert_eq!(
             bare.line(),
             "deadman not armed: the image has no client to call the API with: no curl, wget, python3 or openssl"

@@ -187,7 +187,7 @@ impl Lease {
             tokio::time::sleep(pause).await;
             // The next beat tries again; a released lease is noticed by the command's connection.
             let Ok(claim) = self.touch(None).await else { continue };
-            let idle = labels::idle_timeout(&claim.labels).filter(|_| self.facts().deadman.counts_idle());
+            let idle = labels::idle_timeout(&claim.labels).filter(|_| self.facts().deadman.counts_idle);
             if let (Some(idle), Ok(lent)) = (idle, self.session(&Call::default()).await) {
                 // The open connection counts as use as well, where the image's sshd can be recognised.
                 let _ = deadman::renew(lent.session.as_ref(), idle).await;

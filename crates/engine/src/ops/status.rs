@@ -214,12 +214,14 @@ impl Engine {
             _ => None,
         };
         let running = instance.as_ref().is_some_and(Instance::is_running);
+        let none = Labels::new();
+        let claimed = claim.as_ref().map_or(&none, |claim| &claim.labels);
         let (mut answered, mut deadman) = (None, None);
         if let (Some(id), Some(key), true) = (&id, &key, running && !endpoints.is_empty()) {
             let quiet = Call::default();
             match self.connect(id, key, endpoints.clone(), PROBE, &quiet).await {
                 Ok(connected) => {
-                    deadman = Some(self.deadman_of(id, Some(connected.session.as_ref())).await);
+                    deadman = Some(self.deadman_of(id, claimed, Some(connected.session.as_ref())).await);
                     connected.session.close().await;
                     answered = Some(connected.endpoint);
                 }
@@ -229,7 +231,10 @@ impl Engine {
             }
         }
         if let (Some(id), true, None) = (&id, claim.is_some(), &deadman) {
-            deadman = Some(self.deadman_of(id, None).await);
+            deadman = Some(match &instance {
+                Some(instance) if !instance.is_running() => Deadman::asleep(),
+                _ => self.deadman_of(id, claimed, None).await,
+            });
         }
         let labels = claim.as_ref().map(|claim| claim.labels.clone()).unwrap_or_default();
         let price = instance.as_ref().and_then(|instance| instance.dph_total);
