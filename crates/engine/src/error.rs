@@ -59,6 +59,8 @@ codes! {
     LeaseBusy = "lease_busy", exit 2, retryable true;
     /// The lease's state does not allow the step.
     InvalidState = "invalid_state", exit 2, retryable false;
+    /// The call would drop or lose something and was not confirmed.
+    ConfirmationNeeded = "confirmation_needed", exit 2, retryable false;
     /// No lease, slug or instance of that name.
     LeaseNotFound = "lease_not_found", exit 4, retryable false;
     /// More than one lease matches.
@@ -101,6 +103,8 @@ codes! {
     StartFailedHost = "start_failed_host", exit 5, retryable true;
     /// The instance cannot start because of its image.
     StartFailedImage = "start_failed_image", exit 5, retryable false;
+    /// A stopped instance cannot start now because its GPUs are taken; the queued start was withdrawn.
+    StartQueued = "start_queued", exit 5, retryable true;
     /// The instance is stopped, failed or otherwise not usable.
     InstanceNotRunning = "instance_not_running", exit 5, retryable false;
     /// The instance did not come up in time.

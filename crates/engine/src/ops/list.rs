@@ -116,8 +116,9 @@ impl Engine {
             call.warn("the list is not complete: the API's total disagrees with its pages");
         }
         // A list that can be shown is not withheld because a tombstone cannot be read.
-        if let Err(error) = self.look_at_tombstones(&inventory, call).await {
-            call.warn(error.to_string());
+        match self.look_at_tombstones(&inventory).await {
+            Ok(amiss) => amiss.into_iter().for_each(|one| call.warn(one)),
+            Err(error) => call.warn(error.to_string()),
         }
         let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims));
         Ok(listed.filter(|line| all || line.ownership != Ownership::Foreign).collect())

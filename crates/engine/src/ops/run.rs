@@ -197,8 +197,7 @@ impl Engine {
     /// # Errors
     /// Those of resolving; [`Code::InstanceNotRunning`], [`Code::RepositoryMismatch`], [`Code::SshTimeout`].
     pub async fn open(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<Lease> {
-        let (claim, instance) =
-            call.until_cancelled(async { self.resolve_for_use(identifier).await }).await?;
+        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
