@@ -1,12 +1,17 @@
 //! One file per command: what can be typed, and what happens then.
 
+mod adopt;
+mod claims;
+mod cleanup;
 mod config;
 mod doctor;
+mod forget;
 mod list;
 mod offers;
 mod run;
 mod sim;
 mod ssh;
+mod start;
 mod status;
 mod stop;
 mod touch;
@@ -30,6 +35,12 @@ pub fn definitions() -> Vec<Command> {
         ssh::definition(),
         touch::definition(),
         stop::definition(),
+        start::definition(),
+        cleanup::definition(),
+        cleanup::machine(),
+        claims::definition(),
+        forget::definition(),
+        adopt::definition(),
         config::definition(),
         sim::definition(),
     ];
@@ -61,6 +72,15 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,
             "stop" => talk(matches, printer, async |session| stop::run(matches, session).await).await,
+            "start" => talk(matches, printer, async |session| start::run(matches, session).await).await,
+            "cleanup" => talk(matches, printer, async |session| cleanup::run(matches, session).await).await,
+            "machine" => match matches.subcommand() {
+                Some((_, inner)) => talk(inner, printer, async |session| cleanup::run(inner, session).await).await,
+                None => 2,
+            },
+            "claims" => claims::run(matches, printer).await,
+            "forget" => talk(matches, printer, async |session| forget::run(matches, session).await).await,
+            "adopt" => talk(matches, printer, async |session| adopt::run(matches, session).await).await,
             "sim" => sim::run(matches, printer).await,
             _ => 2,
         }

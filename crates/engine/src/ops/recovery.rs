@@ -11,7 +11,7 @@ use super::release::ReleaseOutcome;
 use super::resolve::check_account;
 use super::{Call, Engine, Phase};
 use crate::lease::labels;
-use crate::lease::{Claim, InstanceId, LeaseId, State, claim_state};
+use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, claim_state};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unf
         let known = journal.is_some() || claim.recovery() == claim_state(State::Intent).1;
         return known.then_some(Unfinished::Create);
     };
-    let kept = labels::keep(&claim.labels);
+    let (kept, action) = (labels::keep(&claim.labels), labels::release_action(&claim.labels));
     let Some(journal) = journal else {
         let failed = claim.recovery() == claim_state(State::Releasing).1;
         return (failed && !kept).then_some(Unfinished::Rollback);
@@ -94,7 +94,7 @@ pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unf
         Some(Unfinished::Start)
     } else if open(StepKind::Stop) {
         Some(Unfinished::Stop)
-    } else if journal.holder.is_some() && !kept {
+    } else if journal.holder.is_some() && !kept && action != ReleaseAction::Keep {
         Some(Unfinished::Run)
     } else {
         None
@@ -141,6 +141,16 @@ impl Engine {
         done
     }
 
+    /// [`Engine::recover_dead`] at the start of a command that is about the lease `identifier`.
+    pub(super) async fn recover_beside(&self, identifier: &str, call: &Call) {
+        // A lease that cannot be found is reported by what follows.
+        let named = self.find_claim(identifier).await.ok().flatten();
+        let named = named.and_then(|claim| LeaseId::parse(&claim.lease_id));
+        for one in self.recover_dead(named.as_ref(), Patience::Now, call).await {
+            call.warn(one.line());
+        }
+    }
+
     /// Leases of ours whose records show something unfinished, without asking whether their process lives. Local only.
     pub(super) async fn suspects(&self, except: Option<&LeaseId>) -> Result<Vec<(LeaseId, Claim, Unfinished)>> {
         let scan = self.store.scan_claims().await?;
@@ -177,7 +187,7 @@ impl Engine {
         }
         // What is begun here is brought to its end.
         let call = &call.uncancelled();
-        let (slug, words) = (&claim.slug, why.as_str());
+        let (slug, words, action) = (&claim.slug, why.as_str(), labels::release_action(&claim.labels));
         call.phase(Phase::Recover, format!("lease {id} ({slug}) was left by a process that died: {words}"));
         match (why, claim.instance_id()) {
             (Unfinished::Create, _) => self.finish_create(id, &claim, journal, lock, patience, call).await,
@@ -187,6 +197,9 @@ impl Engine {
             (Unfinished::Surplus(surplus), _) => {
                 let (_lock, mut journal) = self.journal_of(id, &claim, Some(lock), call).await?;
                 self.destroy_surplus(&claim, surplus, journal.as_mut(), call).await.map(Some)
+            }
+            (Unfinished::Run, Some(instance)) if action == ReleaseAction::Stop => {
+                self.finish_halt(id, why, instance, lock, call).await.map(Some)
             }
             (_, Some(instance)) => self.finish_destroy(id, instance, lock, call).await.map(Some),
             (_, None) => Ok(None),

@@ -252,6 +252,7 @@ impl Engine {
                 if live.is_none() {
                     call.warn(format!("instance {instance} is not to be seen: there may be nothing to keep"));
                 }
+                self.unhold(id, &lease.claim, lock, call).await?;
                 ReleaseOutcome::Kept
             }
             (ReleaseAction::Stop, Some(_)) => {
@@ -268,6 +269,23 @@ impl Engine {
             action,
             outcome,
         })
+    }
+
+    /// A kept lease lives on without the process that held it. Its claim is not touched.
+    async fn unhold(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        lock: Option<OperationGuard>,
+        call: &Call,
+    ) -> Result<()> {
+        if let Some(lock) = lock
+            && let (_lock, Some(mut journal)) = self.journal_of(id, claim, Some(lock), call).await?
+            && journal.holder.take().is_some()
+        {
+            self.store.write_journal(&journal).await?;
+        }
+        Ok(())
     }
 
     fn action_for(&self, claim: &Claim, asked: Option<ReleaseAction>) -> ReleaseAction {
