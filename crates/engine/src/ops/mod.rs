@@ -17,6 +17,7 @@ pub mod run;
 mod sessions;
 pub mod ssh;
 pub mod status;
+pub mod sync;
 pub mod touch;
 
 pub use acquire::AcquireRequest;
@@ -24,6 +25,7 @@ pub use call::{Call, Event, Phase};
 pub use lease::{ExecRequest, Facts, Lease};
 pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{RunRequest, RunResult};
+pub use sync::{SyncReport, SyncRequest, SyncStep};
 
 use crate::Result;
 use crate::config::Settings;
