@@ -17,6 +17,7 @@ pub mod run;
 mod sessions;
 pub mod ssh;
 pub mod status;
+mod stream;
 pub mod sync;
 pub mod touch;
 

@@ -32,7 +32,7 @@ pub struct Limits {
 /// # Errors
 /// [`Code::SyncTooLarge`], [`Code::MassDeletion`].
 pub fn check(manifest: &Manifest, limits: &Limits) -> Result<Vec<String>> {
-    let mut warnings: Vec<String> = kept_despite(manifest).into_iter().collect();
+    let mut warnings = Vec::new();
     // In a tree with changes, what was committed is taken to be meant.
     let (scope, files, bytes, paths): (_, _, _, Box<dyn Iterator<Item = &TreePath>>) =
         if manifest.changed.is_empty() {
@@ -66,7 +66,6 @@ pub fn check(manifest: &Manifest, limits: &Limits) -> Result<Vec<String>> {
         .hint("`git status` shows them; if it is meant, set CRABBOX_ALLOW_MASS_DELETIONS=1")
         .with("deletions", deletions));
     }
-    let warned = warnings.len();
     if reached(limits.warn_files, files) {
         warnings
             .push(format!("large sync {scope}: {files} files >= warning threshold {}", limits.warn_files));
@@ -75,13 +74,15 @@ pub fn check(manifest: &Manifest, limits: &Limits) -> Result<Vec<String>> {
         let (bytes, limit) = (human_bytes(bytes), human_bytes(limits.warn_bytes));
         warnings.push(format!("large sync {scope}: {bytes} >= warning threshold {limit}"));
     }
-    if warnings.len() > warned {
+    if !warnings.is_empty() {
         warnings.push(top_folders(paths));
     }
     Ok(warnings)
 }
 
-fn kept_despite(manifest: &Manifest) -> Option<String> {
+/// Which tracked files travel although a built-in rule names them.
+#[must_use]
+pub fn kept_despite(manifest: &Manifest) -> Option<String> {
     let kept = &manifest.kept_despite;
     if kept.is_empty() {
         return None;
@@ -207,11 +208,11 @@ mod tests {
         let mut tree = tree(1, 1);
         tree.kept_despite = vec![(path("dist/tracked.txt"), "dist".into())];
         assert_eq!(
-            check(&tree, &LIMITS).unwrap(),
-            ["protected 1 tracked files from built-in artifact excludes: dist/tracked.txt (dist)"]
+            kept_despite(&tree).unwrap(),
+            "protected 1 tracked files from built-in artifact excludes: dist/tracked.txt (dist)"
         );
         tree.kept_despite = (0..7).map(|n| (path(&format!("dist/{n}")), "dist".into())).collect();
-        assert!(check(&tree, &LIMITS).unwrap()[0].ends_with("dist/4 (dist) (+2 more)"));
+        assert!(kept_despite(&tree).unwrap().ends_with("dist/4 (dist) (+2 more)"));
     }
 
     #[test]

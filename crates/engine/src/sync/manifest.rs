@@ -77,14 +77,6 @@ pub fn survey(local: &dyn Local, root: &Path, scope: Scope<'_>) -> Result<Manife
     gather(local, root, scope, listed, status)
 }
 
-/// Whether git knows `root` as a working tree.
-///
-/// # Errors
-/// [`Code::NotARepository`], or [`Code::SyncFailed`] when git cannot be run.
-pub fn check_repository(local: &dyn Local, root: &Path) -> Result<()> {
-    git(local, root, &["rev-parse", "--show-toplevel"]).map(drop)
-}
-
 fn git(local: &dyn Local, root: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
     let named = arguments.first().copied().unwrap_or_default();
     // The marker of another system: git would find a repository further up and sync the wrong files.
@@ -287,7 +279,9 @@ fn content_hash(local: &dyn Local, root: &Path, path: &TreePath) -> Result<Strin
     }
 }
 
-pub(super) fn unreadable(path: &TreePath, error: std::io::Error) -> Error {
+/// The failure to read one file of the tree.
+#[must_use]
+pub fn unreadable(path: &TreePath, error: std::io::Error) -> Error {
     Error::new(Code::SyncFailed, format!("{} cannot be read: {error}", path.text()))
         .hint("make it readable, or name it in .crabboxignore")
         .because(error)

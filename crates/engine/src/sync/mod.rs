@@ -8,8 +8,9 @@
 pub mod excludes;
 pub mod guard;
 pub mod manifest;
-
+pub mod pack;
 pub mod path;
 pub mod pattern;
-
+pub mod plan;
 pub mod record;
+pub mod script;
