@@ -25,6 +25,8 @@ mod sessions;
 pub mod ssh;
 pub mod start;
 pub mod status;
+mod stream;
+pub mod sync;
 pub mod touch;
 
 pub use acquire::AcquireRequest;
@@ -36,6 +38,7 @@ pub use lease::{ExecRequest, Facts, Lease};
 pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{RunRequest, RunResult};
 pub use start::StartRequest;
+pub use sync::{SyncReport, SyncRequest, SyncStep};
 
 use crate::Result;
 use crate::config::Settings;
