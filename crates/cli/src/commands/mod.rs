@@ -5,6 +5,7 @@ mod config;
 mod doctor;
 mod inspect;
 mod list;
+mod live_smoke;
 mod offers;
 mod providers;
 mod run;
@@ -37,6 +38,7 @@ pub fn definitions() -> Vec<Command> {
         stop::definition(),
         config::definition(),
         sim::definition(),
+        live_smoke::definition(),
         providers::definition(),
         completions::completions(),
         completions::man(),
@@ -90,6 +92,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,
             "stop" => talk(matches, printer, async |session| stop::run(matches, session).await).await,
+            "live-smoke" => talk(matches, printer, async |session| live_smoke::run(session).await).await,
             "sim" => sim::run(matches, printer).await,
             _ => 2,
         }

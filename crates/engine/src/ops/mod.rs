@@ -17,6 +17,7 @@ mod remote;
 mod resolve;
 pub mod run;
 mod sessions;
+pub mod smoke;
 pub mod ssh;
 pub mod status;
 pub mod touch;
