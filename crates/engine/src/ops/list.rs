@@ -140,7 +140,8 @@ impl Engine {
         for claim in claims {
             let Some(instance) = claim.instance_id().and_then(|id| inventory.find(id)) else { continue };
             if instance.ownership().is_none() && self.check_label(claim, instance).await.is_ok() {
-                let (lease, slug, state) = (claim.lease_id.clone(), claim.slug.clone(), claim.state().to_owned());
+                let (lease, slug, state) =
+                    (claim.lease_id.clone(), claim.slug.clone(), claim.state().to_owned());
                 ours.insert(instance.id, OwnershipLabel { lease, slug, state });
             }
         }

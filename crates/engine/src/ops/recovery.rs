@@ -152,7 +152,10 @@ impl Engine {
     }
 
     /// Leases of ours whose records show something unfinished, without asking whether their process lives. Local only.
-    pub(super) async fn suspects(&self, except: Option<&LeaseId>) -> Result<Vec<(LeaseId, Claim, Unfinished)>> {
+    pub(super) async fn suspects(
+        &self,
+        except: Option<&LeaseId>,
+    ) -> Result<Vec<(LeaseId, Claim, Unfinished)>> {
         let scan = self.store.scan_claims().await?;
         let ours = |claim: &Claim| {
             claim.is_vast() && claim.label(labels::key::VAST_API_URL) == Some(self.settings.api_url.as_str())
