@@ -3,10 +3,11 @@
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
-use crate::lease::{Claim, DollarsPerHour, InstanceId};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, accrued};
 use crate::vast::{Filter, Instance};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Whose an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,6 +37,8 @@ pub struct Listed {
     pub host: String,
     /// $/h, disk included.
     pub price: Option<DollarsPerHour>,
+    /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
+    pub accrued_dollars: Option<f64>,
     /// Whose it is.
     pub ownership: Ownership,
     /// The claim's labels; without a claim what its label and the settings tell.
@@ -61,7 +64,7 @@ impl Listed {
         let label = |key: &str| self.labels.get(key).map(String::as_str).unwrap_or_default();
         let slug = Some(label(key::SLUG)).filter(|slug| !slug.is_empty()).unwrap_or("-");
         format!(
-            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}",
+            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}{}",
             self.instance.to_string(),
             self.name,
             self.status,
@@ -69,14 +72,15 @@ impl Listed {
             self.host,
             label(key::LEASE),
             label(key::KEEP),
-            label(key::TARGET)
+            label(key::TARGET),
+            self.accrued_dollars.map_or_else(String::new, |cost| format!(" cost={}", Dollars(cost)))
         )
     }
 
     /// The element crabbox prints under `--json`.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut element = json!({
             "CloudID": self.instance.to_string(),
             "Provider": "vast",
             "HostID": "",
@@ -87,7 +91,14 @@ impl Listed {
             "public_net": {"ipv4": {"ip": self.host}},
             "private_net": {"ipv4": {"ip": ""}},
             "server_type": {"name": self.gpu},
-        })
+        });
+        if let Some(price) = self.price {
+            element["pricePerHour"] = json!(price);
+        }
+        if let Some(cost) = self.accrued_dollars {
+            element["accruedDollars"] = json!(cost);
+        }
+        element
     }
 }
 
@@ -161,8 +172,18 @@ impl Engine {
             gpu: instance.gpu_name.clone().unwrap_or_default(),
             host,
             price: instance.dph_total,
+            accrued_dollars: instance
+                .dph_total
+                .zip(self.age(instance, &labels))
+                .map(|(price, age)| accrued(price, age).0),
             ownership,
             labels,
         }
+    }
+
+    /// How long the rental has been billed, as the vendor tells it, or its claim.
+    fn age(&self, instance: &Instance, labels: &Labels) -> Option<Duration> {
+        let since = instance.start_date.map(|at| at as i64).or_else(|| labels::created_at(labels))?;
+        Some(Duration::from_secs(u64::try_from(self.unix_now() - since).unwrap_or(0)))
     }
 }

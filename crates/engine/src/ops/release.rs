@@ -165,7 +165,7 @@ impl Engine {
     }
 
     /// How long ago the create may have been sent.
-    async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
+    pub(super) async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
         // A journal that cannot be read leaves the claim's own time.
         let journal = self.store.journal(id).await.ok().flatten();
         let journalled = journal.and_then(|journal| journal.last_create_at());
