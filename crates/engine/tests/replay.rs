@@ -3,7 +3,8 @@
 mod virtual_time;
 
 use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest};
-use crabbox_vast_engine::{Call, Code, Engine, Lease, Result};
+use crabbox_vast_engine::ops::Lease;
+use crabbox_vast_engine::{Call, Code, Engine, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -209,12 +210,15 @@ async fn an_instance_without_a_claim_blocks_its_id() {
 async fn processes_at_once_never_share_a_slug() {
     let stage = Stage::with(|settings| settings.rate_limits = false);
     let call = stage.call();
-    let processes: Vec<_> = (0..10).map(|_| stage.process()).collect();
-    let acquires = processes.iter().map(async |process| {
-        let request = AcquireRequest { slug: Some("Same Name".into()), ..AcquireRequest::default() };
-        process.engine.acquire(&request, &call).await.expect("acquires").facts().slug.clone()
-    });
-    let mut slugs = futures_util::future::join_all(acquires).await;
+    let mut acquires = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let (engine, call) = (stage.process().engine, call.clone());
+        acquires.spawn(async move {
+            let request = AcquireRequest { slug: Some("Same Name".into()), ..AcquireRequest::default() };
+            engine.acquire(&request, &call).await.expect("acquires").facts().slug.clone()
+        });
+    }
+    let mut slugs = acquires.join_all().await;
     slugs.sort();
     slugs.dedup();
     assert_eq!(slugs.len(), 10, "{slugs:?}");

@@ -4,6 +4,7 @@
 //! claim with the instance, journal. Whatever dies in between leaves a claim from which `stop` can find the machine,
 //! and from which the same acquire goes on when it is called again under the same lease id.
 
+use super::recovery::Patience;
 use super::rent::{Acquiring, Choice};
 use super::replay::{Stand, TakenUp, busy, elsewhere, given_id};
 use super::{Call, Engine, Lease, Phase};
@@ -65,8 +66,8 @@ impl Engine {
                 call.phase(Phase::Connect, format!("lease {id} exists; connecting to it"));
                 return self.open(id.as_str(), false, call).await;
             }
-            Stand::Unfinished(unfinished) => {
-                match self.take_up(&id, *unfinished, request, began, call).await? {
+            Stand::CutOff(cut_off) => {
+                match self.take_up(&id, *cut_off, request, began, call).await? {
                     TakenUp::Lease(lease) => return Ok(lease),
                     TakenUp::Nothing(journal) => Some(journal),
                 }
@@ -95,7 +96,7 @@ impl Engine {
                 journal.request = asked;
                 if let Some(previous) = previous {
                     // What an earlier call under this id rented and gave up is still looked at for a day.
-                    (journal.attempts, journal.tombstone) = (previous.attempts, previous.tombstone);
+                    (journal.attempts, journal.steps) = (previous.attempts, previous.steps);
                 }
                 let (id, keep) = (id.clone(), request.keep);
                 let (state, instance) = (State::Intent, None);
@@ -127,12 +128,14 @@ impl Engine {
         let query = self.offer_query();
         let search = call.until_cancelled(async { Ok(self.client.search(&query).await?) });
         // None of these is dropped before it ends: each may be writing.
-        let (known, offers, key, spending) = tokio::join!(
+        let (recovered, known, offers, key, spending) = tokio::join!(
+            self.recover_dead(Some(id), Patience::Now, call),
             self.identify(id, wanted, request, call),
             search,
             self.store.create_key(id),
             self.spending(id, request.keep)
         );
+        recovered.iter().for_each(|one| call.warn(one.line()));
         let ((account, claim, slug), key, spending) = (known?, key?, spending?);
         let selection = select(&offers?, &query, &spending.terms);
         let Some(best) = selection.candidates.first() else {

@@ -341,7 +341,9 @@ impl Acquiring<'_> {
         match found {
             Recovered::Found { instance, surplus } => {
                 for id in surplus {
-                    self.engine.destroy_and_prove(id, VISIBILITY, call).await.map_err(Next::Stop)?;
+                    let engine = self.engine;
+                    let destroyed = engine.destroy_journalled(Some(&mut self.journal), id, VISIBILITY, call);
+                    destroyed.await.map_err(Next::Stop)?;
                 }
                 self.instance = Some(instance.id);
                 self.step(lease::Event::Adopted)?;
@@ -366,6 +368,7 @@ impl Acquiring<'_> {
                 cap: settings.max_dph_total,
                 affordable: self.engine.lease_limit(),
                 interruptible: rental.interruptible,
+                again: false,
             },
         };
         let ready = self.label(claim_state(State::Ready).2);
@@ -439,7 +442,7 @@ impl Acquiring<'_> {
                     .with("lease", self.id.as_str());
             }
             // Of a machine that was given up the journal keeps the proof for a day.
-            (None, _) if self.journal.tombstone.is_some() => self.engine.forget(&self.id, None).await,
+            (None, _) if self.journal.tombstones().next().is_some() => self.engine.forget(&self.id, None).await,
             (None, _) => self.engine.forget_unused(&self.id).await,
         };
         match cleaned {

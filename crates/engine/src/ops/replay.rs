@@ -11,7 +11,7 @@ use super::resolve::check_account;
 use super::{Call, Engine, Lease, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, Slug, State, claim_state};
-use crate::store::{Journal, JournalRequest, OperationGuard};
+use crate::store::{Journal, JournalRequest, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,11 +26,11 @@ pub(super) enum Stand {
     /// It was ready once.
     Ready,
     /// An earlier call was cut off.
-    Unfinished(Box<Unfinished>),
+    CutOff(Box<CutOff>),
 }
 
 /// Where an earlier call was cut off.
-pub(super) struct Unfinished {
+pub(super) struct CutOff {
     claim: Claim,
     journal: Journal,
     step: Step,
@@ -117,10 +117,8 @@ impl Engine {
         let Some(claim) = claim else {
             let Some(journal) = journal else { return Ok(Stand::New(None)) };
             same_request(id, &journal.request, asked)?;
-            return match &journal.tombstone {
-                Some(stone) if !journal.discarded(InstanceId(stone.instance)) => Err(released(id)),
-                _ => Ok(Stand::New(Some(journal))),
-            };
+            let spent = journal.forgotten_at.is_some() || last_instance(&journal).is_some_and(|last| !journal.discarded(last));
+            return if spent { Err(released(id)) } else { Ok(Stand::New(Some(journal))) };
         };
         if !claim.is_vast() {
             return Err(Error::new(
@@ -144,13 +142,14 @@ impl Engine {
         let recorded = journal.is_some();
         let journal = journal
             .unwrap_or_else(|| Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now()));
-        let was_ready = journal.phases.contains_key("ready")
+        let was_ready = journal.was_ready()
             || [State::Ready, State::Running, State::Stopped].iter().any(|one| claim_state(*one).0 == state);
         let step = match claim.instance_id() {
             Some(instance) => {
-                let gone = journal.tombstone.as_ref().is_some_and(|stone| stone.instance == instance.0);
+                let gone = journal.tombstones().any(|(gone, _)| gone == instance);
+                let going = gone || journal.is_open(StepKind::Destroy, instance);
                 let given_up = journal.discarded(instance) || state == claim_state(State::Releasing).0;
-                match (given_up, gone, was_ready) {
+                match (given_up, going, was_ready) {
                     (true, ..) => Step::GivenUp(instance),
                     (false, true, _) => return Err(released(id)),
                     (false, false, true) => return Ok(Stand::Ready),
@@ -161,7 +160,7 @@ impl Engine {
             None if journal.is_unanswered() || !recorded => Step::Unanswered,
             None => Step::Unrented,
         };
-        Ok(Stand::Unfinished(Box::new(Unfinished { claim, journal, step })))
+        Ok(Stand::CutOff(Box::new(CutOff { claim, journal, step })))
     }
 
     /// Goes on where an earlier call was cut off.
@@ -171,16 +170,16 @@ impl Engine {
     pub(super) async fn take_up(
         &self,
         id: &LeaseId,
-        unfinished: Unfinished,
+        cut_off: CutOff,
         request: &AcquireRequest,
         began: Instant,
         call: &Call,
     ) -> Result<TakenUp> {
-        let Unfinished { claim, journal, step } = unfinished;
+        let CutOff { claim, journal, step } = cut_off;
         call.phase(Phase::Recover, format!("lease {id} was begun by an earlier call; taking it up"));
         let account = call.until_cancelled(async { Ok(self.client.account().await?) }).await?;
         check_account(&claim, account.id, &self.settings.api_url, "acquire")?;
-        let window = VISIBILITY.saturating_sub(self.age_of_create(id, &claim).await?);
+        let window = self.window(id, &claim, Some(&journal)).await?;
         let (state, instance) = match step {
             Step::Unanswered => (State::Ambiguous, None),
             Step::Unrented => (State::Creating, None),
@@ -251,6 +250,10 @@ fn released(id: &LeaseId) -> Error {
     Error::new(Code::LeaseReleased, format!("lease {id} was given back; its id is spent"))
         .hint("use another lease id to rent again")
         .with("lease", id.as_str())
+}
+
+fn last_instance(journal: &Journal) -> Option<InstanceId> {
+    journal.attempts.last()?.instance.map(InstanceId)
 }
 
 /// Whether a lease was made for the request that is made now.

@@ -10,8 +10,9 @@ use std::time::Duration;
 const STALLED: Duration = Duration::from_secs(5 * 60);
 /// A host that reports no disk and no text for so long is not working on it.
 const LIFELESS: Duration = Duration::from_secs(3 * 60);
-/// A container may read as ended for a while before it runs.
+/// A container may read as ended for a while before it runs; one that is started again for longer.
 const ENDED: Duration = Duration::from_secs(2 * 60);
+const ENDED_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// A host that lost its connection may come back.
 const AWAY: Duration = Duration::from_secs(5 * 60);
 
@@ -24,6 +25,8 @@ pub(super) struct Asked {
     pub affordable: Option<DollarsPerHour>,
     /// Rented at a bid.
     pub interruptible: bool,
+    /// It ran before and is started again: it reads as ended for minutes, with the text of its last run.
+    pub again: bool,
 }
 
 /// For how long reads have shown the same.
@@ -61,7 +64,7 @@ pub(super) fn blame(code: Code, own_bid: bool) -> Blame {
 pub(super) fn unusable(instance: &Instance, ages: Ages, asked: Asked) -> Option<Error> {
     let id = instance.id;
     wrong_terms(instance, asked)
-        .or_else(|| if instance.is_running() { None } else { wrong_start(instance, ages) })
+        .or_else(|| if instance.is_running() { None } else { wrong_start(instance, ages, asked) })
         .map(|error| error.with("instance", id.0))
 }
 
@@ -96,14 +99,16 @@ fn wrong_terms(instance: &Instance, asked: Asked) -> Option<Error> {
     )
 }
 
-fn wrong_start(instance: &Instance, ages: Ages) -> Option<Error> {
+fn wrong_start(instance: &Instance, ages: Ages, asked: Asked) -> Option<Error> {
     let id = instance.id;
     let message = instance.status_msg.as_deref().unwrap_or_default();
     let brief: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
     let host = |message: String| {
         Some(Error::new(Code::StartFailedHost, message).hint("another machine may do: try again"))
     };
-    match start_fault(message) {
+    let status = instance.actual_status.as_deref();
+    let stale = asked.again && matches!(status, Some("exited" | "stopped"));
+    match start_fault(message).filter(|_| !stale) {
         Some(StartFault::Image) => {
             return Some(
                 Error::new(Code::StartFailedImage, format!("instance {id} cannot start its image: {brief}"))
@@ -115,7 +120,6 @@ fn wrong_start(instance: &Instance, ages: Ages) -> Option<Error> {
         }
         None => {}
     }
-    let status = instance.actual_status.as_deref();
     if instance.is_outbid() {
         return Some(outbid(id, None));
     }
@@ -131,7 +135,7 @@ fn wrong_start(instance: &Instance, ages: Ages) -> Option<Error> {
     }
     let seconds = |age: Duration| age.as_secs();
     match status {
-        Some("exited" | "stopped") if ages.status >= ENDED => Some(
+        Some("exited" | "stopped") if ages.status >= (if asked.again { ENDED_AGAIN } else { ENDED }) => Some(
             Error::new(
                 Code::InstanceNotRunning,
                 format!(
@@ -191,7 +195,7 @@ mod tests {
 
     fn judged(fields: &Value, secs: u64, interruptible: bool) -> Option<Code> {
         let asked =
-            Asked { cap: Some(DollarsPerHour(0.5)), affordable: Some(DollarsPerHour(0.4)), interruptible };
+            Asked { cap: Some(DollarsPerHour(0.5)), affordable: Some(DollarsPerHour(0.4)), interruptible, again: false };
         let mut raw =
             json!({"id": 1, "intended_status": "running", "cur_state": "running", "next_state": "running"});
         for (name, value) in fields.as_object().expect("fields") {

@@ -53,8 +53,8 @@ fn end(journal: &Journal, index: usize, attempt: &Attempt, now: i64) -> Option<i
     if let Some(next) = journal.attempts.get(index + 1) {
         return Some(next.started_at);
     }
-    let gone = journal.tombstone.as_ref().filter(|stone| Some(stone.instance) == attempt.instance);
-    gone.map(|stone| stone.proved_at).or_else(|| {
+    let gone = journal.tombstones().find(|(instance, _)| Some(instance.0) == attempt.instance);
+    gone.map(|(_, at)| at).or_else(|| {
         let ttl = i64::try_from(journal.request.ttl_secs?).unwrap_or(i64::MAX);
         // Over its time and not proved gone: whatever should have ended it may not have.
         Some(journal.created_at.saturating_add(ttl).max(now))
@@ -148,7 +148,8 @@ pub(crate) fn left_hint(left: Dollars, rate: DollarsPerHour) -> String {
 mod tests {
     use super::*;
     use crate::store::testing::Bench;
-    use crate::store::{JournalRequest, Tombstone};
+    use crate::lease::InstanceId;
+    use crate::store::{JournalRequest, StepKind};
 
     const NOW: i64 = 1_787_400_000;
     const HOUR: i64 = 3600;
@@ -161,7 +162,7 @@ mod tests {
     }
 
     fn rented(mut journal: Journal) -> Journal {
-        journal.note("created: 5".into(), Some(crate::lease::InstanceId(5)));
+        journal.note("created: 5".into(), Some(InstanceId(5)));
         journal
     }
 
@@ -185,11 +186,14 @@ mod tests {
         let mut nothing = journal(1, NOW, ttl);
         nothing.note("nothing: taken".into(), None);
         assert_eq!(shown(&nothing), (0.0, 0.0));
-        let mut gone = rented(journal(1, NOW - 2 * HOUR, ttl));
-        gone.tombstone = Some(Tombstone { instance: 5, proved_at: NOW - HOUR, ..Tombstone::default() });
-        assert_eq!(shown(&gone), (2.0, 0.0));
-        gone.tombstone = Some(Tombstone { instance: 5, proved_at: NOW - 25 * HOUR, ..Tombstone::default() });
-        gone.attempts[0].started_at = NOW - 30 * HOUR;
+        let gone_at = |started_at, at| {
+            let mut gone = rented(journal(1, started_at, ttl));
+            gone.begin(StepKind::Destroy, InstanceId(5), at);
+            gone.proved(StepKind::Destroy, InstanceId(5), at);
+            gone
+        };
+        assert_eq!(shown(&gone_at(NOW - 2 * HOUR, NOW - HOUR)), (2.0, 0.0));
+        let gone = gone_at(NOW - 30 * HOUR, NOW - 25 * HOUR);
         assert_eq!(shown(&gone), (0.0, 0.0), "yesterday's");
         let mut second = rented(journal(1, NOW - 2 * HOUR, ttl));
         second.attempts.push(Attempt {
