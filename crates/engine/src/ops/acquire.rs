@@ -66,12 +66,10 @@ impl Engine {
                 call.phase(Phase::Connect, format!("lease {id} exists; connecting to it"));
                 return self.open(id.as_str(), false, call).await;
             }
-            Stand::CutOff(cut_off) => {
-                match self.take_up(&id, *cut_off, request, began, call).await? {
-                    TakenUp::Lease(lease) => return Ok(lease),
-                    TakenUp::Nothing(journal) => Some(journal),
-                }
-            }
+            Stand::CutOff(cut_off) => match self.take_up(&id, *cut_off, request, began, call).await? {
+                TakenUp::Lease(lease) => return Ok(lease),
+                TakenUp::Nothing(journal) => Some(journal),
+            },
         };
         self.acquire_new(&id, wanted, asked, previous, request, began, call).await
     }

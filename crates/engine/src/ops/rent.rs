@@ -442,7 +442,9 @@ impl Acquiring<'_> {
                     .with("lease", self.id.as_str());
             }
             // Of a machine that was given up the journal keeps the proof for a day.
-            (None, _) if self.journal.tombstones().next().is_some() => self.engine.forget(&self.id, None).await,
+            (None, _) if self.journal.tombstones().next().is_some() => {
+                self.engine.forget(&self.id, None).await
+            }
             (None, _) => self.engine.forget_unused(&self.id).await,
         };
         match cleaned {

@@ -117,7 +117,8 @@ impl Engine {
         let Some(claim) = claim else {
             let Some(journal) = journal else { return Ok(Stand::New(None)) };
             same_request(id, &journal.request, asked)?;
-            let spent = journal.forgotten_at.is_some() || last_instance(&journal).is_some_and(|last| !journal.discarded(last));
+            let spent = journal.forgotten_at.is_some()
+                || last_instance(&journal).is_some_and(|last| !journal.discarded(last));
             return if spent { Err(released(id)) } else { Ok(Stand::New(Some(journal))) };
         };
         if !claim.is_vast() {

@@ -194,8 +194,12 @@ mod tests {
     use serde_json::{Value, json};
 
     fn judged(fields: &Value, secs: u64, interruptible: bool) -> Option<Code> {
-        let asked =
-            Asked { cap: Some(DollarsPerHour(0.5)), affordable: Some(DollarsPerHour(0.4)), interruptible, again: false };
+        let asked = Asked {
+            cap: Some(DollarsPerHour(0.5)),
+            affordable: Some(DollarsPerHour(0.4)),
+            interruptible,
+            again: false,
+        };
         let mut raw =
             json!({"id": 1, "intended_status": "running", "cur_state": "running", "next_state": "running"});
         for (name, value) in fields.as_object().expect("fields") {

@@ -147,8 +147,8 @@ pub(crate) fn left_hint(left: Dollars, rate: DollarsPerHour) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::testing::Bench;
     use crate::lease::InstanceId;
+    use crate::store::testing::Bench;
     use crate::store::{JournalRequest, StepKind};
 
     const NOW: i64 = 1_787_400_000;
