@@ -5,6 +5,7 @@ use super::boot::Booting;
 use super::lease::Machine;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
+use super::verdict::Asked;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
 use crate::lease::{self, Claim, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
@@ -61,8 +62,12 @@ impl Engine {
             lease: &starting.id,
             instance: live.id,
             key: &key,
-            cap: self.settings.max_dph_total,
-            interruptible: live.is_bid == Some(true),
+            asked: Asked {
+                cap: self.settings.max_dph_total,
+                affordable: None,
+                interruptible: live.is_bid == Some(true),
+                again: true,
+            },
         };
         let label = starting.label(claim_state(State::Ready).2);
         let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {
