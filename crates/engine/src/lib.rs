@@ -24,5 +24,5 @@ pub mod store;
 pub mod vast;
 pub mod world;
 
-pub use error::{Code, Error, Result};
+pub use error::{Code, Error, Result, errors_markdown};
 pub use ops::{Call, Engine, Event};
