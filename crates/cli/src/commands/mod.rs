@@ -1,8 +1,12 @@
 //! One file per command: what can be typed, and what happens then.
 
+mod adopt;
+mod claims;
+mod cleanup;
 mod completions;
 mod config;
 mod doctor;
+mod forget;
 mod inspect;
 mod list;
 mod live_smoke;
@@ -11,6 +15,7 @@ mod providers;
 mod run;
 mod sim;
 mod ssh;
+mod start;
 mod status;
 mod stop;
 mod touch;
@@ -36,6 +41,12 @@ pub fn definitions() -> Vec<Command> {
         ssh::definition(),
         touch::definition(),
         stop::definition(),
+        start::definition(),
+        cleanup::definition(),
+        cleanup::machine(),
+        claims::definition(),
+        forget::definition(),
+        adopt::definition(),
         config::definition(),
         sim::definition(),
         live_smoke::definition(),
@@ -92,6 +103,17 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,
             "stop" => talk(matches, printer, async |session| stop::run(matches, session).await).await,
+            "start" => talk(matches, printer, async |session| start::run(matches, session).await).await,
+            "cleanup" => talk(matches, printer, async |session| cleanup::run(matches, session).await).await,
+            "machine" => match matches.subcommand() {
+                Some((_, inner)) => {
+                    talk(inner, printer, async |session| cleanup::run(inner, session).await).await
+                }
+                None => 2,
+            },
+            "claims" => claims::run(matches, printer).await,
+            "forget" => talk(matches, printer, async |session| forget::run(matches, session).await).await,
+            "adopt" => talk(matches, printer, async |session| adopt::run(matches, session).await).await,
             "live-smoke" => talk(matches, printer, async |session| live_smoke::run(session).await).await,
             "sim" => sim::run(matches, printer).await,
             _ => 2,

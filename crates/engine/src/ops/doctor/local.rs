@@ -127,10 +127,10 @@ pub(super) async fn records(world: &World, paths: Paths) -> Vec<Check> {
         Ok(folders) => key_store(&paths, folders, &known),
         Err(error) => failed("keys", &unreadable(&testboxes(&paths), &error)),
     });
-    let watched = journals.iter().filter(|journal| journal.tombstone.is_some()).count();
+    let watched = journals.iter().map(|journal| journal.tombstones().count()).sum::<usize>();
     let claimless: Vec<&str> = journals
         .iter()
-        .filter(|journal| journal.tombstone.is_none())
+        .filter(|journal| journal.tombstones().next().is_none() && journal.forgotten_at.is_none())
         .map(|journal| journal.lease.as_str())
         .filter(|lease| !scan.claims.iter().any(|claim| claim.lease_id == *lease))
         .collect();

@@ -2,8 +2,8 @@
 
 use super::report::{Check, class, failed_provider, found, inner};
 use super::{PROBE, failed};
-use crate::lease::InstanceId;
 use crate::ops::{Call, Engine};
+use crate::store::Journal;
 use crate::vast::{Account, Failure, Filter, Inventory, Kind, Offer};
 use crate::{Code, Error};
 use serde_json::Value;
@@ -79,9 +79,9 @@ async fn instances(engine: &Engine, inventory: &Inventory) -> Check {
     let ours = inventory.instances.iter().filter(|instance| instance.ownership().is_some()).count();
     let back: Vec<String> = journals
         .iter()
-        .filter_map(|journal| journal.tombstone.as_ref())
-        .filter(|stone| inventory.find(InstanceId(stone.instance)).is_some())
-        .map(|stone| stone.instance.to_string())
+        .flat_map(Journal::tombstones)
+        .filter(|(gone, _)| inventory.find(*gone).is_some())
+        .map(|(gone, _)| gone.to_string())
         .collect();
     let check = found(
         "inventory",
