@@ -46,7 +46,8 @@ pub(super) async fn tools(world: &World, snapshot: &Snapshot) -> Vec<Check> {
     world
         .disk
         .transact(move |files| {
-            let folders: Vec<PathBuf> = std::env::split_paths(&path).map(|folder| cwd.join(folder)).collect();
+            let separator = if cfg!(windows) { ';' } else { ':' };
+            let folders: Vec<PathBuf> = path.split(separator).map(|folder| cwd.join(folder)).collect();
             TOOLS.iter().map(|tool| tool_check(files, &folders, tool)).collect()
         })
         .await
