@@ -203,7 +203,7 @@ fn an_image_without_a_client_is_told_at_once() {
     let desk = Desk::new();
     let path = desk.folder.path().join("programs");
     programs(&path, BASICS);
-    let sim = Sim::with_path(&desk, path.as_os_str());
+    let sim = Sim::with_path(&desk, &[], path.as_os_str());
     let warm = run(&desk, &sim, &["warmup", "--json", "--slug", "bare", "--keep=false"]).exits(0);
     let document = warm.json();
     assert_eq!(document["deadman"]["armed"], false, "{document}");
@@ -220,7 +220,7 @@ fn tools_that_cannot_be_installed_cost_no_machine() {
     let path = desk.folder.path().join("programs");
     programs(&path, BASICS);
     programs(&path, &["id", "mktemp", "tail"]);
-    let sim = Sim::with_path(&desk, path.as_os_str());
+    let sim = Sim::with_path(&desk, &[], path.as_os_str());
     let words = ["warmup", "--json", "--vast-bootstrap", "wait"];
     let error = run(&desk, &sim, &words).exits(5).json()["error"].clone();
     assert_eq!(error["code"], "start_failed_image", "{error}");
