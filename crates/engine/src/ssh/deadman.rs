@@ -68,7 +68,9 @@ fn settings(plan: &Plan, api_url: &str) -> Result<String> {
     let host = url.host_str().ok_or_else(unusable)?;
     let port = url.port_or_known_default().ok_or_else(unusable)?;
     let name = host.trim_matches(['[', ']']);
-    let kind = if name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "hostname" };
+    // A parsed host of digits and dots is an address, and so is one in brackets.
+    let address = host.starts_with('[') || host.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let kind = if address { "ip" } else { "hostname" };
     let tls = if url.scheme() == "https" { "S" } else { "" };
     let whole = |time: Duration| time.as_secs().clamp(1, LONGEST);
     Ok(format!(
