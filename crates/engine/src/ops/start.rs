@@ -53,7 +53,8 @@ impl Engine {
         starting.may_start(&live)?;
         self.check_price(&live)?;
         starting.warn_of_expiry(call);
-        let sent = !live.is_running();
+        // One that was just asked to stop runs on for a while.
+        let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
         if sent {
             starting.send(live.id, call).await?;
         }
