@@ -125,8 +125,11 @@ async fn every_answer_to_a_create() {
         (404, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#, "unknown"),
     ];
     for (status, body, expected) in cases {
-        let headers =
-            if matches!(*status, 302 | 308) { vec![("location".to_owned(), "https://x.test/".to_owned())] } else { vec![] };
+        let headers = if matches!(*status, 302 | 308) {
+            vec![("location".to_owned(), "https://x.test/".to_owned())]
+        } else {
+            vec![]
+        };
         let effect = Effect::Answer {
             status: *status,
             content_type: "application/json".into(),

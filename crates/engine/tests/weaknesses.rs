@@ -104,7 +104,8 @@ async fn a_slow_boot_does_not_expire_the_lease() {
     assert!(began.elapsed() > Duration::from_secs(15 * 60));
     let status = process.engine.status(lease.facts().id.as_str(), &stage.call()).await.expect("shows");
     assert!(status.idle_secs.is_some_and(|idle| idle < 60), "{:?}", status.idle_secs);
-    let left = lease.facts().expires_at.expect("an expiry") - 1_780_000_000 - began.elapsed().as_secs() as i64;
+    let left =
+        lease.facts().expires_at.expect("an expiry") - 1_780_000_000 - began.elapsed().as_secs() as i64;
     assert!((9 * 60..=10 * 60).contains(&left), "{left} s left");
 }
 
