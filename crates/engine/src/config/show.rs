@@ -145,11 +145,6 @@ fn own_settings() -> impl Iterator<Item = &'static Setting> {
         .filter(|setting| place_below("vast", setting).is_some_and(|place| !CRABBOX_VAST.contains(&place)))
 }
 
-/// crabbox counts its built-in excludes with the configured ones.
-fn built_in(place: &str) -> usize {
-    if place == "exclude" { BUILT_IN_COUNT } else { 0 }
-}
-
 fn dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
