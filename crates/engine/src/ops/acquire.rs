@@ -81,7 +81,7 @@ impl Engine {
         id: &LeaseId,
         wanted: Option<Slug>,
         asked: JournalRequest,
-        previous: Option<Journal>,
+        previous: Option<Box<Journal>>,
         request: &AcquireRequest,
         began: Instant,
         call: &Call,
