@@ -3,10 +3,10 @@
 mod support;
 mod virtual_time;
 
+use crabbox_vast_engine::Code;
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
 use crabbox_vast_engine::ops::{CleanupRequest, StartRequest};
 use crabbox_vast_engine::store::StepKind;
-use crabbox_vast_engine::Code;
 use crabbox_vast_sim::api::{Effect, Fault};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -184,8 +184,7 @@ async fn crabboxs_own_leases_are_finished_only_where_it_cannot_be_at_work_on_the
         // crabbox keeps no journal.
         process.engine.store().remove_journal(&lease.id).await.unwrap();
     }
-    let cleaned =
-        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
     let lines: Vec<(String, ItemOutcome)> =
         cleaned.items.iter().map(|item| (item.name.clone(), item.outcome)).collect();
     let expected = [
@@ -229,7 +228,10 @@ async fn a_lease_that_was_taken_into_use_after_its_acquire_died_is_left_alone() 
     journal.phases.clear();
     store.write_journal(&journal).await.unwrap();
     let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
-    assert_eq!(cleaned.items[0].line(), format!("skip server id={} name=one reason=keep=true", lease.instance));
+    assert_eq!(
+        cleaned.items[0].line(),
+        format!("skip server id={} name=one reason=keep=true", lease.instance)
+    );
     assert_eq!(open(&stage).len(), 1);
 }
 
@@ -259,7 +261,11 @@ async fn a_claim_whose_create_is_awaited_by_nobody_is_cleared_by_stop_after_the_
         claim.labels.insert("recovery".into(), "ambiguous-create".into());
     })
     .await;
-    stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &serde_json::json!({"label": "gone"}));
+    stage.control(
+        "POST",
+        &format!("/_sim/instances/{}", lease.instance),
+        &serde_json::json!({"label": "gone"}),
+    );
     let released = stop(&process.engine, "one", &stage.call()).await.expect("stops");
     assert_eq!(released.outcome, crabbox_vast_engine::ops::ReleaseOutcome::NeverCreated);
     assert_eq!(stage.claims().len(), 0);

@@ -24,7 +24,11 @@ pub fn definition() -> Command {
 
 /// `machine cleanup`, as crabbox calls it too.
 pub fn machine() -> Command {
-    Command::new("machine").about("The same as `cleanup`").hide(true).subcommand_required(true).subcommand(definition())
+    Command::new("machine")
+        .about("The same as `cleanup`")
+        .hide(true)
+        .subcommand_required(true)
+        .subcommand(definition())
 }
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {

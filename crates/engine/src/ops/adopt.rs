@@ -96,7 +96,9 @@ impl Engine {
         let label = instance.ownership();
         let id = match (present.clone(), &label) {
             (Some(id), _) => id,
-            (None, Some(label)) => LeaseId::parse(&label.lease).ok_or_else(|| not_canonical(&instance, label))?,
+            (None, Some(label)) => {
+                LeaseId::parse(&label.lease).ok_or_else(|| not_canonical(&instance, label))?
+            }
             (None, None) => return Err(super::resolve::not_ours(instance.id)),
         };
         // Held to the end: nobody takes the claim for that of a dead process.
@@ -110,9 +112,10 @@ impl Engine {
         if let (None, Some(label)) = (&present, &label) {
             self.claim_unclaimed(&id, label, &instance, keep, call).await?;
         }
-        let claim = self.store.claim(&id).await?.ok_or_else(|| {
-            Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
-        })?;
+        let claim =
+            self.store.claim(&id).await?.ok_or_else(|| {
+                Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
+            })?;
         let (_lock, journal) = self.journal_of(&id, &claim, Some(lock), call).await?;
         if let Some(mut journal) = journal.filter(|_| claimed) {
             journal.instance = Some(instance.id.0);
@@ -143,7 +146,8 @@ impl Engine {
         let account = call.until_cancelled(async { Ok(self.client.account().await?) }).await?;
         let same: Vec<Instance> = self.labelled(id, &label.slug).await?.0;
         match Recovered::of(same) {
-            Some(Recovered::Found { instance: found, surplus }) if found.id == instance.id && surplus.is_empty() => {}
+            Some(Recovered::Found { instance: found, surplus })
+                if found.id == instance.id && surplus.is_empty() => {}
             Some(Recovered::Found { surplus, .. }) if !surplus.is_empty() => {
                 return Err(Error::new(
                     Code::IdentityMismatch,
@@ -184,7 +188,9 @@ impl Engine {
         };
         let mut labels = labels::initial_without_claim(label, &defaults, self.unix_now());
         let state = match label.state.as_str() {
-            _ if !instance.is_running() && instance.intended_status.as_deref() == Some("stopped") => "stopped",
+            _ if !instance.is_running() && instance.intended_status.as_deref() == Some("stopped") => {
+                "stopped"
+            }
             "ready" => "ready",
             _ => "provisioning",
         };

@@ -30,7 +30,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::ClaimChanged`], [`Code::IdentityMismatch`], or why the API could not be read.
-    pub(super) async fn authorise(&self, id: &LeaseId, instance: InstanceId, action: &str) -> Result<Authorised> {
+    pub(super) async fn authorise(
+        &self,
+        id: &LeaseId,
+        instance: InstanceId,
+        action: &str,
+    ) -> Result<Authorised> {
         let (account, seen) =
             tokio::try_join!(self.client.account(), self.glance(instance)).map_err(Error::from)?;
         let live = match seen {

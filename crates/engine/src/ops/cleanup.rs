@@ -211,7 +211,8 @@ impl Cleaned {
     /// The summary in one line.
     #[must_use]
     pub fn line(&self) -> String {
-        let CleanupSummary { destroyed, stopped, forgotten, skipped, planned, refused, failed } = self.summary;
+        let CleanupSummary { destroyed, stopped, forgotten, skipped, planned, refused, failed } =
+            self.summary;
         if self.dry_run {
             return format!("cleanup: dry run, {planned} to do, {skipped} skipped");
         }
@@ -324,7 +325,8 @@ impl Engine {
             // A label that names no lease leaves the question to the claims.
             None => vast().find(|claim| claim.instance_id() == Some(instance.id)),
         };
-        let lease = claim.map(|claim| claim.lease_id.clone()).or_else(|| Some(owner.as_ref()?.lease.clone()))?;
+        let lease =
+            claim.map(|claim| claim.lease_id.clone()).or_else(|| Some(owner.as_ref()?.lease.clone()))?;
         if settled.contains(&lease) {
             return None;
         }
@@ -390,7 +392,9 @@ impl Engine {
 /// The caller's wish to end, between two items.
 pub(super) fn still_wanted(call: &Call) -> Result<()> {
     if call.is_cancelled() {
-        return Err(Error::new(Code::Cancelled, "cancelled").hint("what was done stays done; `cleanup` goes on"));
+        return Err(
+            Error::new(Code::Cancelled, "cancelled").hint("what was done stays done; `cleanup` goes on")
+        );
     }
     Ok(())
 }
@@ -400,14 +404,20 @@ fn missing_claim(lease: &str, instance: InstanceId, scan: &ClaimScan) -> Error {
     if let Some(problem) = scan.problems.iter().find(|problem| problem.file == file) {
         return Error::new(
             Code::ClaimCorrupt,
-            format!("the claim of lease {lease} is unreadable; refusing destructive cleanup: {}", problem.message),
+            format!(
+                "the claim of lease {lease} is unreadable; refusing destructive cleanup: {}",
+                problem.message
+            ),
         )
         .hint("repair the claim file, then run `cleanup` again")
         .with("instance", instance.0);
     }
-    Error::new(Code::ClaimMissing, format!("lease={lease} has no local Vast claim; refusing destructive cleanup"))
-        .hint(format!("release it where it was made, or take it over with `adopt {instance}`"))
-        .with("instance", instance.0)
+    Error::new(
+        Code::ClaimMissing,
+        format!("lease={lease} has no local Vast claim; refusing destructive cleanup"),
+    )
+    .hint(format!("release it where it was made, or take it over with `adopt {instance}`"))
+    .with("instance", instance.0)
 }
 
 fn stale_claim(claim: &Claim, instance: InstanceId) -> Error {

@@ -144,7 +144,8 @@ impl Engine {
         settled: &BTreeSet<String>,
     ) -> Vec<(&'a Claim, InstanceId)> {
         let labelled = |claim: &Claim| {
-            let carries = |seen: &Instance| seen.ownership().is_some_and(|label| label.lease == claim.lease_id);
+            let carries =
+                |seen: &Instance| seen.ownership().is_some_and(|label| label.lease == claim.lease_id);
             inventory.instances.iter().any(carries)
         };
         scan.claims

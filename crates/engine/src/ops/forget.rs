@@ -80,7 +80,9 @@ impl Engine {
                 let cost = price.map_or_else(String::new, |price| format!(" at {price}"));
                 (Some(format!("instance {instance} exists and bills{cost}")), *price)
             }
-            Trace::Unknown(Some(instance), why) => (Some(format!("instance {instance} may bill: {why}")), None),
+            Trace::Unknown(Some(instance), why) => {
+                (Some(format!("instance {instance} may bill: {why}")), None)
+            }
             Trace::Unknown(None, why) => (Some(format!("a machine may have been rented: {why}")), None),
         };
         match &left {
@@ -93,7 +95,9 @@ impl Engine {
                 .with("lease", id.as_str()));
             }
             Some(left) => {
-                call.warn(format!("{left}; only the Vast console, or `adopt` on it, leads to it from now on"));
+                call.warn(format!(
+                    "{left}; only the Vast console, or `adopt` on it, leads to it from now on"
+                ));
             }
             None => {}
         }
@@ -124,7 +128,9 @@ impl Engine {
             let looked = self.recover_by_label(id, &claim.slug, window, call);
             return Ok(match call.until_cancelled(looked).await {
                 Ok(Recovered::Found { instance, .. }) => Trace::Lives(instance.id, instance.dph_total),
-                Ok(Recovered::Nothing) if self.window(id, claim, journal.as_ref()).await?.is_zero() => Trace::None,
+                Ok(Recovered::Nothing) if self.window(id, claim, journal.as_ref()).await?.is_zero() => {
+                    Trace::None
+                }
                 Ok(Recovered::Nothing) => unknown("its create is too young to be seen".to_owned()),
                 Err(error) if error.code() == Code::Cancelled => return Err(error),
                 Err(error) => unknown(error.to_string()),

@@ -86,7 +86,8 @@ impl Engine {
     pub async fn release(&self, request: &ReleaseRequest, call: &Call) -> Result<Released> {
         let (id, claim) = self.claimed(&request.identifier).await?;
         let others = self.recover_dead(Some(&id), Patience::Now, call);
-        let (released, finished) = tokio::join!(self.release_claimed(&id, &claim, request.action, None, call), others);
+        let (released, finished) =
+            tokio::join!(self.release_claimed(&id, &claim, request.action, None, call), others);
         for one in finished {
             call.warn(one.line());
         }
@@ -255,20 +256,12 @@ impl Engine {
                 self.unhold(id, &lease.claim, lock, call).await?;
                 ReleaseOutcome::Kept
             }
-            (ReleaseAction::Stop, Some(_)) => {
-                self.stop_lease(id, &lease.claim, instance, lock, call).await?
-            }
+            (ReleaseAction::Stop, Some(_)) => self.stop_lease(id, &lease.claim, instance, lock, call).await?,
             (ReleaseAction::Stop, None) | (ReleaseAction::Destroy, _) => {
                 self.destroy_lease(id, &lease, instance, lock, call).await?
             }
         };
-        Ok(Released {
-            lease: id.clone(),
-            slug: lease.claim.slug,
-            instance: Some(instance),
-            action,
-            outcome,
-        })
+        Ok(Released { lease: id.clone(), slug: lease.claim.slug, instance: Some(instance), action, outcome })
     }
 
     /// A kept lease lives on without the process that held it. Its claim is not touched.

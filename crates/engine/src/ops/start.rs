@@ -5,6 +5,7 @@ use super::boot::Booting;
 use super::lease::Machine;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
+use super::verdict::Asked;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
 use crate::lease::{self, Claim, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
@@ -37,7 +38,8 @@ impl Engine {
             call.warn(one.line());
         }
         let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
-            Error::new(Code::LeaseBusy, format!("another process works on lease {id}")).hint("try again later")
+            Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
+                .hint("try again later")
         })?;
         let key = self.lease_key(&id).await?;
         let seen = self.authorise(&id, instance.id, "start").await?;
@@ -60,8 +62,12 @@ impl Engine {
             lease: &starting.id,
             instance: live.id,
             key: &key,
-            cap: self.settings.max_dph_total,
-            interruptible: live.is_bid == Some(true),
+            asked: Asked {
+                cap: self.settings.max_dph_total,
+                affordable: None,
+                interruptible: live.is_bid == Some(true),
+                again: true,
+            },
         };
         let label = starting.label(claim_state(State::Ready).2);
         let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {
@@ -122,7 +128,8 @@ impl Starting<'_> {
     fn warn_of_expiry(&self, call: &Call) {
         let labels = &self.claim.labels;
         let lifetime = labels::created_at(labels).zip(labels::ttl(labels));
-        let ends = lifetime.map(|(from, ttl)| from.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
+        let ends =
+            lifetime.map(|(from, ttl)| from.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
         if !labels::keep(labels) && ends.is_some_and(|at| at <= self.engine.unix_now()) {
             call.warn(format!("the time to live of lease {} is over: the next cleanup destroys it", self.id));
         }
@@ -153,7 +160,9 @@ impl Starting<'_> {
                 let broke = failure.kind == Kind::NoCredit;
                 let error = Error::from(failure).with("instance", instance.0);
                 return Err(if broke {
-                    error.hint("add credit on the Vast billing page; the lease stays stopped, its disk is billed")
+                    error.hint(
+                        "add credit on the Vast billing page; the lease stays stopped, its disk is billed",
+                    )
                 } else {
                     error
                 });

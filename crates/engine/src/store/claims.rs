@@ -52,7 +52,11 @@ impl Store {
             let mut found = scan(files, inner, |stem, bytes| {
                 if bytes.len() > LARGEST {
                     let message = format!("the file has {} bytes, more than {LARGEST}", bytes.len());
-                    return Err(ClaimProblem { file: format!("{stem}.json"), code: "claim_too_large", message });
+                    return Err(ClaimProblem {
+                        file: format!("{stem}.json"),
+                        code: "claim_too_large",
+                        message,
+                    });
                 }
                 Claim::decode_named(stem, bytes)
             })?;
@@ -64,7 +68,11 @@ impl Store {
                 let more = found.problems.len() - MOST_PROBLEMS;
                 found.problems.truncate(MOST_PROBLEMS);
                 let message = format!("{more} more files are no readable claims");
-                found.problems.push(ClaimProblem { file: String::new(), code: "problems_truncated", message });
+                found.problems.push(ClaimProblem {
+                    file: String::new(),
+                    code: "problems_truncated",
+                    message,
+                });
             }
             Ok(found)
         })

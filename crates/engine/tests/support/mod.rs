@@ -79,7 +79,11 @@ pub fn open(stage: &Stage) -> Vec<u64> {
 }
 
 /// Changes a claim on disk, as another tool would.
-pub async fn edit(process: &Process, id: &LeaseId, change: impl FnOnce(&mut Claim) + Send + 'static) -> Claim {
+pub async fn edit(
+    process: &Process,
+    id: &LeaseId,
+    change: impl FnOnce(&mut Claim) + Send + 'static,
+) -> Claim {
     let store = process.engine.store();
     let changed = store.update_claim(id, |claim| {
         change(claim);
