@@ -64,6 +64,10 @@ codes! {
     LeaseBusy = "lease_busy", exit 2, retryable true;
     /// The lease's state does not allow the step.
     InvalidState = "invalid_state", exit 2, retryable false;
+    /// The lease id was used for another request.
+    LeaseIdConflict = "lease_id_conflict", exit 2, retryable false;
+    /// The lease of this id was used and given back; its id is spent.
+    LeaseReleased = "lease_released", exit 2, retryable false;
     /// The call would drop or lose something and was not confirmed.
     ConfirmationNeeded = "confirmation_needed", exit 2, retryable false;
     /// No lease, slug or instance of that name.
@@ -100,14 +104,24 @@ codes! {
     BidTooLow = "bid_too_low", exit 5, retryable false;
     /// The instance costs more than the cap allows.
     PriceCapExceeded = "price_cap_exceeded", exit 5, retryable true;
+    /// What the lease may cost does not fit its own limit or what is left of the day's.
+    CostLimitExceeded = "cost_limit_exceeded", exit 5, retryable false;
+    /// The instance was rented on demand where a bid was made, or the other way round.
+    RentalMismatch = "rental_mismatch", exit 5, retryable true;
+    /// Somebody bid more: the instance is stopped, its disk is billed on.
+    Outbid = "outbid", exit 5, retryable true;
     /// The create may or may not have rented a machine.
     CreateAmbiguous = "create_ambiguous", exit 5, retryable true;
+    /// The create was answered with an instance that never appeared.
+    CreatePhantom = "create_phantom", exit 5, retryable true;
     /// The claimed instance does not exist any more.
     InstanceGone = "instance_gone", exit 1, retryable false;
     /// The instance cannot start because of its host.
     StartFailedHost = "start_failed_host", exit 5, retryable true;
     /// The instance cannot start because of its image.
     StartFailedImage = "start_failed_image", exit 5, retryable false;
+    /// The instance makes no progress in starting.
+    StartStalled = "start_stalled", exit 5, retryable true;
     /// A stopped instance cannot start now because its GPUs are taken; the queued start was withdrawn.
     StartQueued = "start_queued", exit 5, retryable true;
     /// The instance is stopped, failed or otherwise not usable.

@@ -57,8 +57,6 @@ pub struct Unsupported {
     #[arg(long = "type", hide = true)]
     machine: Option<String>,
     #[arg(long, hide = true)]
-    lease_id: Option<String>,
-    #[arg(long, hide = true)]
     desktop: bool,
     #[arg(long, hide = true)]
     browser: bool,
@@ -80,7 +78,6 @@ impl Unsupported {
         let given = [
             ("class", self.class.is_some()),
             ("type", self.machine.is_some()),
-            ("lease-id", self.lease_id.is_some()),
             ("desktop", self.desktop),
             ("browser", self.browser),
             ("code", self.code),
