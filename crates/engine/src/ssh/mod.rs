@@ -3,5 +3,6 @@
 pub mod client;
 pub mod command;
 pub mod onstart;
+pub mod workspace;
 
 pub use client::RusshSsh;
