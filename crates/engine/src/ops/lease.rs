@@ -3,10 +3,11 @@
 use super::connect::Connected;
 use super::release::{ReleaseRequest, Released};
 use super::sessions::{Lent, Sessions};
+use super::streams::chained;
 use super::{Call, Engine};
 use crate::lease::labels;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};
-use crate::ssh::command::{Script, remote_command};
+use crate::ssh::command::{Prepared, Script, prepare};
 use crate::store::LeaseKey;
 use crate::vast::Endpoint;
 use crate::world::{ExecExit, ExecIo, SshErrorKind};
@@ -134,15 +135,25 @@ impl Lease {
     /// [`Code::SshLost`] when the connection drops, [`Code::RemoteControl`] when the command cannot be started,
     /// [`Code::Cancelled`].
     pub async fn exec(&self, request: &ExecRequest, io: ExecIo, call: &Call) -> Result<ExecExit> {
+        let Prepared { line, input } = self.prepare(request, &[])?;
+        let (stdin, feeding) = chained(input, io.stdin);
+        let io = ExecIo { stdin: Some(stdin), output: io.output };
+        let (exit, ()) = tokio::join!(self.exec_raw(&line, io, call), feeding);
+        exit
+    }
+
+    /// The command as it is sent; `facts` are told to it besides those of the lease.
+    pub(super) fn prepare(&self, request: &ExecRequest, facts: &[(&str, &str)]) -> Result<Prepared> {
         let folder = request.folder.clone().unwrap_or_else(|| self.folder("workspace"));
-        let mut env = request.env.clone();
-        let facts = self.facts();
-        for (name, value) in [("CRABBOX_LEASE_ID", facts.id.as_str()), ("CRABBOX_SLUG", facts.slug.as_str())]
-        {
-            env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-        }
-        let command = remote_command(&folder, &env, &request.script)?;
-        self.exec_raw(&command, io, call).await
+        let own = self.facts();
+        let mut told = vec![("CRABBOX_LEASE_ID", own.id.as_str()), ("CRABBOX_SLUG", own.slug.as_str())];
+        told.extend_from_slice(facts);
+        prepare(&folder, &told, &request.env, &request.script)
+    }
+
+    /// The engine that opened it.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.inner.engine
     }
 
     /// Runs a command line as it stands, for [`super::remote::Remote`].

@@ -17,7 +17,9 @@ pub mod run;
 mod sessions;
 pub mod ssh;
 pub mod status;
+mod streams;
 pub mod touch;
+mod workspace;
 
 pub use acquire::AcquireRequest;
 pub use call::{Call, Event, Phase};

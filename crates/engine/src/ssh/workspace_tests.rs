@@ -189,7 +189,8 @@ fn now() -> i64 {
 
 /// The time of a process's start the way crabbox writes it.
 fn lstart(pid: u32) -> String {
-    let said = Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().expect("ps").stdout;
+    let said =
+        Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().expect("ps").stdout;
     String::from_utf8(said).expect("text").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -232,7 +233,12 @@ fn two_owners_exclude_each_other_in_every_image() {
         assert_eq!(machine.ask(&second), Reply::Busy, "{}", machine.name);
         session.child.stdin.as_mut().expect("piped").write_all(b"through").expect("writes");
         let (status, out, err) = session.ends();
-        assert_eq!((status.code(), out.as_str(), err.as_str()), (Some(7), "through", "err\n"), "{}", machine.name);
+        assert_eq!(
+            (status.code(), out.as_str(), err.as_str()),
+            (Some(7), "through", "err\n"),
+            "{}",
+            machine.name
+        );
         assert_eq!(machine.read("child"), None, "{}", machine.name);
         assert_eq!(machine.ask(&second), Reply::Busy, "owned until it is released: {}", machine.name);
         assert_eq!(machine.ask(&first), Reply::Owned, "{}", machine.name);
@@ -241,8 +247,13 @@ fn two_owners_exclude_each_other_in_every_image() {
         assert_eq!(machine.ask(&second), Reply::Acquired, "{}", machine.name);
         assert_eq!(machine.release(&second), Reply::Released, "{}", machine.name);
         let folder = machine.record("gate").parent().expect("a folder").to_owned();
-        let left: Vec<_> = folder.read_dir().expect("lists").map(|entry| entry.expect("entry").file_name()).collect();
-        assert!(left.iter().all(|name| name.to_string_lossy().ends_with(".gate")), "{}: {left:?}", machine.name);
+        let left: Vec<_> =
+            folder.read_dir().expect("lists").map(|entry| entry.expect("entry").file_name()).collect();
+        assert!(
+            left.iter().all(|name| name.to_string_lossy().ends_with(".gate")),
+            "{}: {left:?}",
+            machine.name
+        );
     }
 }
 
@@ -378,7 +389,12 @@ fn a_signal_ends_the_command_and_clears_its_record() {
         session.signal("TERM");
         let (status, ..) = session.ends();
         assert_eq!(status.code(), Some(143), "{}", machine.name);
-        assert_eq!((machine.read("child"), machine.release(&first)), (None, Reply::Released), "{}", machine.name);
+        assert_eq!(
+            (machine.read("child"), machine.release(&first)),
+            (None, Reply::Released),
+            "{}",
+            machine.name
+        );
     }
 }
 
