@@ -127,11 +127,22 @@ impl Progress {
                 "provisioned lease={lease} vast={instance} gpu={gpu} state=ready in={}",
                 duration(*seconds)
             )),
-            Event::Running { run, lease, workdir, command } => {
+            Event::WorkspaceAcquired { seconds, recovered } => {
+                self.say(&format!(
+                    "workspace owner acquired wait={} recovered={recovered}",
+                    duration(*seconds)
+                ));
+            }
+            Event::WorkspaceBusy { seconds, state } => self.say(&format!(
+                "waiting for reusable workspace owner elapsed={} state={state}",
+                duration(seconds.round())
+            )),
+            Event::WorkspaceReleased => self.say("workspace owner released"),
+            Event::RunContext { run, lease, workdir } => {
                 self.pause();
                 self.say(&format!(
-                    "run context:\n  run={}\n  lease={} slug={} provider=vast target=linux type={}\n  \
-                     ssh={}@{}:{}\n  workdir={workdir}\nrunning on {} {command}",
+                    "run context:\n  run={} portal=- logs=-\n  lease={} slug={} provider=vast target=linux type={}\n  \
+                     ssh={}@{}:{} ip={}\n  workdir={workdir} workspace=raw actions=-",
                     run.as_str(),
                     lease.id,
                     lease.slug,
@@ -142,6 +153,18 @@ impl Progress {
                     lease.endpoint.host
                 ));
             }
+            Event::EnvForwarded { line, .. } => self.say(line),
+            Event::ScriptUploaded { path, bytes } => {
+                self.say(&format!("uploaded script {path} bytes={bytes}"))
+            }
+            Event::Downloaded { remote, local, bytes } => {
+                self.say(&format!("downloaded {remote} -> {local} bytes={bytes}"));
+            }
+            Event::Running { lease, command, .. } => {
+                self.pause();
+                self.say(&format!("running on {} {command}", lease.endpoint.host));
+            }
+            Event::RunReport { lines } => lines.iter().for_each(|line| self.say(line)),
             Event::CommandEnded { seconds, total } => {
                 self.say(&format!("command complete in {} total={}", duration(*seconds), duration(*total)));
             }

@@ -80,14 +80,17 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
         Err(error) => return printer.failure(&error, json),
     };
     let outcome = work(&session).await;
-    let progress = session.progress.clone();
+    let (progress, interrupted) = (session.progress.clone(), session.interrupted.clone());
     session.close().await;
     progress.pause();
     match outcome {
         Ok(code) => code,
         // Whoever reads our output went away on purpose: that ended the command.
         Err(error) if error.code() == Code::Cancelled && printer.reader_is_gone() => 0,
-        Err(error) => printer.failure(&error, json),
+        Err(error) => {
+            let code = printer.failure(&error, json);
+            interrupted.exit_code().filter(|_| error.code() == Code::Cancelled).unwrap_or(code)
+        }
     }
 }
 

@@ -157,6 +157,15 @@ pub enum Event {
         /// Bytes.
         bytes: usize,
     },
+    /// A file was fetched.
+    Downloaded {
+        /// On the instance.
+        remote: String,
+        /// Here.
+        local: String,
+        /// Bytes.
+        bytes: u64,
+    },
     /// What a run says about itself once its command has ended, in crabbox's words.
     RunReport {
         /// Lines for people.

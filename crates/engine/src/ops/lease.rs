@@ -151,6 +151,11 @@ impl Lease {
         prepare(&folder, &told, &request.env, &request.script)
     }
 
+    /// The `ssh` command that logs in.
+    pub(super) fn ssh_command(&self) -> super::ssh::SshCommand {
+        super::ssh::command(&self.inner.key, &self.inner.facts.endpoint, &self.inner.facts.user)
+    }
+
     /// The engine that opened it.
     pub(super) fn engine(&self) -> &Engine {
         &self.inner.engine
