@@ -10,15 +10,18 @@ use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseA
 use crate::ssh::command::{Prepared, Script, prepare};
 use crate::store::LeaseKey;
 use crate::vast::Endpoint;
-use crate::world::{ExecExit, ExecIo, SshErrorKind};
+use crate::world::{Duplex, ExecExit, ExecIo, SshError, SshErrorKind, SshSession, TerminalIo};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long another session may take.
 const RECONNECT: Duration = Duration::from_secs(60);
+/// Forwarded connections have an SSH connection each, up to this many; further ones share.
+const MOST_SESSIONS: usize = 6;
 
 /// A lease that is ready. Cheap to clone; all clones share its sessions.
 #[derive(Clone)]
@@ -79,6 +82,12 @@ pub struct ExecRequest {
     pub env: BTreeMap<String, String>,
     /// Folder on the instance; `None`: the lease's own below the work root.
     pub folder: Option<String>,
+}
+
+/// A forwarded connection, and the SSH connection that carries it.
+pub(super) struct Forwarded<'a> {
+    pub stream: Box<dyn Duplex>,
+    _session: Lent<'a>,
 }
 
 impl Lease {
@@ -163,20 +172,31 @@ impl Lease {
 
     /// Runs a command line as it stands, for [`super::remote::Remote`].
     pub(super) async fn exec_raw(&self, command: &str, io: ExecIo, call: &Call) -> Result<ExecExit> {
-        let slug = &self.facts().slug;
+        self.on_session(call, |session| async move { session.exec(command, io).await }).await
+    }
+
+    /// Runs a command line, or the login shell, on a terminal.
+    pub(super) async fn terminal(
+        &self,
+        command: Option<&str>,
+        io: TerminalIo,
+        call: &Call,
+    ) -> Result<ExecExit> {
+        self.on_session(call, |session| async move { session.terminal(command, io).await }).await
+    }
+
+    /// Works on a connection of its own, with the heartbeat, until the work ends or the caller gives up.
+    async fn on_session<T, Work>(
+        &self,
+        call: &Call,
+        work: impl FnOnce(Arc<dyn SshSession>) -> Work,
+    ) -> Result<T>
+    where
+        Work: Future<Output = Result<T, SshError>>,
+    {
         let work = async {
             let session = self.session(call).await?;
-            session.session.exec(command, io).await.map_err(|error| match error.kind {
-                SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
-                    .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
-                _ => Error::new(
-                    Code::SshLost,
-                    format!("the connection to the instance was lost: {}", error.message),
-                )
-                .hint(format!(
-                    "see `status {slug}`: the machine may have stopped; the command's fate is unknown"
-                )),
-            })
+            work(Arc::clone(&session.session)).await.map_err(|error| self.broken(error))
         };
         let heartbeat = self.heartbeat();
         tokio::pin!(work, heartbeat);
@@ -188,6 +208,40 @@ impl Lease {
             }
         };
         call.until_cancelled(alive).await
+    }
+
+    fn broken(&self, error: SshError) -> Error {
+        match error.kind {
+            SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
+                .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
+            _ => Error::new(
+                Code::SshLost,
+                format!("the connection to the instance was lost: {}", error.message),
+            )
+            .hint(format!(
+                "see `status {}`: the machine may have stopped; the command's fate is unknown",
+                self.facts().slug
+            )),
+        }
+    }
+
+    /// A connection to `host` and `port` as the instance sees them.
+    ///
+    /// # Errors
+    /// [`Code::RemoteControl`] when nothing answers there; [`Code::SshLost`].
+    pub(super) async fn dial(&self, host: &str, port: u16, call: &Call) -> Result<Forwarded<'_>> {
+        let session = match self.inner.sessions.share(MOST_SESSIONS) {
+            Some(session) => session,
+            None => self.session(call).await?,
+        };
+        match session.session.dial(host, port).await {
+            Ok(stream) => Ok(Forwarded { stream, _session: session }),
+            Err(error) if error.kind == SshErrorKind::SessionRefused => {
+                Err(Error::new(Code::RemoteControl, error.message)
+                    .hint("is the service running on the instance, on that port and address?"))
+            }
+            Err(error) => Err(self.broken(error)),
+        }
     }
 
     /// Touches the lease while a command runs, so that no cleanup takes it for idle.

@@ -19,10 +19,12 @@ mod run_files;
 mod run_job;
 pub mod run_report;
 mod sessions;
+pub mod shell;
 pub mod ssh;
 pub mod status;
 mod streams;
 pub mod touch;
+pub mod tunnel;
 mod workspace;
 
 pub use acquire::AcquireRequest;
@@ -31,6 +33,8 @@ pub use lease::{ExecRequest, Facts, Lease};
 pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{Download, RunRequest, RunResult, ScriptFile};
 pub use run_report::TimingReport;
+pub use shell::{ShellIo, ShellRequest, ShellResult};
+pub use tunnel::{Forward, Tunnel, TunnelFacts, TunnelRequest};
 
 use crate::Result;
 use crate::config::Settings;
