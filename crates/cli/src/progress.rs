@@ -4,6 +4,7 @@ use crate::printer::Printer;
 use crabbox_vast_engine::Event;
 use crabbox_vast_engine::lease::go_duration;
 use crabbox_vast_engine::ops::Phase;
+use crabbox_vast_engine::sync::guard::human_bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -153,6 +154,22 @@ impl Progress {
                     lease.endpoint.host
                 ));
             }
+            Event::Syncing { from, host, workdir } => self.say(&format!("syncing {from} -> {host}:{workdir}")),
+            Event::SyncCandidate { files, bytes, changed_files, changed_bytes } => {
+                let mut line = format!("sync candidate: {files} files, {}", human_bytes(*bytes));
+                if *changed_files > 0 {
+                    line.push_str(&format!(" dirty_delta={changed_files} files, {}", human_bytes(*changed_bytes)));
+                }
+                self.say(&line);
+            }
+            Event::Transfer { files, total_files, bytes, total_bytes } => self.transfer((*files, *total_files), (*bytes, *total_bytes)),
+            Event::SyncSkipped { seconds } => {
+                self.say(&format!("No changes detected, skipping sync ({})", duration(*seconds)));
+            }
+            Event::SyncComplete { seconds, .. } => {
+                self.pause();
+                self.say(&format!("sync complete in {}", duration(*seconds)));
+            }
             Event::EnvForwarded { line, .. } => self.say(line),
             Event::ScriptUploaded { path, bytes } => {
                 self.say(&format!("uploaded script {path} bytes={bytes}"))
@@ -189,6 +206,19 @@ impl Progress {
             // Progress is for people: a log keeps the lines that say what was done.
             Mode::Lines | Mode::Silent => {}
         }
+    }
+
+    fn transfer(&self, files: (u64, u64), bytes: (u64, u64)) {
+        if self.mode != Mode::Spinner {
+            return;
+        }
+        let of = |part: String, all: u64, text: String| if all > 0 { format!("{part} of {text}") } else { part };
+        let message = format!(
+            "sync: {} files, {}",
+            of(files.0.to_string(), files.1, files.1.to_string()),
+            of(human_bytes(bytes.0), bytes.1, human_bytes(bytes.1))
+        );
+        self.state().spinner.get_or_insert_with(spinner).set_message(message);
     }
 
     fn write(&self, text: &str) {

@@ -22,7 +22,7 @@ macro_rules! codes {
             #[must_use]
             pub fn as_str(self) -> &'static str { match self { $( Code::$variant => $text, )* } }
             /// The process exit code of the command line (crabbox's classes: 1 API, 2 usage and identity,
-            /// 4 not found, 5 timeout or unexpected provider state, 7 remote control).
+            /// 4 not found, 5 timeout or unexpected provider state, 6 sync, 7 remote control).
             #[must_use]
             pub fn exit_code(self) -> u8 { match self { $( Code::$variant => $exit, )* } }
             /// Whether the same call may succeed later without any change by the user.
@@ -115,6 +115,20 @@ codes! {
     SshLost = "ssh_lost", exit 255, retryable true;
     /// The release was sent, but that the instance is gone could not be proved.
     ReleaseUnproved = "release_unproved", exit 5, retryable true;
+    /// What is to be synced is not a git repository.
+    NotARepository = "not_a_repository", exit 6, retryable false;
+    /// The working tree is larger than the limits of a sync.
+    SyncTooLarge = "sync_too_large", exit 6, retryable false;
+    /// So many tracked files are deleted that it looks like an accident.
+    MassDeletion = "mass_deletion", exit 6, retryable false;
+    /// Another sync is at work on the same folder.
+    SyncBusy = "sync_busy", exit 6, retryable true;
+    /// The sync took longer than allowed.
+    SyncTimeout = "sync_timeout", exit 6, retryable true;
+    /// Listing, sending or unpacking the working tree failed.
+    SyncFailed = "sync_failed", exit 6, retryable true;
+    /// A file or folder could not be copied from or to the instance.
+    CopyFailed = "copy_failed", exit 6, retryable true;
     /// Preparing or controlling the remote side failed.
     RemoteControl = "remote_control", exit 7, retryable true;
     /// Another run works in the workspace of the lease.

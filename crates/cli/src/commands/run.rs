@@ -5,7 +5,7 @@ use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
-use crabbox_vast_engine::ops::{AcquireRequest, RunRequest, RunResult, ScriptFile};
+use crabbox_vast_engine::ops::{AcquireRequest, RunRequest, RunResult, ScriptFile, SyncRequest};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::{ExecIo, Output, StdinChunk};
 use crabbox_vast_engine::{Code, Error, Result};
@@ -36,6 +36,18 @@ struct Options {
     /// Do not bring the working tree over
     #[arg(long)]
     no_sync: bool,
+    /// Bring the working tree over and end
+    #[arg(long, conflicts_with_all = ["no_sync", "script", "script_stdin", "download"])]
+    sync_only: bool,
+    /// Compare contents, not sizes and times
+    #[arg(long)]
+    checksum: bool,
+    /// Bring everything over again
+    #[arg(long, visible_alias = "fresh-sync")]
+    full_resync: bool,
+    /// Refuse no tree for its size
+    #[arg(long)]
+    force_sync_large: bool,
     /// Run the words as a shell command line
     #[arg(long)]
     shell: bool,
@@ -94,9 +106,6 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     foreign::check(matches)?;
     let request = options.request(session)?;
     let engine = session.engine()?;
-    if !options.no_sync {
-        session.progress.say("nothing was synced: this version leaves the working tree here (--no-sync says that this is meant)");
-    }
     let streams = Streams::of(session, &options)?;
     let stdin = (!options.script_stdin).then(standard_input);
     let (output, received) = mpsc::channel(64);
@@ -114,6 +123,9 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         )
         .hint("the command ran; see the room on the disk"));
     }
+    if options.sync_only && !session.json {
+        session.printer.line(&format!("synced {}", result.workdir));
+    }
     report(session, &result, options.timing_json)?;
     Ok(result.exit_code)
 }
@@ -127,7 +139,11 @@ impl Options {
             None => None,
             Some(path) => Some(script_file(path)?),
         };
-        if self.command.is_empty() && file.is_none() {
+        if self.sync_only && !self.command.is_empty() {
+            return Err(Error::new(Code::InvalidArgument, "--sync-only runs no command")
+                .hint("leave the command out, or --sync-only"));
+        }
+        if self.command.is_empty() && file.is_none() && !self.sync_only {
             return Err(Error::new(Code::InvalidArgument, "usage: crabbox-vast run [flags] -- <command...>")
                 .hint("for example: crabbox-vast run -- nvidia-smi"));
         }
@@ -143,6 +159,12 @@ impl Options {
         request.keep_on_failure = self.keep_on_failure;
         request.stop_after = self.stop_after.as_deref().map(str::parse).transpose()?;
         request.file = file;
+        request.sync_only = self.sync_only;
+        request.sync = (!self.no_sync).then_some(SyncRequest {
+            force_large: self.force_sync_large,
+            checksum: self.checksum,
+            full: self.full_resync,
+        });
         request.allow_env.clone_from(&self.allow_env);
         request.downloads = self.download.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         request.label.clone_from(&self.label);

@@ -129,6 +129,9 @@ fn candidates(
 
 /// The topmost word on one setting.
 fn decide(setting: &Setting, layers: &[Layer], snapshot: &Snapshot, overrides: &Overrides) -> Result<Value> {
+    if setting.kind == Kind::Patterns {
+        return collect(setting, layers, overrides);
+    }
     let mut text = setting.default;
     let mut origin = Origin::Default;
     for layer in layers {
@@ -153,6 +156,26 @@ fn decide(setting: &Setting, layers: &[Layer], snapshot: &Snapshot, overrides: &
         };
     }
     match canonical(setting, text) {
+        Ok(text) => Ok(Value { text, origin }),
+        Err(complaint) => Err(unfit(setting, &origin, &complaint)),
+    }
+}
+
+/// What all layers say on a setting whose layers add up, lowest first. The origin is that of the topmost.
+fn collect(setting: &Setting, layers: &[Layer], overrides: &Overrides) -> Result<Value> {
+    let mut texts: Vec<&str> = Vec::new();
+    let mut origin = Origin::Default;
+    for layer in layers {
+        for (found, line) in setting.yaml.iter().filter_map(|place| layer.entries.get(place)) {
+            texts.push(found);
+            origin = Origin::File { level: layer.file.level, path: layer.file.path.clone(), line: *line };
+        }
+    }
+    if let Some((found, _)) = overrides.values.get(setting.key) {
+        texts.push(found);
+        origin = Origin::Option(setting.key);
+    }
+    match canonical(setting, &texts.join(",")) {
         Ok(text) => Ok(Value { text, origin }),
         Err(complaint) => Err(unfit(setting, &origin, &complaint)),
     }

@@ -2,6 +2,7 @@
 
 use super::{Kind, Resolved, SETTINGS};
 use crate::Result;
+use crate::sync::excludes::BUILT_IN_COUNT;
 use serde_json::{Map, Value as Json, json};
 
 /// The lines of `config show`.
@@ -16,6 +17,7 @@ pub fn show_text(resolved: &Resolved) -> Result<String> {
         "config={}\n\
          provider={} provider_selected=true provider_source={} target=linux class={} profile={}\n\
          ssh={}@<host>:22 fallback_ports=- key={}\n\
+         sync delete={} checksum={} git_seed={} fingerprint={} base_ref={} excludes={} includes={} timeout={}\n\
          env allow={}\n\
          lease ttl={} idle_timeout={} boot_timeout={} ssh_timeout={}\n\
          vast api_url={} instance_type={} gpu_name={} gpu_count={} image={} template_id={} runtype={} disk_gb={} \
@@ -27,6 +29,14 @@ pub fn show_text(resolved: &Resolved) -> Result<String> {
         text("profile")?,
         resolved.user()?,
         resolved.ssh_key()?.display(),
+        text("syncDelete")?,
+        text("syncChecksum")?,
+        text("syncGitSeed")?,
+        text("syncFingerprint")?,
+        blank("syncBaseRef")?,
+        BUILT_IN_COUNT + patterns(resolved, "syncExclude")?.len(),
+        patterns(resolved, "syncInclude")?.len(),
+        text("syncTimeout")?,
         blank("envAllow")?,
         text("ttl")?,
         text("idleTimeout")?,
@@ -73,6 +83,21 @@ pub fn show_json(resolved: &Resolved) -> Result<Json> {
         "sshKey": resolved.ssh_key()?.display().to_string(),
         "sshPort": "22",
         "sshUser": resolved.user()?,
+        "sync": {
+            "allowLarge": resolved.parsed::<bool>("syncAllowLarge")?,
+            "baseRef": text("syncBaseRef")?,
+            "checksum": resolved.parsed::<bool>("syncChecksum")?,
+            "delete": resolved.parsed::<bool>("syncDelete")?,
+            "exclude": patterns(resolved, "syncExclude")?,
+            "failBytes": number(resolved.parsed("syncFailBytes")?),
+            "failFiles": number(resolved.parsed("syncFailFiles")?),
+            "fingerprint": resolved.parsed::<bool>("syncFingerprint")?,
+            "gitSeed": resolved.parsed::<bool>("syncGitSeed")?,
+            "include": patterns(resolved, "syncInclude")?,
+            "timeout": text("syncTimeout")?,
+            "warnBytes": number(resolved.parsed("syncWarnBytes")?),
+            "warnFiles": number(resolved.parsed("syncWarnFiles")?),
+        },
         "target": "linux",
         "ttl": text("ttl")?,
         "vast": {
@@ -97,6 +122,10 @@ pub fn show_json(resolved: &Resolved) -> Result<Json> {
         "workRoot": resolved.work_root()?,
     });
     Ok(alphabetical(document))
+}
+
+fn patterns(resolved: &Resolved, key: &str) -> Result<Vec<String>> {
+    Ok(super::check::items(&resolved.text(key)?).map(str::to_owned).collect())
 }
 
 /// Every setting with its value and where it came from, one line each.

@@ -3,7 +3,7 @@
 use super::connect::Connected;
 use super::release::{ReleaseRequest, Released};
 use super::sessions::{Lent, Sessions};
-use super::streams::chained;
+use super::input::chained;
 use super::{Call, Engine};
 use crate::lease::labels;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};

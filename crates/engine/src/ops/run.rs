@@ -3,7 +3,7 @@
 use super::run_job::Job;
 use super::run_report::{Commands, TimingReport};
 use super::workspace::Owner;
-use super::{AcquireRequest, Call, Engine};
+use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
 use crate::lease::RunId;
 use crate::ssh::command::Script;
 use crate::world::{ExecExit, ExecIo};
@@ -106,6 +106,10 @@ pub struct RunRequest {
     pub script: Script,
     /// A local script to run in place of a program.
     pub file: Option<ScriptFile>,
+    /// How to bring the working tree over first; `None` leaves it here.
+    pub sync: Option<SyncRequest>,
+    /// End after the sync: there is no command.
+    pub sync_only: bool,
     /// Variables for the command, by name and value.
     pub env: BTreeMap<String, String>,
     /// Names of local variables for the command, besides those of the settings; a final `*` matches any ending.
@@ -132,6 +136,8 @@ impl RunRequest {
             stop_after: None,
             script,
             file: None,
+            sync: None,
+            sync_only: false,
             env: BTreeMap::new(),
             allow_env: Vec::new(),
             downloads: Vec::new(),
@@ -165,6 +171,9 @@ pub struct RunResult {
     pub signal: Option<String>,
     /// Seconds until the lease was usable.
     pub lease_secs: f64,
+    /// What the sync did, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncReport>,
     /// Seconds the command took.
     pub command_secs: f64,
     /// Seconds in all, release included.
@@ -186,10 +195,14 @@ impl Engine {
     /// was to be kept.
     ///
     /// # Errors
-    /// Those of acquire and resolve; [`Code::WorkspaceBusy`]; [`Code::SshLost`], [`Code::RemoteControl`],
+    /// Those of acquire, resolve and sync (what cannot be synced fails before anything is rented or looked up);
+    /// [`Code::WorkspaceBusy`]; [`Code::SshLost`], [`Code::RemoteControl`],
     /// [`Code::Cancelled`]; [`Code::CleanupFailed`] when the command succeeded and the release did not.
     pub async fn run(&self, request: &RunRequest, io: ExecIo, call: &Call) -> Result<RunResult> {
         let began = Instant::now();
+        if let Some(sync) = &request.sync {
+            self.check_sync(sync).await?;
+        }
         let run = RunId::from_entropy(self.entropy());
         let (lease, acquired) = match &request.identifier {
             Some(identifier) => (self.open(identifier, request.reclaim, call).await?, false),
@@ -231,7 +244,7 @@ impl Engine {
             job.give_back(&outcome, &uncancelled).await;
             None
         };
-        let mut timing = job.into_timing();
+        let (mut timing, sync) = job.into_measures();
         timing.lease_stopped = released.as_ref().map(Result::is_ok);
         timing.lease_stop_error =
             released.as_ref().and_then(|released| released.as_ref().err()).map(ToString::to_string);
@@ -263,6 +276,7 @@ impl Engine {
             exit_code,
             signal,
             lease_secs: seconds(timing.lease_ms),
+            sync,
             command_secs: seconds(timing.command_ms),
             total_secs: began.elapsed().as_secs_f64(),
             released: timing.lease_stopped,

@@ -5,7 +5,7 @@ use super::run::{RunRequest, exit_code, seconds};
 use super::run_files::Files;
 use super::run_report::{Commands, Tails, TimingPhase, TimingReport, millis};
 use super::workspace::{Input, Owner};
-use super::{Call, Event, ExecRequest, Lease, Phase};
+use super::{Call, Event, ExecRequest, Lease, Phase, SyncReport};
 use crate::lease::{Claim, RunId, go_duration, labels, moment};
 use crate::ssh::command::Script;
 use crate::world::{ExecExit, ExecIo};
@@ -26,6 +26,7 @@ pub(super) struct Job<'a> {
     run: &'a RunId,
     began: Instant,
     timing: TimingReport,
+    synced: Option<SyncReport>,
     tails: Tails,
 }
 
@@ -38,7 +39,7 @@ impl<'a> Job<'a> {
         began: Instant,
         timing: TimingReport,
     ) -> Self {
-        Self { lease, owner, request, run, began, timing, tails: Tails::default() }
+        Self { lease, owner, request, run, began, timing, synced: None, tails: Tails::default() }
     }
 
     /// Everything up to the command's end.
@@ -48,23 +49,42 @@ impl<'a> Job<'a> {
     pub async fn work(&mut self, io: ExecIo, call: &Call) -> Result<ExecExit> {
         let (lease, request) = (self.lease, self.request);
         let usable = Instant::now();
-        let mut shows_context = true;
+        let prepares = request.sync.is_some() || request.file.is_some();
+        if prepares {
+            self.owner.take(lease, call).await?;
+            self.timing.bootstrap_ms = millis(usable.elapsed());
+        }
+        if let Some(sync) = &request.sync {
+            call.event(Event::Syncing {
+                from: lease.engine().settings().repo_root.clone(),
+                host: lease.facts().endpoint.host.clone(),
+                workdir: self.timing.workdir.clone(),
+            });
+            self.context(call);
+            let remote = Remote::owned(lease, self.owner);
+            let work = lease.engine().sync(&remote, &self.timing.workdir, sync, call);
+            let report = call.until_cancelled(self.owner.keep(lease, call, work)).await?;
+            self.timing.sync_ms = millis(Duration::try_from_secs_f64(report.seconds).unwrap_or_default());
+            self.timing.sync_skipped = report.skipped;
+            self.timing.sync_phases = report.steps.iter().map(TimingPhase::from).collect();
+            self.synced = Some(report);
+        } else if prepares {
+            self.context(call);
+        }
+        if request.sync_only {
+            self.measure(usable);
+            return Ok(ExecExit::Code(0));
+        }
         let script = match &request.file {
             None => request.script.clone(),
-            Some(file) => {
-                self.owner.take(lease, call).await?;
-                self.context(call);
-                shows_context = false;
-                self.files().upload(file, &request.script, call).await?
-            }
+            Some(file) => self.files().upload(file, &request.script, call).await?,
         };
         // A touch that fails is no reason not to work: the lease is there.
         if let Err(error) = lease.touch(Some("running")).await {
             call.warn(format!("the lease could not be marked as running: {error}"));
         }
-        let exit = self.command(script, usable, shows_context, io, call).await;
-        self.timing.total_ms = millis(usable.elapsed());
-        self.timing.end_to_end_ms = millis(self.began.elapsed());
+        let exit = self.command(script, usable, !prepares, io, call).await;
+        self.measure(usable);
         if let Err(error) = lease.touch(Some("ready")).await {
             call.warn(format!("the lease could not be marked as ready: {error}"));
         }
@@ -123,7 +143,9 @@ impl<'a> Job<'a> {
         };
         let (exit, tails) = tokio::join!(running, tee);
         self.tails = tails;
-        self.timing.bootstrap_ms += millis(commanded.duration_since(usable));
+        if shows_context {
+            self.timing.bootstrap_ms = millis(commanded.duration_since(usable));
+        }
         self.timing.command_ms = millis(commanded.elapsed());
         self.timing.command_phases =
             vec![TimingPhase { name: "user-command".to_owned(), ms: self.timing.command_ms }];
@@ -132,6 +154,11 @@ impl<'a> Job<'a> {
             total: usable.elapsed().as_secs_f64(),
         });
         exit
+    }
+
+    fn measure(&mut self, usable: Instant) {
+        self.timing.total_ms = millis(usable.elapsed());
+        self.timing.end_to_end_ms = millis(self.began.elapsed());
     }
 
     fn context(&self, call: &Call) {
@@ -227,8 +254,8 @@ impl<'a> Job<'a> {
     }
 
     /// What was measured.
-    pub fn into_timing(self) -> TimingReport {
-        self.timing
+    pub fn into_measures(self) -> (TimingReport, Option<SyncReport>) {
+        (self.timing, self.synced)
     }
 
     fn files(&self) -> Files<'_> {

@@ -1,6 +1,7 @@
 //! What a run tells about itself, in crabbox's words: the timing report, the summary lines, and after a failure the digest
 //! with what to do next.
 
+use super::SyncStep;
 use super::lease::Facts;
 use crate::lease::go_duration;
 use crate::ssh::command::quote;
@@ -94,6 +95,13 @@ pub struct TimingPhase {
     /// How long it took, ms.
     #[serde(skip_serializing_if = "is_zero")]
     pub ms: u64,
+}
+
+impl From<&SyncStep> for TimingPhase {
+    fn from(step: &SyncStep) -> Self {
+        let took = Duration::try_from_secs_f64(step.seconds).unwrap_or_default();
+        Self { name: step.name.to_owned(), ms: millis(took) }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]

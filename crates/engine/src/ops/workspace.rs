@@ -3,7 +3,7 @@
 //! Taking the ownership rides on the first command that needs it; what it costs of its own is one short command at the
 //! end. While a command runs the instance renews the ownership itself: neither a slow link nor a sleeping laptop loses it.
 
-use super::streams::feed;
+use super::input::feed;
 use super::{Call, Event, Lease};
 use crate::ssh::workspace::{Ownership, RENEWAL, Reply};
 use crate::world::{ExecExit, ExecIo, Output, StdinChunk};
