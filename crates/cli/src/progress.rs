@@ -25,6 +25,7 @@ pub struct InWork {
 }
 
 struct State {
+    quiet: bool,
     spinner: Option<ProgressBar>,
     lease: Option<InWork>,
     output: RemoteOutput,
@@ -53,7 +54,7 @@ impl Progress {
             (false, true) => Mode::Spinner,
             (false, false) => Mode::Lines,
         };
-        let state = State { spinner: None, lease: None, output: RemoteOutput::default() };
+        let state = State { quiet: false, spinner: None, lease: None, output: RemoteOutput::default() };
         Self { printer: printer.clone(), mode, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -69,9 +70,15 @@ impl Progress {
         }
     }
 
+    /// No spinner and no lines from here on: something else owns the screen. Warnings stay.
+    pub fn quieten(&self) {
+        self.pause();
+        self.state().quiet = true;
+    }
+
     /// A line that stays, unless nothing is to be shown.
     pub fn say(&self, text: &str) {
-        if self.mode != Mode::Silent {
+        if self.mode() != Mode::Silent {
             self.write(text);
         }
     }
@@ -154,15 +161,22 @@ impl Progress {
                     lease.endpoint.host
                 ));
             }
-            Event::Syncing { from, host, workdir } => self.say(&format!("syncing {from} -> {host}:{workdir}")),
+            Event::Syncing { from, host, workdir } => {
+                self.say(&format!("syncing {from} -> {host}:{workdir}"))
+            }
             Event::SyncCandidate { files, bytes, changed_files, changed_bytes } => {
                 let mut line = format!("sync candidate: {files} files, {}", human_bytes(*bytes));
                 if *changed_files > 0 {
-                    line.push_str(&format!(" dirty_delta={changed_files} files, {}", human_bytes(*changed_bytes)));
+                    line.push_str(&format!(
+                        " dirty_delta={changed_files} files, {}",
+                        human_bytes(*changed_bytes)
+                    ));
                 }
                 self.say(&line);
             }
-            Event::Transfer { files, total_files, bytes, total_bytes } => self.transfer((*files, *total_files), (*bytes, *total_bytes)),
+            Event::Transfer { files, total_files, bytes, total_bytes } => {
+                self.transfer((*files, *total_files), (*bytes, *total_bytes))
+            }
             Event::SyncSkipped { seconds } => {
                 self.say(&format!("No changes detected, skipping sync ({})", duration(*seconds)));
             }
@@ -197,7 +211,7 @@ impl Progress {
             self.pause();
             return;
         }
-        match self.mode {
+        match self.mode() {
             Mode::Spinner => {
                 let mut state = self.state();
                 let spinner = state.spinner.get_or_insert_with(spinner);
@@ -209,10 +223,11 @@ impl Progress {
     }
 
     fn transfer(&self, files: (u64, u64), bytes: (u64, u64)) {
-        if self.mode != Mode::Spinner {
+        if self.mode() != Mode::Spinner {
             return;
         }
-        let of = |part: String, all: u64, text: String| if all > 0 { format!("{part} of {text}") } else { part };
+        let of =
+            |part: String, all: u64, text: String| if all > 0 { format!("{part} of {text}") } else { part };
         let message = format!(
             "sync: {} files, {}",
             of(files.0.to_string(), files.1, files.1.to_string()),
@@ -227,6 +242,10 @@ impl Progress {
             Some(spinner) => spinner.suspend(|| self.printer.note(text)),
             None => self.printer.note(text),
         }
+    }
+
+    fn mode(&self) -> Mode {
+        if self.state().quiet { Mode::Silent } else { self.mode }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

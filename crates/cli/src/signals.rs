@@ -40,6 +40,7 @@ pub fn watch(token: CancellationToken, progress: Progress, printer: Printer) -> 
             )),
             None => printer.note("left at once; `crabbox-vast list` shows what is rented"),
         }
+        crate::terminal::restore();
         std::process::exit(seen.exit_code().unwrap_or(130).into());
     });
     interrupted

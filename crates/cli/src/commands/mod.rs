@@ -1,6 +1,7 @@
 //! One file per command: what can be typed, and what happens then.
 
 mod config;
+mod connect;
 mod doctor;
 mod list;
 mod offers;
@@ -10,6 +11,7 @@ mod ssh;
 mod status;
 mod stop;
 mod touch;
+mod tunnel;
 mod warmup;
 
 use crate::args::{self, Common};
@@ -27,7 +29,9 @@ pub fn definitions() -> Vec<Command> {
         warmup::definition(),
         list::definition(),
         status::definition(),
+        connect::definition(),
         ssh::definition(),
+        tunnel::definition(),
         touch::definition(),
         stop::definition(),
         config::definition(),
@@ -58,6 +62,8 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "warmup" => talk(matches, printer, async |session| warmup::run(matches, session).await).await,
             "list" => talk(matches, printer, async |session| list::run(matches, session).await).await,
             "status" => talk(matches, printer, async |session| status::run(matches, session).await).await,
+            "connect" => talk(matches, printer, async |session| connect::run(matches, session).await).await,
+            "tunnel" => talk(matches, printer, async |session| tunnel::run(matches, session).await).await,
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,
             "stop" => talk(matches, printer, async |session| stop::run(matches, session).await).await,

@@ -237,7 +237,7 @@ fn report(session: &Session, result: &RunResult, timing: bool) -> Result<()> {
     Ok(())
 }
 
-fn document(value: &impl serde::Serialize) -> Result<serde_json::Value> {
+pub(super) fn document(value: &impl serde::Serialize) -> Result<serde_json::Value> {
     serde_json::to_value(value)
         .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))
 }
@@ -307,7 +307,7 @@ async fn print(mut received: mpsc::Receiver<Output>, mut streams: Streams) -> st
 }
 
 /// Standard input, read by a thread of its own: a read that nobody ends must not hold the process.
-fn standard_input() -> mpsc::Receiver<StdinChunk> {
+pub(super) fn standard_input() -> mpsc::Receiver<StdinChunk> {
     let (send, receive) = mpsc::channel(4);
     std::thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];

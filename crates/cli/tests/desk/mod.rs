@@ -16,7 +16,8 @@ impl Desk {
         let folder = tempfile::Builder::new().prefix("crabbox vast ").tempdir().unwrap();
         let repo = folder.path().join("repo");
         std::fs::create_dir(&repo).unwrap();
-        let git = Command::new("git").args(["init", "-q"]).current_dir(&repo).env("HOME", folder.path()).status();
+        let git =
+            Command::new("git").args(["init", "-q"]).current_dir(&repo).env("HOME", folder.path()).status();
         assert!(git.unwrap().success());
         Desk { folder }
     }

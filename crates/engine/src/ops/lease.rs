@@ -1,9 +1,9 @@
 //! A usable lease: its facts, and the live sessions on which commands run.
 
 use super::connect::Connected;
+use super::input::chained;
 use super::release::{ReleaseRequest, Released};
 use super::sessions::{Lent, Sessions};
-use super::input::chained;
 use super::{Call, Engine};
 use crate::lease::labels;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};

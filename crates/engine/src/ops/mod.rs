@@ -36,8 +36,8 @@ pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{Download, RunRequest, RunResult, ScriptFile};
 pub use run_report::TimingReport;
 pub use shell::{ShellIo, ShellRequest, ShellResult};
-pub use tunnel::{Forward, Tunnel, TunnelFacts, TunnelRequest};
 pub use sync::{SyncReport, SyncRequest, SyncStep};
+pub use tunnel::{Forward, Tunnel, TunnelFacts, TunnelRequest};
 
 use crate::Result;
 use crate::config::Settings;
