@@ -78,7 +78,7 @@ pub(super) struct Machine {
 pub struct ExecRequest {
     /// What to run.
     pub script: Script,
-    /// Variables for it.
+    /// Variables for it, besides the local ones that the settings let through.
     pub env: BTreeMap<String, String>,
     /// Folder on the instance; `None`: the lease's own below the work root.
     pub folder: Option<String>,
@@ -154,10 +154,13 @@ impl Lease {
     /// The command as it is sent; `facts` are told to it besides those of the lease.
     pub(super) fn prepare(&self, request: &ExecRequest, facts: &[(&str, &str)]) -> Result<Prepared> {
         let folder = request.folder.clone().unwrap_or_else(|| self.folder("workspace"));
+        let settings = &self.inner.engine.settings;
+        let mut env = settings.environment.allowed(&settings.env_allow);
+        env.extend(request.env.clone());
         let own = self.facts();
         let mut told = vec![("CRABBOX_LEASE_ID", own.id.as_str()), ("CRABBOX_SLUG", own.slug.as_str())];
         told.extend_from_slice(facts);
-        prepare(&folder, &told, &request.env, &request.script)
+        prepare(&folder, &told, &env, &request.script)
     }
 
     /// The `ssh` command that logs in.
