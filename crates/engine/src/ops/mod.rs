@@ -19,6 +19,8 @@ pub mod ssh;
 pub mod status;
 mod stream;
 pub mod sync;
+#[cfg(all(test, unix))]
+mod sync_tests;
 pub mod touch;
 
 pub use acquire::AcquireRequest;
