@@ -25,6 +25,8 @@ pub mod ssh;
 pub mod status;
 mod stream;
 pub mod sync;
+#[cfg(all(test, unix))]
+mod sync_tests;
 pub mod touch;
 pub mod tunnel;
 mod workspace;
