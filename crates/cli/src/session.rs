@@ -50,6 +50,8 @@ pub struct Session {
     pub interrupted: signals::Interrupted,
     /// Whether one JSON document is wanted.
     pub json: bool,
+    /// The environment.
+    pub snapshot: Snapshot,
     settings: Result<Settings>,
     simulation: Option<Simulation>,
 }
@@ -86,6 +88,7 @@ impl Session {
             cancel,
             interrupted,
             json: common.json,
+            snapshot,
             settings,
             simulation,
         })

@@ -67,7 +67,9 @@ impl Person {
         while !self.seen.contains(text) {
             match self.shown.recv_timeout(Duration::from_millis(100)) {
                 Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => assert!(began.elapsed() < Duration::from_secs(30), "no {text:?} in {:?}", self.seen),
+                Err(_) => {
+                    assert!(began.elapsed() < Duration::from_secs(30), "no {text:?} in {:?}", self.seen)
+                }
             }
         }
         let at = self.seen.find(text).unwrap() + text.len();
@@ -134,7 +136,8 @@ fn a_shell_has_a_terminal_with_its_size_and_keys() {
 fn a_command_has_the_terminal_too() {
     let desk = Desk::new();
     let _sim = warm(&desk);
-    let mut person = Person::connects(&desk, &["--", "sh", "-c", "test -t 0 && read line && echo \"<$line>\"; exit 6"]);
+    let mut person =
+        Person::connects(&desk, &["--", "sh", "-c", "test -t 0 && read line && echo \"<$line>\"; exit 6"]);
     std::thread::sleep(Duration::from_millis(500));
     person.types("a b\r");
     person.sees("<a b>\r\n");
@@ -177,7 +180,8 @@ fn through_pipes_the_streams_are_plain() {
     child.stdin.take().unwrap().write_all(b"echo out; echo err >&2\nexit 3\n").unwrap();
     let done = Done::of(child.wait_with_output().unwrap()).exits(3);
     assert_eq!((done.stdout.as_str(), done.stderr.lines().last()), ("out\n", Some("err")));
-    let done = desk.run(&["connect", "--sim", "--json", "--id", "box", "--", "sh", "-c", "echo x; exit 4"]).exits(4);
+    let done =
+        desk.run(&["connect", "--sim", "--json", "--id", "box", "--", "sh", "-c", "echo x; exit 4"]).exits(4);
     assert_eq!((&done.json()["exitCode"], done.stderr.as_str()), (&Value::from(4), "x\n"));
     desk.run(&["connect", "--sim", "nobody"]).exits(4);
 }
@@ -213,7 +217,15 @@ fn a_tunnel_carries_many_connections_until_it_is_interrupted() {
     let _sim = warm(&desk);
     let there = service().to_string();
     let mut tunnel = desk
-        .command(&["tunnel", "--sim", "--json", "box", &format!("0:{there}"), &format!("0:127.0.0.1:{there}"), "0:1"])
+        .command(&[
+            "tunnel",
+            "--sim",
+            "--json",
+            "box",
+            &format!("0:{there}"),
+            &format!("0:127.0.0.1:{there}"),
+            "0:1",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -223,7 +235,10 @@ fn a_tunnel_carries_many_connections_until_it_is_interrupted() {
     stdout.read_line(&mut document).unwrap();
     let document: Value = serde_json::from_str(&document).unwrap();
     let port = |at: usize| u16::try_from(document["forwards"][at]["local"].as_u64().unwrap()).unwrap();
-    assert_eq!((&document["slug"], &document["forwards"][1]["host"]), (&Value::from("box"), &Value::from("127.0.0.1")));
+    assert_eq!(
+        (&document["slug"], &document["forwards"][1]["host"]),
+        (&Value::from("box"), &Value::from("127.0.0.1"))
+    );
     // Somebody who does not read holds nobody up.
     let mut idle = TcpStream::connect(("127.0.0.1", port(0))).unwrap();
     idle.write_all(b"hello").unwrap();

@@ -45,7 +45,19 @@ fn a_run_syncs_and_tells_what_it_does_in_crabboxs_words() {
     let _sim = warm(&desk);
     std::fs::write(desk.repo().join("a.txt"), "from here").unwrap();
     let done = desk
-        .run(&["run", "--sim", "--id", "box", "--timing-json", "--label", "first", "--", "sh", "-c", "pwd; cat a.txt >&2"])
+        .run(&[
+            "run",
+            "--sim",
+            "--id",
+            "box",
+            "--timing-json",
+            "--label",
+            "first",
+            "--",
+            "sh",
+            "-c",
+            "pwd; cat a.txt >&2",
+        ])
         .exits(0);
     assert!(done.stdout.ends_with("/repo\n") && done.stdout.contains("/cbx_"), "{}", done.stdout);
     let order = [
@@ -88,7 +100,8 @@ fn a_run_syncs_and_tells_what_it_does_in_crabboxs_words() {
 fn a_failure_says_what_to_do_next() {
     let desk = Desk::new();
     let _sim = warm(&desk);
-    let words = ["run", "--sim", "--id", "box", "--no-sync", "--", "sh", "-c", "echo out; echo err >&2; exit 3"];
+    let words =
+        ["run", "--sim", "--id", "box", "--no-sync", "--", "sh", "-c", "echo out; echo err >&2; exit 3"];
     let done = desk.run(&words).exits(3);
     assert_eq!(done.stdout, "out\n");
     in_order(
@@ -112,7 +125,8 @@ fn a_failure_says_what_to_do_next() {
     );
     assert!(!desk.repo().join(".crabbox").exists(), "no bundle is written unless it is asked for");
 
-    let words = ["run", "--sim", "--no-sync", "--keep-on-failure", "--slug", "kof", "--", "sh", "-c", "exit 9"];
+    let words =
+        ["run", "--sim", "--no-sync", "--keep-on-failure", "--slug", "kof", "--", "sh", "-c", "exit 9"];
     let done = desk.run(&words).exits(9);
     in_order(
         &done.stderr,
@@ -135,7 +149,10 @@ fn a_failure_says_what_to_do_next() {
 fn the_second_run_on_a_lease_waits_for_the_first() {
     let desk = Desk::new();
     let _sim = warm(&desk);
-    let mut first = spawn(&desk, &["run", "--sim", "--id", "box", "--no-sync", "--", "sh", "-c", "echo in; cat; date +%s%N"]);
+    let mut first = spawn(
+        &desk,
+        &["run", "--sim", "--id", "box", "--no-sync", "--", "sh", "-c", "echo in; cat; date +%s%N"],
+    );
     assert_eq!(line(&mut first), "in");
     let second = spawn(&desk, &["run", "--sim", "--id", "box", "--no-sync", "--", "date", "+%s%N"]);
     std::thread::sleep(Duration::from_millis(1500));
@@ -152,7 +169,10 @@ fn the_second_run_on_a_lease_waits_for_the_first() {
 fn an_interrupted_run_on_a_kept_lease_ends_its_command_and_frees_the_workspace() {
     let desk = Desk::new();
     let _sim = warm(&desk);
-    let mut run = spawn(&desk, &["run", "--sim", "--id", "box", "--no-sync", "--", "sh", "-c", "echo $$; exec sleep 600"]);
+    let mut run = spawn(
+        &desk,
+        &["run", "--sim", "--id", "box", "--no-sync", "--", "sh", "-c", "echo $$; exec sleep 600"],
+    );
     let pid = line(&mut run);
     signal(&run, "INT");
     let done = Done::of(run.wait_with_output().unwrap()).exits(130);
@@ -160,24 +180,49 @@ fn an_interrupted_run_on_a_kept_lease_ends_its_command_and_frees_the_workspace()
     assert!(!std::path::Path::new("/proc").join(&pid).exists(), "the remote command still runs");
     let began = Instant::now();
     let next = desk.run(&["run", "--sim", "--id", "box", "--no-sync", "--", "true"]).exits(0);
-    assert!(next.stderr.contains("recovered=false") && began.elapsed() < Duration::from_secs(30), "{}", next.stderr);
+    assert!(
+        next.stderr.contains("recovered=false") && began.elapsed() < Duration::from_secs(30),
+        "{}",
+        next.stderr
+    );
 }
 
 #[test]
 fn scripts_travel_and_results_come_back() {
     let desk = Desk::new();
     let _sim = warm(&desk);
-    std::fs::write(desk.repo().join("it's.sh"), "echo \"$0|$1|$2\"; cat; mkdir -p out; printf 'a\\nb' >out/r; >&2 echo e").unwrap();
+    std::fs::write(
+        desk.repo().join("it's.sh"),
+        "echo \"$0|$1|$2\"; cat; mkdir -p out; printf 'a\\nb' >out/r; >&2 echo e",
+    )
+    .unwrap();
     let mut run = spawn(
         &desk,
         &[
-            "run", "--sim", "--id", "box", "--no-sync", "--script", "it's.sh", "--download", "out/r=back/r.txt",
-            "--capture-stderr", "errors", "--", "one", "two words",
+            "run",
+            "--sim",
+            "--id",
+            "box",
+            "--no-sync",
+            "--script",
+            "it's.sh",
+            "--download",
+            "out/r=back/r.txt",
+            "--capture-stderr",
+            "errors",
+            "--",
+            "one",
+            "two words",
         ],
     );
     run.stdin.take().unwrap().write_all(b"typed").unwrap();
     let done = Done::of(run.wait_with_output().unwrap()).exits(0);
-    assert!(done.stdout.starts_with("./.crabbox/scripts/") && done.stdout.ends_with("-it-s.sh|one|two words\ntyped"), "{}", done.stdout);
+    assert!(
+        done.stdout.starts_with("./.crabbox/scripts/")
+            && done.stdout.ends_with("-it-s.sh|one|two words\ntyped"),
+        "{}",
+        done.stdout
+    );
     in_order(&done.stderr, &["uploaded script .crabbox/scripts/", "running on ", "downloaded out/r -> "]);
     assert_eq!(std::fs::read_to_string(desk.repo().join("back/r.txt")).unwrap(), "a\nb");
     assert_eq!(std::fs::read_to_string(desk.repo().join("errors")).unwrap(), "e\n");
@@ -199,9 +244,22 @@ fn forwarded_values_show_in_no_list_of_processes() {
     let _sim = warm(&desk);
     // The command is a process of this machine: whatever it could see of the list, we see too.
     let text = "echo ready; read go; echo \"$MY_TOKEN|$CI|$CRABBOX_SLUG\"";
-    let mut command = desk.command(&["run", "--sim", "--id", "box", "--no-sync", "--allow-env", "MY_*", "--", "sh", "-c", text]);
+    let mut command = desk.command(&[
+        "run",
+        "--sim",
+        "--id",
+        "box",
+        "--no-sync",
+        "--allow-env",
+        "MY_*",
+        "--",
+        "sh",
+        "-c",
+        text,
+    ]);
     command.env("MY_TOKEN", CANARY).env("CI", "1").env("MY-BAD", "x");
-    let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut run =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     assert_eq!(line(&mut run), "ready");
     let shown = std::process::Command::new("sh")
         .args(["-c", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"])
@@ -214,7 +272,10 @@ fn forwarded_values_show_in_no_list_of_processes() {
     run.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let done = Done::of(run.wait_with_output().unwrap()).exits(0);
     assert_eq!(done.stdout, format!("{CANARY}|1|box\n"));
-    let line = format!("env forwarding provider=vast behavior=forwarded vars=CI=set,MY_TOKEN=set len={} secret=true\n", CANARY.len());
+    let line = format!(
+        "env forwarding provider=vast behavior=forwarded vars=CI=set,MY_TOKEN=set len={} secret=true\n",
+        CANARY.len()
+    );
     in_order(&done.stderr, &["run context:", &line, "running on"]);
     assert!(!done.stderr.contains(CANARY));
 }
@@ -249,12 +310,18 @@ fn what_makes_no_sense_is_refused_before_anything_happens() {
 fn policies_decide_whatever_acquired_the_lease() {
     let desk = Desk::new();
     let sim = warm(&desk);
-    let done = desk.run(&["run", "--sim", "--no-sync", "--stop-after", "failure", "--slug", "kept", "--", "true"]).exits(0);
+    let done = desk
+        .run(&["run", "--sim", "--no-sync", "--stop-after", "failure", "--slug", "kept", "--", "true"])
+        .exits(0);
     assert!(!done.stderr.contains("lease cleanup"), "{}", done.stderr);
-    let words = ["run", "--sim", "--json", "--no-sync", "--stop-after", "always", "--id", "kept", "--", "false"];
+    let words =
+        ["run", "--sim", "--json", "--no-sync", "--stop-after", "always", "--id", "kept", "--", "false"];
     let document = desk.run(&words).exits(1).json();
     assert_eq!((&document["released"], &document["policy"]), (&Value::from(true), &Value::from("always")));
-    assert_eq!((&document["exitCode"], &document["timing"]["errorKind"]), (&Value::from(1), &Value::from("command-exit")));
+    assert_eq!(
+        (&document["exitCode"], &document["timing"]["errorKind"]),
+        (&Value::from(1), &Value::from("command-exit"))
+    );
     desk.run(&["run", "--sim", "--no-sync", "--stop-after", "success", "--id", "box", "--", "true"]).exits(0);
     assert!(sim.end().contains("2 machines rented, 2 given back"));
 }
@@ -270,6 +337,9 @@ fn another_repository_has_to_reclaim_a_lease() {
         Done::of(desk.command(&words).current_dir(&other).output().unwrap())
     };
     let refused = run(&[]).exits(2);
-    assert!(refused.stderr.contains("is claimed by repo ") && refused.stderr.contains("; use --reclaim to claim it for "));
+    assert!(
+        refused.stderr.contains("is claimed by repo ")
+            && refused.stderr.contains("; use --reclaim to claim it for ")
+    );
     run(&["--reclaim"]).exits(0);
 }

@@ -78,10 +78,13 @@ struct Options {
     /// End standard error with the times as one JSON document
     #[arg(long)]
     timing_json: bool,
+    /// Lease id of your choice (cbx_ and 12 hex digits): repeating the command with it uses the same lease
+    #[arg(long, value_name = "LEASE_ID", conflicts_with = "id")]
+    lease_id: Option<String>,
     #[command(flatten)]
     unsupported: Unsupported,
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<String>,
 }
 
@@ -154,7 +157,8 @@ impl Options {
         };
         let mut request = RunRequest::new(script);
         request.identifier.clone_from(&self.id);
-        request.acquire = AcquireRequest { keep: self.keep, slug: self.slug.clone() };
+        request.acquire =
+            AcquireRequest { keep: self.keep, slug: self.slug.clone(), lease_id: self.lease_id.clone() };
         request.reclaim = self.reclaim;
         request.keep_on_failure = self.keep_on_failure;
         request.stop_after = self.stop_after.as_deref().map(str::parse).transpose()?;

@@ -1,7 +1,9 @@
 //! Opening a lease that is there: resolve it, connect, bind it to this repository.
 
 use super::lease::Machine;
+use super::verdict::outbid;
 use super::{Call, Engine, Lease};
+use crate::lease::labels::key;
 use crate::lease::{Claim, LeaseId};
 use crate::vast::Instance;
 use crate::{Code, Error, Result};
@@ -16,8 +18,7 @@ impl Engine {
     /// # Errors
     /// Those of resolving; [`Code::InstanceNotRunning`], [`Code::RepositoryMismatch`], [`Code::SshTimeout`].
     pub async fn open(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<Lease> {
-        let (claim, instance) =
-            call.until_cancelled(async { self.resolve_for_use(identifier).await }).await?;
+        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
@@ -39,6 +40,9 @@ impl Engine {
 }
 
 fn require_usable(claim: &Claim, instance: &Instance) -> Result<()> {
+    if instance.is_outbid() && claim.label(key::STATE) != Some("stopped") {
+        return Err(outbid(instance.id, Some(&claim.slug)));
+    }
     if !instance.is_running() {
         let status = instance.shown_status();
         return Err(Error::new(

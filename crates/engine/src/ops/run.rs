@@ -4,7 +4,7 @@ use super::run_job::Job;
 use super::run_report::{Commands, TimingReport};
 use super::workspace::Owner;
 use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
-use crate::lease::RunId;
+use crate::lease::{RunId, accrued};
 use crate::ssh::command::Script;
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
@@ -178,6 +178,8 @@ pub struct RunResult {
     pub command_secs: f64,
     /// Seconds in all, release included.
     pub total_secs: f64,
+    /// What the machine cost in that time at its price, $; an upper bound, since a booting one is billed for less.
+    pub cost_dollars: Option<f64>,
     /// Whether the lease was released; `None` when it was to be left.
     pub released: Option<bool>,
     /// Why the release failed, if it did.
@@ -205,9 +207,19 @@ impl Engine {
         }
         let run = RunId::from_entropy(self.entropy());
         let (lease, acquired) = match &request.identifier {
-            Some(identifier) => (self.open(identifier, request.reclaim, call).await?, false),
+            Some(identifier) => {
+                self.recover_beside(identifier, call).await;
+                (self.open(identifier, request.reclaim, call).await?, false)
+            }
             None => (self.acquire(&request.acquire, call).await?, true),
         };
+        let alone = matches!(request.stop_after, None | Some(StopAfter::Always));
+        if acquired && alone && !request.acquire.keep && !request.keep_on_failure {
+            // Should this process die, whoever comes next gives the lease back; without the record its expiry does.
+            if let Err(error) = lease.hold().await {
+                call.warn(format!("that the lease is for this run alone could not be recorded: {error}"));
+            }
+        }
         let facts = lease.facts();
         let commands = Commands {
             api_url: &self.settings.api_url,
@@ -279,6 +291,7 @@ impl Engine {
             sync,
             command_secs: seconds(timing.command_ms),
             total_secs: began.elapsed().as_secs_f64(),
+            cost_dollars: facts.price.map(|price| accrued(price, began.elapsed()).0),
             released: timing.lease_stopped,
             release_error: timing.lease_stop_error.clone(),
             policy: request.stop_after.map_or("auto", StopAfter::as_str),

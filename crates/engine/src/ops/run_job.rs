@@ -6,7 +6,7 @@ use super::run_files::Files;
 use super::run_report::{Commands, Tails, TimingPhase, TimingReport, millis};
 use super::workspace::{Input, Owner};
 use super::{Call, Event, ExecRequest, Lease, Phase, SyncReport};
-use crate::lease::{Claim, RunId, go_duration, labels, moment};
+use crate::lease::{Claim, RunId, accrued, go_duration, labels, moment};
 use crate::ssh::command::Script;
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Result};
@@ -203,7 +203,10 @@ impl<'a> Job<'a> {
         call: &Call,
     ) {
         self.timing.ended(exit_code(exit).0);
-        let mut lines = vec![self.timing.summary(), self.timing.details()];
+        let price = self.lease.facts().price;
+        let cost = price.map(|price| format!(" cost={}", accrued(price, self.began.elapsed())));
+        let mut lines =
+            vec![self.timing.summary() + cost.as_deref().unwrap_or_default(), self.timing.details()];
         if self.timing.exit_code != 0 {
             let (no_stdout, no_stderr) = self.request.captured;
             let stderr = (!no_stderr).then_some(&self.tails.stderr);
