@@ -27,6 +27,7 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ("proof-template", true, "`run --json` prints what was done as a document"),
     ("attest", true, "`run --json` prints what was done as a document"),
     ("attest-key", true, "`run --json` prints what was done as a document"),
+    ("capture-on-fail", false, "keep the streams with --capture-stdout and --capture-stderr"),
     ("timing-record", true, "use --timing-json"),
     ("artifact-glob", true, "fetch files with --download"),
     ("require-artifact", true, "fetch files with --download, which fails without them"),
