@@ -113,7 +113,7 @@ fn a_failure_says_what_to_do_next() {
             "\nerr\n",
             "sync=0s ",
             "sync_skipped=true exit=3 command_phases=user-command:",
-            " blocked_stage=unknown retry_likely=unknown\n",
+            " blocked_stage=unknown retry_likely=unknown cost=",
             "failure digest\n  phase: user-command\n  area: user_command\n  retryable: unknown\n",
             "  next: crabbox-vast ssh --provider vast ",
             "  next: crabbox-vast run --provider vast ",

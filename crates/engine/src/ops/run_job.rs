@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 /// How long a command that was told to end may take before its workspace is given up on.
 const ENDING: Duration = Duration::from_secs(5);
+/// After these there is nobody to give a workspace back to.
+const LOSSES: [Code; 4] = [Code::SshLost, Code::InstanceGone, Code::InstanceNotRunning, Code::Outbid];
 
 /// One run on its lease, until the lease is given back.
 pub(super) struct Job<'a> {
@@ -239,20 +241,26 @@ impl<'a> Job<'a> {
 
     /// Leaves the workspace to the next run. What cannot be left expires by itself.
     pub async fn give_back(&self, outcome: &Result<ExecExit>, call: &Call) {
-        if matches!(outcome, Err(error) if error.code() == Code::SshLost) {
+        if matches!(outcome, Err(error) if LOSSES.contains(&error.code())) {
             return;
         }
-        let began = Instant::now();
-        let released = loop {
-            let released = self.owner.release(self.lease, call).await;
-            // A command that was told to end may still be at it.
-            if released.is_ok() || outcome.is_ok() || began.elapsed() >= ENDING {
-                break released;
+        let released = async {
+            loop {
+                let released = self.owner.release(self.lease, call).await;
+                // A command that was told to end may still be at it.
+                if released.is_ok() || outcome.is_ok() {
+                    break released;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
         };
-        if let Err(error) = released {
-            call.warn(format!("workspace owner release failed: {error}"));
+        match tokio::time::timeout(ENDING, released).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => call.warn(format!("workspace owner release failed: {error}")),
+            Err(_) => call.warn(format!(
+                "workspace owner release failed: no good answer within {} s; it is free again when what runs there has ended",
+                ENDING.as_secs()
+            )),
         }
     }
 
