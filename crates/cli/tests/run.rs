@@ -343,3 +343,16 @@ fn another_repository_has_to_reclaim_a_lease() {
     );
     run(&["--reclaim"]).exits(0);
 }
+
+#[test]
+fn a_warmup_tells_its_times_too() {
+    let desk = Desk::new();
+    let _sim = Sim::start(&desk);
+    let done = desk.run(&["warmup", "--sim", "--slug", "timed", "--timing-json"]).exits(0);
+    let timing: Value = serde_json::from_str(done.stderr.lines().next_back().unwrap()).unwrap();
+    assert!(timing["leaseMs"].as_u64().is_some_and(|ms| ms > 0 && timing["endToEndMs"] == ms), "{timing}");
+    assert!(
+        timing["stopCommand"].as_str().is_some_and(|text| text.ends_with(" --id timed --sim")),
+        "{timing}"
+    );
+}

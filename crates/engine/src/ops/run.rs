@@ -221,14 +221,8 @@ impl Engine {
             }
         }
         let facts = lease.facts();
-        let commands = Commands {
-            api_url: &self.settings.api_url,
-            slug: &facts.slug,
-            action: self.settings.release_action_explicit.then(|| self.settings.release_action.as_str()),
-            suffix: &request.suffix,
-        };
-        let repo = &self.settings.repo_root;
-        let mut timing = TimingReport::of_lease(facts, began.elapsed(), repo, commands.stop());
+        let commands = self.commands(&facts.slug, &request.suffix);
+        let mut timing = self.lease_timing(facts, began.elapsed(), &request.suffix);
         timing.run_id = Some(run.as_str().to_owned());
         timing.label.clone_from(&request.label);
         timing.workdir = lease.folder(&self.settings.repo_name);
@@ -298,6 +292,25 @@ impl Engine {
             stop_command: timing.stop_command.clone(),
             timing,
         })
+    }
+}
+
+impl Engine {
+    /// The timing report of a lease that took `total` to get, for whoever keeps it; `suffix` as in
+    /// [`RunRequest::suffix`].
+    #[must_use]
+    pub fn lease_timing(&self, facts: &super::Facts, total: Duration, suffix: &str) -> TimingReport {
+        let stop = self.commands(&facts.slug, suffix).stop();
+        TimingReport::of_lease(facts, total, &self.settings.repo_root, stop)
+    }
+
+    fn commands<'a>(&'a self, slug: &'a str, suffix: &'a str) -> Commands<'a> {
+        Commands {
+            api_url: &self.settings.api_url,
+            slug,
+            action: self.settings.release_action_explicit.then(|| self.settings.release_action.as_str()),
+            suffix,
+        }
     }
 }
 
