@@ -4,6 +4,7 @@ use crate::printer::Printer;
 use crabbox_vast_engine::Event;
 use crabbox_vast_engine::lease::go_duration;
 use crabbox_vast_engine::ops::Phase;
+use crabbox_vast_engine::sync::guard::human_bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -145,6 +146,9 @@ impl Progress {
             Event::CommandEnded { seconds, total } => {
                 self.say(&format!("command complete in {} total={}", duration(*seconds), duration(*total)));
             }
+            Event::Transfer { files, total_files, bytes, total_bytes } => {
+                self.moved(*files, *total_files, *bytes, *total_bytes);
+            }
             Event::Releasing { lease, instance } => self.say(&format!("releasing {lease} server={instance}")),
             Event::Warning { message } => self.write(&format!("warning: {message}")),
             _ => {}
@@ -166,6 +170,22 @@ impl Progress {
             // Progress is for people: a log keeps the lines that say what was done.
             Mode::Lines | Mode::Silent => {}
         }
+    }
+
+    /// How far a transfer is. A total of 0 is not known.
+    fn moved(&self, files: u64, total_files: u64, bytes: u64, total_bytes: u64) {
+        if self.mode != Mode::Spinner {
+            return;
+        }
+        let of = |total: u64, text: String| if total > 0 { format!("/{text}") } else { String::new() };
+        let message = format!(
+            "{files}{} files, {}{}",
+            of(total_files, total_files.to_string()),
+            human_bytes(bytes),
+            of(total_bytes, human_bytes(total_bytes))
+        );
+        let mut state = self.state();
+        state.spinner.get_or_insert_with(spinner).set_message(message);
     }
 
     fn write(&self, text: &str) {

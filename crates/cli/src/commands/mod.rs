@@ -1,6 +1,7 @@
 //! One file per command: what can be typed, and what happens then.
 
 mod config;
+mod cp;
 mod doctor;
 mod list;
 mod offers;
@@ -28,6 +29,7 @@ pub fn definitions() -> Vec<Command> {
         list::definition(),
         status::definition(),
         ssh::definition(),
+        cp::definition(),
         touch::definition(),
         stop::definition(),
         config::definition(),
@@ -58,6 +60,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "warmup" => talk(matches, printer, async |session| warmup::run(matches, session).await).await,
             "list" => talk(matches, printer, async |session| list::run(matches, session).await).await,
             "status" => talk(matches, printer, async |session| status::run(matches, session).await).await,
+            "cp" => talk(matches, printer, async |session| cp::run(matches, session).await).await,
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,
             "stop" => talk(matches, printer, async |session| stop::run(matches, session).await).await,

@@ -114,6 +114,10 @@ impl Lease {
         Self { inner: Arc::new(inner) }
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
     /// The facts.
     #[must_use]
     pub fn facts(&self) -> &Facts {

@@ -4,6 +4,7 @@ pub mod acquire;
 mod boot;
 mod call;
 mod connect;
+pub mod cp;
 pub mod doctor;
 mod gone;
 mod lease;
@@ -25,6 +26,7 @@ pub mod touch;
 
 pub use acquire::AcquireRequest;
 pub use call::{Call, Event, Phase};
+pub use cp::{Copied, CopyRequest};
 pub use lease::{ExecRequest, Facts, Lease};
 pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{RunRequest, RunResult};

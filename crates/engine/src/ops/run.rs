@@ -218,7 +218,7 @@ impl Engine {
         Ok(Lease::new(self, &id, &claim, machine, &key, connected))
     }
 
-    fn repository_name(&self) -> String {
+    pub(super) fn repository_name(&self) -> String {
         let root = std::path::Path::new(&self.settings.repo_root);
         root.file_name().map_or_else(|| "workspace".to_owned(), |name| name.to_string_lossy().into_owned())
     }

@@ -381,9 +381,12 @@ impl Load {
         progress: &Progress,
         out: ToRemote,
     ) -> Result<Packed> {
-        let compressed: Box<dyn Write> =
-            if self.there.gzip { Box::new(GzEncoder::new(out, Compression::fast())) } else { Box::new(out) };
-        let mut packer = Packer::new(local, root, progress, compressed);
+        let out = if self.there.gzip {
+            Wire::Packed(GzEncoder::new(out, Compression::fast()))
+        } else {
+            Wire::Plain(out)
+        };
+        let mut packer = Packer::new(local, root, progress, out);
         let mut record = Record { fingerprint: self.fingerprint, ..Record::default() };
         let mut vanished = Vec::new();
         for path in &self.plan.send {
@@ -423,8 +426,39 @@ impl Load {
             packer.own(&format!("{staging}/done"), b"", now)
         };
         finish().map_err(broken)?;
-        packer.finish().and_then(|mut out| out.flush()).map_err(broken)?;
+        packer.finish().and_then(Wire::finish).map_err(broken)?;
         Ok(Packed { vanished })
+    }
+}
+
+/// The stream as it goes over the connection.
+enum Wire {
+    Plain(ToRemote),
+    Packed(GzEncoder<ToRemote>),
+}
+
+impl Wire {
+    fn finish(self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(mut out) => out.flush(),
+            Self::Packed(out) => out.finish()?.flush(),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(out) => out.write(bytes),
+            Self::Packed(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(out) => out.flush(),
+            Self::Packed(out) => out.flush(),
+        }
     }
 }
 

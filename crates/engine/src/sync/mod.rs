@@ -14,3 +14,4 @@ pub mod pattern;
 pub mod plan;
 pub mod record;
 pub mod script;
+pub mod unpack;
