@@ -150,6 +150,8 @@ impl Progress {
                 self.moved(*files, *total_files, *bytes, *total_bytes);
             }
             Event::Releasing { lease, instance } => self.say(&format!("releasing {lease} server={instance}")),
+            Event::Outbid { lease, instance } => self
+                .say(&format!("outbid lease={lease} server={instance}: somebody bid more for its machine")),
             Event::Warning { message } => self.write(&format!("warning: {message}")),
             _ => {}
         }

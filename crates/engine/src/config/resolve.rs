@@ -111,6 +111,17 @@ pub(super) struct Layer {
     entries: Entries,
 }
 
+/// The user's own configuration file, or the one that `CRABBOX_CONFIG` names in its place where that is the user's;
+/// whether it exists or not.
+///
+/// # Errors
+/// [`Code::StateUnavailable`] when the user's directories are unknown.
+pub fn own_files(snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
+    let paths = directories_on(snapshot, Platform::here())?;
+    let files = candidates(snapshot, &repository_root(&snapshot.cwd), &user_file_below(&paths));
+    Ok(files.into_iter().filter(|file| file.level == Level::User).map(|file| file.path).collect())
+}
+
 fn candidates(
     snapshot: &Snapshot,
     repo_root: &std::path::Path,

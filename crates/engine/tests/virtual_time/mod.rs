@@ -250,6 +250,7 @@ impl Http for MemoryHttp {
                 status: reply.status,
                 retry_after: header("retry-after"),
                 location: header("location"),
+                date: header("date"),
                 body: reply.body.clone().into(),
             }),
             Delivery::Reset | Delivery::Truncate(_) => {
