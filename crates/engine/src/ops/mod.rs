@@ -3,6 +3,8 @@
 pub mod acquire;
 pub mod adopt;
 mod authorised;
+#[cfg(all(test, unix))]
+mod bench_tests;
 mod boot;
 mod call;
 pub mod claims;
@@ -10,6 +12,8 @@ pub mod cleanup;
 mod collect;
 mod connect;
 pub mod cp;
+#[cfg(all(test, unix))]
+mod cp_tests;
 pub mod doctor;
 pub mod forget;
 mod gone;

@@ -264,7 +264,6 @@ impl Read for Padded<'_> {
 mod tests {
     use super::*;
     use crate::world::real::RealLocal;
-    use std::io::Write as _;
     use std::process::{Command, Stdio};
 
     #[test]
