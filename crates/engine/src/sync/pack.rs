@@ -260,7 +260,8 @@ impl Read for Padded<'_> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use crate::world::real::RealLocal;

@@ -218,7 +218,8 @@ fn broken(error: io::Error) -> Error {
     Error::new(Code::SshLost, format!("the stream from the instance is broken: {error}")).because(error)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use crate::world::real::RealLocal;
