@@ -81,8 +81,14 @@ impl Sim {
     }
 
     pub fn start_with(desk: &Desk, flags: &[&str]) -> Self {
+        Self::with_path(desk, flags, &std::env::var_os("PATH").unwrap_or_default())
+    }
+
+    /// One whose instances find their programs on this path.
+    pub fn with_path(desk: &Desk, flags: &[&str], path: &std::ffi::OsStr) -> Self {
         let mut child = desk
             .command(&[&["sim", "-json", "-api-latency", "1ms", "-boot", "300ms"], flags].concat())
+            .env("PATH", path)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
