@@ -582,11 +582,16 @@ async fn a_touch_keeps_the_exact_address_and_a_release_works_after_it() {
     let stage = Stage::new();
     let process = stage.process();
     let lease = warm(&stage, &process, "one", false).await;
-    let touched = process.engine.touch("one", Some(Duration::from_secs(3600)), &Call::default()).await.expect("touches");
+    let touched = process
+        .engine
+        .touch("one", Some(Duration::from_secs(3600)), &Call::default())
+        .await
+        .expect("touches");
     assert_eq!(touched.idle_timeout.as_deref(), Some("1h0m0s"));
     assert_eq!(claim(&process, &lease.id).await.label("vast_api_url"), Some("http://127.0.0.1:9/api/v0"));
     stop(&process.engine, "one", &stage.call()).await.expect("stops");
-    let missing = process.engine.touch("one", None, &Call::default()).await.expect_err("never brings a claim back");
+    let missing =
+        process.engine.touch("one", None, &Call::default()).await.expect_err("never brings a claim back");
     assert_eq!(missing.code(), Code::LeaseNotFound);
     assert_eq!(stage.claims().len(), 0);
 }
