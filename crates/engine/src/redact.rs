@@ -23,6 +23,9 @@ const SECRET_MEMBERS: &[&str] = &[
     "result_url",
 ];
 
+/// The same outside JSON, as messages and forms write them.
+const ASSIGNMENTS: &[&str] = &["api_key=", "apikey=", "token=", "password=", "secret="];
+
 /// Replaces what a secret could be: values of telling JSON members, bearer tokens, private-key blocks, and query strings
 /// of URLs (a signed log URL is a credential). The rest stays as it is.
 #[must_use]
@@ -44,7 +47,10 @@ pub fn redact(text: &str) -> String {
             out = Cow::Owned(format!("{}<redacted>{}", &out[..at], &out[stop..]));
         }
     }
-    let out = blank_after(&out, "Bearer ", |c| c.is_ascii_whitespace() || c == '"');
+    let mut out = blank_after(&out, "Bearer ", |c| c.is_ascii_whitespace() || c == '"');
+    for mark in ASSIGNMENTS {
+        out = blank_after(&out, mark, |c| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ',' | ';'));
+    }
     blank_queries(&out)
 }
 
