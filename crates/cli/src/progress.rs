@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// How long nothing is shown.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -24,6 +27,8 @@ pub struct InWork {
 }
 
 struct State {
+    /// What to show, should nothing else have been shown by then.
+    waiting: Option<String>,
     spinner: Option<ProgressBar>,
     lease: Option<InWork>,
     output: RemoteOutput,
@@ -52,7 +57,7 @@ impl Progress {
             (false, true) => Mode::Spinner,
             (false, false) => Mode::Lines,
         };
-        let state = State { spinner: None, lease: None, output: RemoteOutput::default() };
+        let state = State { waiting: None, spinner: None, lease: None, output: RemoteOutput::default() };
         Self { printer: printer.clone(), mode, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -61,9 +66,27 @@ impl Progress {
         self.state().lease.clone()
     }
 
+    /// Shows a spinner once a second has passed in which nothing was shown.
+    pub fn waiting(&self, what: &str) {
+        if self.mode != Mode::Spinner {
+            return;
+        }
+        self.state().waiting = Some(what.to_owned());
+        let progress = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            let mut state = progress.state();
+            if let Some(what) = state.waiting.take() {
+                state.spinner.get_or_insert_with(spinner).set_message(what);
+            }
+        });
+    }
+
     /// Takes the spinner off the screen: something else is going to be written.
     pub fn pause(&self) {
-        if let Some(spinner) = self.state().spinner.take() {
+        let mut state = self.state();
+        state.waiting = None;
+        if let Some(spinner) = state.spinner.take() {
             spinner.finish_and_clear();
         }
     }
@@ -162,6 +185,7 @@ impl Progress {
         match self.mode {
             Mode::Spinner => {
                 let mut state = self.state();
+                state.waiting = None;
                 let spinner = state.spinner.get_or_insert_with(spinner);
                 spinner.set_message(format!("{}: {message}", phase.as_str()));
             }

@@ -9,11 +9,11 @@ use std::fmt;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! codes {
-    ($( $(#[$doc:meta])* $variant:ident = $text:literal, exit $exit:literal, retryable $retryable:literal; )*) => {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $text:literal, exit $exit:literal, retryable $retryable:literal; )*) => {
         /// The situation an [`Error`] describes. The text form is stable: scripts and programs may match on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
-        pub enum Code { $( $(#[$doc])* $variant, )* }
+        pub enum Code { $( $(#[doc = $doc])* $variant, )* }
 
         impl Code {
             /// Every code, in the order of the table.
@@ -25,6 +25,11 @@ macro_rules! codes {
             /// 4 not found, 5 timeout or unexpected provider state, 6 sync, 7 remote control).
             #[must_use]
             pub fn exit_code(self) -> u8 { match self { $( Code::$variant => $exit, )* } }
+            /// The situation in one sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $( Code::$variant => concat!($($doc),*).trim(), )* }
+            }
             /// Whether the same call may succeed later without any change by the user.
             #[must_use]
             pub fn retryable(self) -> bool { match self { $( Code::$variant => $retryable, )* } }
@@ -157,6 +162,19 @@ codes! {
     Cancelled = "cancelled", exit 130, retryable true;
     /// A defect in crabbox-vast.
     Internal = "internal", exit 1, retryable false;
+}
+
+/// The Markdown table of all codes.
+#[must_use]
+pub fn errors_markdown() -> String {
+    let mut out = String::from(
+        "| Code | Exit code | Trying again may help | What it says |\n| --- | --- | --- | --- |\n",
+    );
+    for code in Code::ALL {
+        let again = if code.retryable() { "yes" } else { "no" };
+        out.push_str(&format!("| `{code}` | {} | {again} | {} |\n", code.exit_code(), code.meaning()));
+    }
+    out
 }
 
 impl fmt::Display for Code {

@@ -312,8 +312,8 @@ async fn an_instance_that_came_back_is_reported() {
     });
     let lease = LeaseId::parse(LEASE).unwrap();
     let mut journal = Journal::new(&lease, "x", "1@bench", 1);
-    journal.begin(StepKind::Destroy, InstanceId(id), 1);
-    journal.proved(StepKind::Destroy, InstanceId(id), 2);
+    journal.begin(StepKind::Destroy, InstanceId(id), 2);
+    journal.proved(StepKind::Destroy, InstanceId(id), 3);
     engine.store().write_journal(&journal).await.unwrap();
     let report = desk.report().await;
     let inventory = check(&report, "inventory");

@@ -67,6 +67,9 @@ pub struct Unsupported {
     /// Accepted and ignored, as crabbox does for Vast.
     #[arg(long, hide = true)]
     market: Option<String>,
+    /// Every machine is reached over its public address.
+    #[arg(long, hide = true)]
+    network: Option<String>,
 }
 
 impl Unsupported {
@@ -79,6 +82,7 @@ impl Unsupported {
             ("browser", self.browser),
             ("code", self.code),
             ("tailscale", self.tailscale),
+            ("network tailscale", self.network.as_deref() == Some("tailscale")),
         ];
         match given.iter().find(|(_, given)| *given) {
             None => Ok(()),

@@ -141,6 +141,7 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
         Ok(session) => session,
         Err(error) => return printer.failure(&error, json),
     };
+    session.progress.waiting("waiting for Vast");
     let outcome = work(&session).await;
     let progress = session.progress.clone();
     session.close().await;

@@ -51,7 +51,7 @@ struct Options {
     #[command(flatten)]
     unsupported: Unsupported,
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<String>,
 }
 

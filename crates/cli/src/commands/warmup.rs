@@ -97,5 +97,8 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
             );
         }
     }
+    if !session.json {
+        session.progress.say(&facts.deadman.line());
+    }
     Ok(0)
 }

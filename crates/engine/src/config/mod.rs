@@ -30,6 +30,6 @@ pub use document::settings_markdown;
 pub use file::ConfigFile;
 pub use origin::{Level, Origin};
 pub use resolve::{Resolved, Value, own_files};
-pub use settings::{InstanceType, Settings, SyncSettings, resolve};
+pub use settings::{Bootstrap, InstanceType, Settings, SyncSettings, resolve};
 pub use show::{origins_json, origins_text, show_json, show_text};
 pub use snapshot::{OverrideOrigin, Overrides, Snapshot};

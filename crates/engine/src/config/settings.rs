@@ -31,6 +31,15 @@ impl InstanceType {
     }
 }
 
+/// What is installed on an instance before it counts as ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// Nothing: a shell and tar are enough for us.
+    None,
+    /// The tools that crabbox needs on a machine.
+    Wait,
+}
+
 /// What the engine needs to know; each field is one setting unless its comment says more.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -80,6 +89,8 @@ pub struct Settings {
     pub boot_timeout: Duration,
     /// How long a fresh instance may refuse the key.
     pub ssh_timeout: Duration,
+    /// What is installed on a new instance.
+    pub bootstrap: Bootstrap,
     /// Longest life of a new lease.
     pub ttl: Duration,
     /// Whether somebody chose the TTL: a lease that is kept ends by itself only then.
@@ -172,6 +183,10 @@ impl Resolved {
             release_action_explicit: self.explicit("releaseAction")?,
             boot_timeout: self.duration("bootTimeout")?,
             ssh_timeout: self.duration("sshTimeout")?,
+            bootstrap: match self.value("bootstrap")?.text.as_str() {
+                "wait" => Bootstrap::Wait,
+                _ => Bootstrap::None,
+            },
             ttl: self.duration("ttl")?,
             ttl_explicit: self.explicit("ttl")?,
             idle_timeout: self.duration("idleTimeout")?,

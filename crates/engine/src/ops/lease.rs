@@ -1,6 +1,7 @@
 //! A usable lease: its facts, and the live sessions on which commands run.
 
 use super::connect::Connected;
+use super::deadman::{self, Deadman};
 use super::release::Released;
 use super::sessions::{Lent, Sessions};
 use super::{Call, Engine};
@@ -62,6 +63,8 @@ pub struct Facts {
     pub idle_timeout_secs: u64,
     /// When cleanup may sweep it, seconds since 1970.
     pub expires_at: Option<i64>,
+    /// The dead-man switch on the instance.
+    pub deadman: Deadman,
 }
 
 /// The rented machine behind a lease.
@@ -69,6 +72,7 @@ pub(super) struct Machine {
     pub instance: InstanceId,
     pub gpu: String,
     pub price: Option<DollarsPerHour>,
+    pub deadman: Deadman,
 }
 
 /// A command for [`Lease::exec`].
@@ -91,7 +95,7 @@ impl Lease {
         key: &LeaseKey,
         connected: Connected,
     ) -> Self {
-        let Machine { instance, gpu, price } = machine;
+        let Machine { instance, gpu, price, deadman } = machine;
         let labels = &claim.labels;
         let facts = Facts {
             id: id.clone(),
@@ -106,6 +110,7 @@ impl Lease {
             keep: labels::keep(labels),
             idle_timeout_secs: labels::idle_timeout(labels).map_or(0, |idle| idle.as_secs()),
             expires_at: labels::expires_at(labels),
+            deadman,
         };
         let inner = Inner {
             engine: engine.clone(),
@@ -185,7 +190,12 @@ impl Lease {
         loop {
             tokio::time::sleep(pause).await;
             // The next beat tries again; a released lease is noticed by the command's connection.
-            let _ = self.touch(None).await;
+            let Ok(claim) = self.touch(None).await else { continue };
+            let idle = labels::idle_timeout(&claim.labels).filter(|_| self.facts().deadman.counts_idle);
+            if let (Some(idle), Ok(lent)) = (idle, self.session(&Call::default()).await) {
+                // The open connection counts as use as well, where the image's sshd can be recognised.
+                let _ = deadman::renew(lent.session.as_ref(), idle).await;
+            }
         }
     }
 

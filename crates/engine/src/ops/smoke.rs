@@ -7,6 +7,7 @@ mod drive;
 
 pub use drive::{Classification, Smoked, Step};
 
+use super::cleanup::{CleanupItem, CleanupRequest, ItemOutcome};
 use super::doctor::doctor;
 use super::{AcquireRequest, Call, Engine, ExecRequest, ReleaseRequest};
 use crate::config::{Settings, Snapshot};
@@ -39,7 +40,7 @@ pub async fn smoke(
 ) -> Smoked {
     let settings = match guarded(snapshot, settings) {
         Ok(settings) => settings,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let gpus = settings.gpu_count;
     match Real::new(world, snapshot, settings, call) {
@@ -49,8 +50,8 @@ pub async fn smoke(
 }
 
 /// The settings of the smoke's lease, if everything that has to be asked for was asked for.
-fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Settings, Smoked> {
-    let blocked = |why: &str| Smoked::refused(Classification::EnvironmentBlocked, 0, why);
+fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Settings, Box<Smoked>> {
+    let blocked = |why: &str| Box::new(Smoked::refused(Classification::EnvironmentBlocked, 0, why));
     if snapshot.var("CRABBOX_LIVE") != Some("1") {
         return Err(blocked("CRABBOX_LIVE=1 is not set: nothing was rented"));
     }
@@ -59,10 +60,10 @@ fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Se
     if !names.any(|name| matches!(name.as_str(), "vast" | "vast-ai" | "vastai")) {
         return Err(blocked("CRABBOX_LIVE_PROVIDERS does not name vast: nothing was rented"));
     }
-    let unsafe_setting = |error: &Error| Smoked { exit_code: 2, ..Smoked::of(error) };
+    let unsafe_setting = |error: &Error| Box::new(Smoked { exit_code: 2, ..Smoked::of(error) });
     let settings = match settings {
         Ok(settings) => settings,
-        Err(error) if error.code() == Code::MissingApiKey => return Err(Smoked::of(&error)),
+        Err(error) if error.code() == Code::MissingApiKey => return Err(Box::new(Smoked::of(&error))),
         Err(error) => {
             // Without a key there is nothing to run, whatever else is wrong.
             let key =
@@ -75,7 +76,7 @@ fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Se
         }
     };
     if let Err(error) = require_key(settings.api_key.as_ref()) {
-        return Err(Smoked::of(&error));
+        return Err(Box::new(Smoked::of(&error)));
     }
     let wrong =
         |message: String, hint: &str| unsafe_setting(&Error::new(Code::InvalidConfig, message).hint(hint));
@@ -114,6 +115,7 @@ struct Real<'a> {
     snapshot: &'a Snapshot,
     engine: Engine,
     slug: String,
+    lease: Option<String>,
     call: &'a Call,
 }
 
@@ -123,7 +125,7 @@ impl<'a> Real<'a> {
         // A name of its own, so that a stop can be sent although the acquire never told one.
         let slug = format!("smoke-{}", hex::encode(engine.entropy::<4>()));
         let slug = Slug::requested(&slug)?.map_or(slug, |slug| slug.as_str().to_owned());
-        Ok(Self { world, snapshot, engine, slug, call })
+        Ok(Self { world, snapshot, engine, slug, lease: None, call })
     }
 }
 
@@ -152,13 +154,15 @@ impl Steps for Real<'_> {
     }
 
     async fn warmup(&mut self) -> Result<String> {
-        let request =
-            AcquireRequest { keep: true, slug: Some(self.slug.clone()), ..AcquireRequest::default() };
+        let kept = AcquireRequest { keep: true, ..AcquireRequest::default() };
+        let request = AcquireRequest { slug: Some(self.slug.clone()), ..kept };
         let lease = self.engine.acquire(&request, self.call).await?;
         // A taken name got a suffix.
         self.slug = lease.facts().slug.clone();
+        let id = lease.facts().id.as_str().to_owned();
+        self.lease = Some(id.clone());
         lease.close().await;
-        Ok(lease.facts().id.as_str().to_owned())
+        Ok(id)
     }
 
     async fn wait(&mut self) -> Result<()> {
@@ -198,6 +202,14 @@ impl Steps for Real<'_> {
     async fn stop(&mut self) -> Result<()> {
         let request = ReleaseRequest { identifier: self.slug.clone(), action: Some(ReleaseAction::Destroy) };
         self.engine.release(&request, &self.call.uncancelled()).await.map(drop)
+    }
+
+    async fn preview(&mut self) -> Result<Vec<String>> {
+        let cleaned = self.engine.cleanup(&CleanupRequest { dry_run: true }, self.call).await?;
+        // What other leases left behind is not the smoke's.
+        let own = |item: &&CleanupItem| item.name == self.slug || Some(&item.lease) == self.lease.as_ref();
+        let left = cleaned.items.iter().filter(own).filter(|item| item.outcome != ItemOutcome::Skipped);
+        Ok(left.map(|item| format!("{} ({})", item.lease, item.name)).collect())
     }
 
     async fn pause(&mut self) {

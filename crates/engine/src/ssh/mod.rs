@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod command;
+pub mod deadman;
 pub mod onstart;
 
 pub use client::RusshSsh;

@@ -1,5 +1,6 @@
 //! The real engine on a simulated vendor in virtual time: hours pass in milliseconds, a process can be killed at any
 //! of its calls, and the disk is real.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use async_trait::async_trait;
 use crabbox_vast_engine::config::{Overrides, Settings, Snapshot, resolve};

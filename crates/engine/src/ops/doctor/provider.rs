@@ -2,7 +2,8 @@
 
 use super::report::{Check, class, failed_provider, found, inner};
 use super::{PROBE, failed};
-use crate::ops::{Call, Engine};
+use crate::ops::{Call, Engine, Phase};
+use crate::store::Journal;
 use crate::vast::{Account, Failure, Filter, Inventory, Kind, Offer};
 use crate::{Code, Error};
 use serde_json::Value;
@@ -17,6 +18,7 @@ type Probe<T> = Option<Result<T, Failure>>;
 pub(super) async fn checks(engine: &Engine, call: &Call, error: &mut Option<Value>) -> Vec<Check> {
     let query = engine.offer_query();
     let client = engine.client();
+    call.phase(Phase::Search, "asking the API for account, instances and offers");
     let (account, inventory, offers) = tokio::join!(
         in_time(client.account()),
         in_time(client.list(&Filter::All)),
@@ -78,9 +80,9 @@ async fn instances(engine: &Engine, inventory: &Inventory) -> Check {
     let ours = inventory.instances.iter().filter(|instance| instance.ownership().is_some()).count();
     let back: Vec<String> = journals
         .iter()
-        .flat_map(|journal| journal.tombstones())
-        .filter(|(instance, _)| inventory.find(*instance).is_some())
-        .map(|(instance, _)| instance.to_string())
+        .flat_map(Journal::tombstones)
+        .filter(|(gone, _)| inventory.find(*gone).is_some())
+        .map(|(gone, _)| gone.to_string())
         .collect();
     let check = found(
         "inventory",
