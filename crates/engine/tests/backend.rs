@@ -18,13 +18,12 @@ use support::{
 use virtual_time::{Process, Stage};
 
 async fn release(engine: &Engine, lease: &str, action: ReleaseAction, stage: &Stage) -> Result<Released> {
-    let request =
-        ReleaseRequest { identifier: lease.into(), action: Some(action), ..ReleaseRequest::default() };
+    let request = ReleaseRequest { identifier: lease.into(), action: Some(action) };
     engine.release(&request, &stage.call()).await
 }
 
 async fn start(engine: &Engine, lease: &str, stage: &Stage) -> Result<()> {
-    let request = StartRequest { identifier: lease.into(), ..StartRequest::default() };
+    let request = StartRequest { identifier: lease.into() };
     engine.start(&request, &stage.call()).await.map(|_| ())
 }
 
