@@ -14,7 +14,11 @@ pub struct Desk {
 impl Desk {
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("crabbox vast ").tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("repo")).unwrap();
+        let repo = folder.path().join("repo");
+        std::fs::create_dir(&repo).unwrap();
+        let git =
+            Command::new("git").args(["init", "-q"]).current_dir(&repo).env("HOME", folder.path()).status();
+        assert!(git.unwrap().success());
         Desk { folder }
     }
 

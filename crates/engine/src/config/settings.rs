@@ -1,7 +1,7 @@
 //! The settings as typed values, with what follows from several of them.
 
 use super::check::{items, parse_order};
-use super::{OrderTerm, Origin, Overrides, Resolved, Snapshot};
+use super::{Environment, OrderTerm, Origin, Overrides, Resolved, Snapshot};
 use crate::lease::{Dollars, DollarsPerHour, ReleaseAction, parse_go_duration};
 use crate::store::Paths;
 use crate::sync::guard::Limits;
@@ -105,6 +105,8 @@ pub struct Settings {
     pub sync: SyncSettings,
     /// Names of local variables that remote commands receive; a final `*` matches any ending.
     pub env_allow: Vec<String>,
+    /// The local environment, of which [`Settings::env_allow`] lets some through.
+    pub environment: Environment,
     /// Private key of the user for crabbox's other providers; shown, not used.
     pub ssh_key: PathBuf,
     /// PEM file of certificate authorities to trust besides the system's.
@@ -113,6 +115,8 @@ pub struct Settings {
     pub paths: Paths,
     /// The repository of the working directory, or the working directory.
     pub repo_root: String,
+    /// What the working folder on an instance is called: the name of the origin, else of the folder.
+    pub repo_name: String,
     /// The working directory.
     pub cwd: PathBuf,
 }
@@ -141,7 +145,9 @@ pub struct SyncSettings {
 /// # Errors
 /// Those of [`Resolved::load`].
 pub fn resolve(snapshot: &Snapshot, overrides: &Overrides) -> Result<Settings> {
-    Resolved::load(snapshot, overrides)?.settings()
+    let mut settings = Resolved::load(snapshot, overrides)?.settings()?;
+    settings.environment = Environment::new(snapshot.vars.clone());
+    Ok(settings)
 }
 
 impl Resolved {
@@ -194,9 +200,11 @@ impl Resolved {
             class: self.text("class")?,
             sync: self.sync()?,
             env_allow: items(&self.value("envAllow")?.text).map(str::to_owned).collect(),
+            environment: Environment::default(),
             ssh_key: self.ssh_key()?,
             extra_ca_file: self.optional("extraCaFile")?.map(|file| self.cwd.join(file)),
             paths: self.paths.clone(),
+            repo_name: super::repository::repository_name(&self.repo_root),
             repo_root: repo_root.to_owned(),
             cwd: self.cwd.clone(),
         })

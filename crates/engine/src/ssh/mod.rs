@@ -4,5 +4,6 @@ pub mod client;
 pub mod command;
 pub mod deadman;
 pub mod onstart;
+pub mod workspace;
 
 pub use client::RusshSsh;
