@@ -12,7 +12,7 @@ mod ssh;
 pub mod real;
 
 pub use ambient::Ambient;
-pub use disk::{Disk, Files, Guard};
+pub use disk::{Disk, Files, Guard, Turn};
 pub use http::{Http, HttpReply, HttpRequest, Limits, Method, TransportError, TransportErrorKind};
 pub use ssh::{
     ExecExit, ExecIo, HostKeyPolicy, Output, Ssh, SshError, SshErrorKind, SshSession, SshTarget, StdinChunk,
