@@ -30,10 +30,10 @@ impl Default for Vendor {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
-            boot: seconds(9),
-            read_lag: seconds(2),
-            list_lag: seconds(3),
-            linger: seconds(2),
+            boot: seconds(4),
+            read_lag: seconds(1),
+            list_lag: seconds(2),
+            linger: seconds(1),
             foreign: 2,
             break_direct: false,
             break_proxy: false,
@@ -44,6 +44,8 @@ impl Default for Vendor {
 impl Vendor {
     pub(crate) fn apply(&self, settings: &mut api::Settings) {
         settings.boot = self.boot;
+        // More offers than the engine tries, and no more.
+        settings.search_cap = Some(12);
         settings.ssh_lag = self.boot / 3;
         settings.key_lag = self.boot / 9;
         settings.read_lag = self.read_lag;
