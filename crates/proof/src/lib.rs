@@ -8,7 +8,8 @@
 //! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes.
 //! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data, and runs it.
 //! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises.
-//! - [`catalogue`] knows every single fault, [`seeds`] makes a plan out of a seed, [`tally`] adds up many runs.
+//! - [`catalogue`] knows every single fault, [`sweeps`] puts one thing wrong at every place, [`seeds`] makes a
+//!   plan out of a seed, [`tally`] adds up many runs.
 //!
 //! The seed lives in the world's delays and choices, not in a scheduler: one thread, tokio's own paused timer, no
 //! socket and no blocking pool. A run of the same plan has the same history.
@@ -27,6 +28,7 @@ pub mod plan;
 pub mod seeds;
 pub mod ssh;
 pub mod stage;
+pub mod sweeps;
 pub mod tally;
 pub mod vendor;
 

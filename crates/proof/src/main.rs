@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use crabbox_vast_proof::{Tally, run, seeds};
+use crabbox_vast_proof::sweeps::{Case, Rehearsal};
+use crabbox_vast_proof::{Plan, Tally, run, seeds};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,9 @@ struct Arguments {
     /// Runs this one seed and prints its plan and its history.
     #[arg(long)]
     seed: Option<u64>,
+    /// Runs this one case of a sweep, such as `run/kill/17`, and prints its plan and its history.
+    #[arg(long, conflicts_with = "seed")]
+    case: Option<Case>,
     /// The first seed; the others follow it. Without it the clock decides.
     #[arg(long)]
     first: Option<u64>,
@@ -27,9 +31,13 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let tally = match arguments.seed {
-        Some(seed) => replay(seed),
-        None => soak(&arguments),
+    let tally = match (arguments.seed, arguments.case) {
+        (Some(seed), _) => replay(&seeds::plan(seed), &format!("--seed {seed}")),
+        (None, Some(case)) => {
+            let plan = Rehearsal::of(case.operation).plan(case.sweep, case.number);
+            replay(&plan, &format!("--case {case}"))
+        }
+        (None, None) => soak(&arguments),
     };
     for failure in &tally.failures {
         eprintln!("{failure}");
@@ -46,15 +54,14 @@ fn main() -> ExitCode {
     if tally.verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One seed, with everything that happened.
-fn replay(seed: u64) -> Tally {
-    let plan = seeds::plan(seed);
+/// One run, with everything that happened.
+fn replay(plan: &Plan, name: &str) -> Tally {
     eprintln!("{plan:#?}");
-    let ran = run(&plan);
+    let ran = run(plan);
     eprint!("{}", ran.history);
     eprintln!("history {:016x}", ran.history.hash());
     let mut tally = Tally::default();
-    tally.add(&ran, || format!("cargo soak --seed {seed}"));
+    tally.add(&ran, || format!("cargo soak {name}"));
     tally
 }
 

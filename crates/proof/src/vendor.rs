@@ -44,8 +44,8 @@ impl Default for Vendor {
 impl Vendor {
     pub(crate) fn apply(&self, settings: &mut api::Settings) {
         settings.boot = self.boot;
-        // More offers than the engine tries, and no more.
-        settings.search_cap = Some(12);
+        // More offers than an acquire tries, and not many more: writing them out is what takes the time.
+        settings.market = 18;
         settings.ssh_lag = self.boot / 3;
         settings.key_lag = self.boot / 9;
         settings.read_lag = self.read_lag;

@@ -93,7 +93,7 @@ impl World {
     /// A world at time zero with a full market and no instance.
     pub fn new(settings: Settings, host: Box<dyn Host>) -> Self {
         let mut random = Random::new(settings.seed);
-        let offers = offers::catalogue(&mut random);
+        let offers = offers::catalogue(settings.market, &mut random);
         Self {
             account: Account { credit: settings.credit, revoked: false },
             session_id: random.token(),
