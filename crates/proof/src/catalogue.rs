@@ -12,6 +12,8 @@ pub struct Kind {
     pub effect: Effect,
     /// Whether it can follow a call that took effect.
     pub after: bool,
+    /// Whether it claims success: then it is no answer to a change that did not take effect.
+    pub claims: bool,
     /// The calls it can happen to.
     pub calls: fn(&str, &str) -> bool,
 }
@@ -44,7 +46,8 @@ fn answer(status: u16, body: &str) -> Effect {
 /// that took effect), it is not among them.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    let with = |name, effect, after, calls| Kind { name, effect, after, calls };
+    let with = |name, effect, after, calls| Kind { name, effect, after, claims: false, calls };
+    let claims = |kind: Kind| Kind { claims: true, ..kind };
     let header = |status, body: &str, name: &str, value: &str| Effect::Answer {
         status,
         content_type: "application/json".into(),
@@ -71,8 +74,8 @@ pub fn kinds() -> Vec<Kind> {
         with("late", Effect::Delay(Duration::from_secs(20)), false, any),
         with("too late", Effect::Delay(Duration::from_secs(600)), false, any),
         with("not json", answer(200, "[[[["), true, any),
-        with("success without content", answer(200, r#"{"success":true}"#), true, any),
-        with(
+        claims(with("success without content", answer(200, r#"{"success":true}"#), true, any)),
+        claims(with(
             "nulls",
             answer(
                 200,
@@ -80,7 +83,7 @@ pub fn kinds() -> Vec<Kind> {
             ),
             true,
             any,
-        ),
+        )),
         with(
             "success false",
             answer(200, r#"{"success":false,"error":"server_error","msg":"try again later"}"#),
@@ -205,7 +208,9 @@ pub fn faults_at(nth: usize, method: &str, path: &str) -> Vec<(&'static str, Fau
         if kind.after && method != "GET" {
             faults.push((kind.name, fault.clone().after_commit()));
         }
-        faults.push((kind.name, fault));
+        if !kind.claims || method == "GET" || creates(method, path) {
+            faults.push((kind.name, fault));
+        }
     }
     faults
 }

@@ -105,7 +105,7 @@ fn fault(dice: &mut Dice) -> Fault {
     let (method, path) = *dice.pick(&calls);
     let kinds: Vec<_> = kinds().into_iter().filter(|kind| (kind.calls)(method, path)).collect();
     let kind = dice.pick(&kinds);
-    let after = kind.after && dice.chance(50);
+    let after = kind.after && (kind.claims || dice.chance(50));
     Fault {
         method: Some(method.to_owned()),
         path: path.to_owned(),

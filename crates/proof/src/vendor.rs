@@ -89,6 +89,9 @@ impl Quirk {
     /// What becomes of the answer after a create.
     pub(crate) fn spoil(self, reply: &mut Reply) {
         let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        if body["new_contract"].is_null() {
+            return;
+        }
         match self {
             Quirk::RefusedYetThere => {
                 let refusal = json!({"success": false, "error": "bid_too_low", "msg": "Bid is lower than the current minimum bid; instance created in stopped state.", "new_contract": body["new_contract"]});
