@@ -34,6 +34,8 @@ pub struct AcquireCall {
     pub keep: bool,
     /// A name for it.
     pub slug: Option<String>,
+    /// The lease id of the caller's choice.
+    pub lease_id: Option<String>,
 }
 
 /// What `release` takes.
@@ -127,6 +129,11 @@ impl Context {
     /// Reads the configuration files, so not on the JavaScript thread.
     pub(crate) fn settings(&self) -> Result<Settings> {
         resolve(&self.snapshot, &self.overrides)
+    }
+
+    /// The environment of the call.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
     /// The idle timeout, where the caller gave one with this very call.

@@ -27,7 +27,7 @@ pub fn acquire(
     let (call, token, covering) = (call(cancel, events), cancel.token(), cancel.begin());
     let work = async move {
         let engine = engine(request.context)?;
-        let wanted = AcquireRequest { keep: request.keep, slug: request.slug };
+        let wanted = AcquireRequest { keep: request.keep, slug: request.slug, lease_id: request.lease_id };
         let lease = engine.acquire(&wanted, &call).await?;
         Ok(Undelivered::new(LeaseHandle::new(engine, lease), call, token, covering))
     };
@@ -123,13 +123,15 @@ pub fn doctor(
     let call = call(cancel, events);
     let work = async move {
         // Settings that do not fit are a finding, not a failure of the call.
-        let report = match Context::try_from(request.context)?.settings() {
+        let context = Context::try_from(request.context)?;
+        let snapshot = context.snapshot();
+        let report = match context.settings() {
             Ok(settings) => {
                 let world = world(settings.extra_ca_file.clone());
-                let report = async { Ok(checks::doctor(&world, Ok(&settings), &call).await) };
+                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), &call).await) };
                 call.until_cancelled(report).await?
             }
-            Err(complaint) => checks::doctor(&world(None), Err(complaint), &call).await,
+            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), &call).await,
         };
         Ok(report.to_json())
     };

@@ -9,6 +9,8 @@ mod args;
 mod commands;
 mod printer;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod session;
 mod signals;
 mod simulate;

@@ -27,8 +27,12 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
             Trust::CostCap => {
                 let (allowed, wanted) = (number(&own(setting)?), number(value));
                 if !repository_may && allowed > 0.0 && (wanted == 0.0 || wanted > allowed) {
-                    let complaint =
-                        format!("may not raise or remove your price cap of ${allowed}/h (it says {wanted})");
+                    let limit = match setting.key {
+                        "maxDphTotal" => format!("price cap of ${allowed}/h"),
+                        "bid" => format!("bid of ${allowed}/h"),
+                        _ => format!("cost limit of ${allowed}"),
+                    };
+                    let complaint = format!("may not raise or remove your {limit} (it says {wanted})");
                     return Err(policy(setting, &value.origin, &complaint));
                 }
             }
@@ -71,12 +75,15 @@ fn policy(setting: &Setting, origin: &Origin, complaint: &str) -> Error {
 }
 
 fn destination(setting: &Setting, origin: &Origin) -> Error {
+    let flag = setting.flag.unwrap_or(setting.key);
     let message = format!(
-        "provider=vast refuses the repository-configured vast.apiUrl in {origin}, because the API key would be sent there; \
-         set CRABBOX_VAST_API_URL or --vast-api-url to approve the destination"
+        "provider=vast refuses repository-configured {} with inherited credentials; set {} or --{flag} to explicitly \
+         approve the credential destination",
+        setting.name(),
+        setting.env.first().unwrap_or(&setting.key)
     );
     Error::new(Code::CredentialDestination, message)
-        .hint("if you trust this server, name it yourself with CRABBOX_VAST_API_URL or --vast-api-url")
+        .hint(format!("{origin} would receive your API key; name this server yourself only if you trust it"))
         .with("setting", setting.key)
         .with("origin", origin.word())
 }

@@ -3,10 +3,13 @@
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
-use crate::lease::{Claim, DollarsPerHour, InstanceId};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, accrued};
+use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Whose an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,6 +39,8 @@ pub struct Listed {
     pub host: String,
     /// $/h, disk included.
     pub price: Option<DollarsPerHour>,
+    /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
+    pub accrued_dollars: Option<f64>,
     /// Whose it is.
     pub ownership: Ownership,
     /// The claim's labels; without a claim what its label and the settings tell.
@@ -55,13 +60,16 @@ impl Listed {
         labels::keep(&self.labels)
     }
 
-    /// The line crabbox prints.
+    /// The line crabbox prints; foreign instances are marked as such.
     #[must_use]
     pub fn line(&self) -> String {
         let label = |key: &str| self.labels.get(key).map(String::as_str).unwrap_or_default();
         let slug = Some(label(key::SLUG)).filter(|slug| !slug.is_empty()).unwrap_or("-");
+        let cost = self.accrued_dollars.map_or_else(String::new, |cost| format!(" cost={}", Dollars(cost)));
+        // crabbox's line for what is ours; what is not must not be taken for it.
+        let mark = if self.ownership == Ownership::Foreign { " ownership=foreign" } else { "" };
         format!(
-            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}",
+            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}{cost}{mark}",
             self.instance.to_string(),
             self.name,
             self.status,
@@ -69,14 +77,14 @@ impl Listed {
             self.host,
             label(key::LEASE),
             label(key::KEEP),
-            label(key::TARGET)
+            label(key::TARGET),
         )
     }
 
-    /// The element crabbox prints under `--json`.
+    /// The element crabbox prints under `--json`, and whose the instance is.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut element = json!({
             "CloudID": self.instance.to_string(),
             "Provider": "vast",
             "HostID": "",
@@ -87,7 +95,15 @@ impl Listed {
             "public_net": {"ipv4": {"ip": self.host}},
             "private_net": {"ipv4": {"ip": ""}},
             "server_type": {"name": self.gpu},
-        })
+            "ownership": self.ownership,
+        });
+        if let Some(price) = self.price {
+            element["pricePerHour"] = json!(price);
+        }
+        if let Some(cost) = self.accrued_dollars {
+            element["accruedDollars"] = json!(cost);
+        }
+        element
     }
 }
 
@@ -116,15 +132,40 @@ impl Engine {
             call.warn("the list is not complete: the API's total disagrees with its pages");
         }
         // A list that can be shown is not withheld because a tombstone cannot be read.
-        if let Err(error) = self.look_at_tombstones(&inventory, call).await {
-            call.warn(error.to_string());
+        match self.look_at_tombstones(&inventory).await {
+            Ok(amiss) => amiss.into_iter().for_each(|one| call.warn(one)),
+            Err(error) => call.warn(error.to_string()),
         }
-        let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims));
+        let relabelled = self.relabelled(&inventory, &claims).await;
+        let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims, &relabelled));
         Ok(listed.filter(|line| all || line.ownership != Ownership::Foreign).collect())
     }
 
-    fn listed(&self, instance: &Instance, claims: &[&Claim]) -> Listed {
-        let owner = instance.ownership();
+    /// Instances that carry no ownership label any more but are the answers to our creates, with their leases' labels.
+    async fn relabelled(
+        &self,
+        inventory: &Inventory,
+        claims: &[&Claim],
+    ) -> BTreeMap<InstanceId, OwnershipLabel> {
+        let mut ours = BTreeMap::new();
+        for claim in claims {
+            let Some(instance) = claim.instance_id().and_then(|id| inventory.find(id)) else { continue };
+            if instance.ownership().is_none() && self.check_label(claim, instance).await.is_ok() {
+                let (lease, slug, state) =
+                    (claim.lease_id.clone(), claim.slug.clone(), claim.state().to_owned());
+                ours.insert(instance.id, OwnershipLabel { lease, slug, state });
+            }
+        }
+        ours
+    }
+
+    fn listed(
+        &self,
+        instance: &Instance,
+        claims: &[&Claim],
+        relabelled: &BTreeMap<InstanceId, OwnershipLabel>,
+    ) -> Listed {
+        let owner = instance.ownership().or_else(|| relabelled.get(&instance.id).cloned());
         let claim = owner.as_ref().and_then(|owner| {
             claims.iter().find(|claim| {
                 claim.lease_id == owner.lease && claim.instance_id().is_none_or(|id| id == instance.id)
@@ -161,8 +202,18 @@ impl Engine {
             gpu: instance.gpu_name.clone().unwrap_or_default(),
             host,
             price: instance.dph_total,
+            accrued_dollars: instance
+                .dph_total
+                .zip(self.age(instance, &labels))
+                .map(|(price, age)| accrued(price, age).0),
             ownership,
             labels,
         }
+    }
+
+    /// How long the rental has been billed, as the vendor tells it, or its claim.
+    fn age(&self, instance: &Instance, labels: &Labels) -> Option<Duration> {
+        let since = instance.start_date.map(|at| at as i64).or_else(|| labels::created_at(labels))?;
+        Some(Duration::from_secs(u64::try_from(self.unix_now() - since).unwrap_or(0)))
     }
 }

@@ -1,8 +1,10 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
 use super::lease::Machine;
+use super::verdict::outbid;
 use super::{AcquireRequest, Call, Engine, Event, ExecRequest, Lease, Phase};
-use crate::lease::{Claim, LeaseId, RunId};
+use crate::lease::labels::key;
+use crate::lease::{Claim, LeaseId, RunId, accrued};
 use crate::ssh::command::Script;
 use crate::vast::Instance;
 use crate::world::{ExecExit, ExecIo};
@@ -82,6 +84,8 @@ pub struct RunResult {
     pub command_secs: f64,
     /// Seconds in all, release included.
     pub total_secs: f64,
+    /// What the machine cost in that time at its price, $; an upper bound, since a booting one is billed for less.
+    pub cost_dollars: Option<f64>,
     /// Whether the lease was released; `None` when it was to be left.
     pub released: Option<bool>,
     /// Why the release failed, if it did.
@@ -99,9 +103,19 @@ impl Engine {
         let began = Instant::now();
         let run = RunId::from_entropy(self.entropy());
         let (lease, acquired) = match &request.identifier {
-            Some(identifier) => (self.open(identifier, request.reclaim, call).await?, false),
+            Some(identifier) => {
+                self.recover_beside(identifier, call).await;
+                (self.open(identifier, request.reclaim, call).await?, false)
+            }
             None => (self.acquire(&request.acquire, call).await?, true),
         };
+        let alone = matches!(request.stop_after, None | Some(StopAfter::Always));
+        if acquired && alone && !request.acquire.keep && !request.keep_on_failure {
+            // Should this process die, whoever comes next gives the lease back; without the record its expiry does.
+            if let Err(error) = lease.hold().await {
+                call.warn(format!("that the lease is for this run alone could not be recorded: {error}"));
+            }
+        }
         let lease_secs = began.elapsed().as_secs_f64();
         let workdir = lease.folder(&self.repository_name());
         let commanded = Instant::now();
@@ -150,6 +164,7 @@ impl Engine {
             lease_secs,
             command_secs,
             total_secs: began.elapsed().as_secs_f64(),
+            cost_dollars: lease.facts().price.map(|price| accrued(price, began.elapsed()).0),
             released: released.as_ref().map(Result::is_ok),
             release_error: released.and_then(Result::err).map(|error| error.to_string()),
         })
@@ -197,8 +212,7 @@ impl Engine {
     /// # Errors
     /// Those of resolving; [`Code::InstanceNotRunning`], [`Code::RepositoryMismatch`], [`Code::SshTimeout`].
     pub async fn open(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<Lease> {
-        let (claim, instance) =
-            call.until_cancelled(async { self.resolve_for_use(identifier).await }).await?;
+        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
@@ -225,6 +239,9 @@ impl Engine {
 }
 
 fn require_usable(claim: &Claim, instance: &Instance) -> Result<()> {
+    if instance.is_outbid() && claim.label(key::STATE) != Some("stopped") {
+        return Err(outbid(instance.id, Some(&claim.slug)));
+    }
     if !instance.is_running() {
         let status = instance.shown_status();
         return Err(Error::new(
