@@ -12,7 +12,9 @@ use crabbox_vast_engine::{Code, Engine, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
 use std::time::Duration;
-use support::{Warm, claim, edit, mutations, open, pass, rented_elsewhere, run_on, stop, strangers, warm, warnings};
+use support::{
+    Warm, claim, edit, mutations, open, pass, rented_elsewhere, run_on, stop, strangers, warm, warnings,
+};
 use virtual_time::{Process, Stage};
 
 async fn release(engine: &Engine, lease: &str, action: ReleaseAction, stage: &Stage) -> Result<Released> {
@@ -213,7 +215,8 @@ async fn a_failed_instance_cannot_be_used_but_released() {
     for status in ["failed", "exited", "offline"] {
         let path = format!("/_sim/instances/{}", lease.instance);
         stage.control("POST", &path, &json!({"freeze": true, "actual_status": status}));
-        let refused = run_on(&process.engine, Some("one"), false, &stage.call()).await.expect_err("not usable");
+        let refused =
+            run_on(&process.engine, Some("one"), false, &stage.call()).await.expect_err("not usable");
         assert_eq!((refused.code(), refused.exit_code()), (Code::InstanceNotRunning, 5), "{status}");
     }
     let released = stop(&process.engine, "one", &stage.call()).await.expect("released");
@@ -258,8 +261,17 @@ async fn using_a_lease_keeps_its_metadata_and_its_policy() {
     run_on(&user.engine, Some("one"), false, &stage.call()).await.expect("runs");
     let after = claim(&user, &lease.id).await;
     for key in [
-        "keep", "created_at", "ttl_secs", "idle_timeout_secs", "release_action", "provider_key_id",
-        "provider_key_owned", "vast_offer_id", "vast_account_id", "vast_api_url", "provider_key",
+        "keep",
+        "created_at",
+        "ttl_secs",
+        "idle_timeout_secs",
+        "release_action",
+        "provider_key_id",
+        "provider_key_owned",
+        "vast_offer_id",
+        "vast_account_id",
+        "vast_api_url",
+        "provider_key",
     ] {
         assert_eq!(after.labels.get(key), before.labels.get(key), "{key}");
     }
@@ -305,7 +317,10 @@ async fn list_shows_foreign_instances_only_when_asked_and_marks_them() {
         listed.iter().map(|one| (one.to_json()["ownership"].clone(), one.line())).collect::<Vec<_>>()
     };
     let owned = of(false).await;
-    assert_eq!(owned.iter().map(|(whose, _)| whose.as_str().unwrap()).collect::<Vec<_>>(), ["unclaimed", "claimed"]);
+    assert_eq!(
+        owned.iter().map(|(whose, _)| whose.as_str().unwrap()).collect::<Vec<_>>(),
+        ["unclaimed", "claimed"]
+    );
     assert!(owned.iter().all(|(_, line)| line.ends_with("target=linux")), "{owned:?}");
     let all = of(true).await;
     assert_eq!(all.len(), 3);
@@ -464,7 +479,11 @@ async fn a_stopped_lease_starts_again_with_its_policy() {
     for key in ["keep", "created_at", "ttl_secs", "idle_timeout_secs", "release_action", "vast_offer_id"] {
         assert_eq!(after.labels.get(key), before.labels.get(key), "{key}");
     }
-    assert_ne!((after.ssh_host.as_str(), after.ssh_port), (before.ssh_host.as_str(), before.ssh_port), "ports change");
+    assert_ne!(
+        (after.ssh_host.as_str(), after.ssh_port),
+        (before.ssh_host.as_str(), before.ssh_port),
+        "ports change"
+    );
     run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("runs");
     let journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
     assert!(journal.steps.iter().any(|step| step.kind == StepKind::Start && step.proved_at.is_some()));
@@ -545,10 +564,11 @@ async fn a_touch_racing_a_stop_never_revives_the_lease() {
         let process = stage.process();
         let lease = warm(&stage, &process, "one", true).await;
         let toucher = stage.process();
-        let (halted, ()) = tokio::join!(release(&process.engine, "one", ReleaseAction::Stop, &stage), async {
-            pass(Duration::from_millis(milliseconds)).await;
-            let _refused_or_before = toucher.engine.touch("one", None).await;
-        });
+        let (halted, ()) =
+            tokio::join!(release(&process.engine, "one", ReleaseAction::Stop, &stage), async {
+                pass(Duration::from_millis(milliseconds)).await;
+                let _refused_or_before = toucher.engine.touch("one", None).await;
+            });
         halted.expect("stops");
         assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "touched after {milliseconds} ms");
         let late = toucher.engine.touch("one", None).await.expect_err("stopped");

@@ -71,7 +71,10 @@ async fn decisions_are_crabboxs_and_a_refusal_holds_up_nothing() {
 
     let cleaned = cleanup(&stage, &process, false).await;
     assert_eq!(lines(&cleaned), expected);
-    assert_eq!(cleaned.line(), "cleanup: 2 destroyed, 0 stopped, 0 forgotten, 3 skipped, 2 refused, 0 failed");
+    assert_eq!(
+        cleaned.line(),
+        "cleanup: 2 destroyed, 0 stopped, 0 forgotten, 3 skipped, 2 refused, 0 failed"
+    );
     let refusals: Vec<&str> = cleaned.items.iter().filter_map(|item| item.error_message()).collect();
     assert_eq!(
         refusals,
@@ -250,7 +253,8 @@ async fn a_destroyed_instance_that_comes_back_is_reported_for_a_day_and_never_to
     let process = stage.process();
     let lease = warm(&stage, &process, "one", false).await;
     support::stop(&process.engine, "one", &stage.call()).await.expect("stops");
-    let back = json!({"id": lease.instance, "label": "cbx1|cbx_bbbbbbbbbbbb|x|ready", "actual_status": "running"});
+    let back =
+        json!({"id": lease.instance, "label": "cbx1|cbx_bbbbbbbbbbbb|x|ready", "actual_status": "running"});
     let body = json!({"success": true, "instances": [back], "total_instances": 1, "next_token": null});
     stage.vast(|vast, _| {
         let answer = Effect::Answer {

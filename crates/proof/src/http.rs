@@ -34,12 +34,14 @@ impl Http for ProcessHttp {
         out.body = request.body.map(|body| body.to_vec()).unwrap_or_default();
         let reply = self.shared.exchange(self.life.process, request.method.as_str(), &out);
         self.life.step().await;
-        deliver(reply, request.limits.headers, request.limits.body, request.limits.body_bytes).await
+        let date = self.shared.vendor_date();
+        deliver(reply, date, request.limits.headers, request.limits.body, request.limits.body_bytes).await
     }
 }
 
 async fn deliver(
     reply: Reply,
+    date: String,
     headers: Duration,
     body: Duration,
     most: usize,
@@ -62,6 +64,7 @@ async fn deliver(
                 status: reply.status,
                 retry_after: header("retry-after"),
                 location: header("location"),
+                date: Some(date),
                 body: reply.body.into(),
             })
         }

@@ -1,11 +1,17 @@
 //! One run as data: who does what, what goes wrong, and the run itself.
 
 use crate::checker::{Verdict, judge};
-use crate::history::{Happening, History};
+use crate::history::{Death, Happening, History};
+use crate::life::Kill;
 use crate::stage::{CAP, Counts, Process, Stage, Treatment};
 use crate::vendor::{Act, Quirk, Vendor};
-use crabbox_vast_engine::lease::ReleaseAction;
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseOutcome, ReleaseRequest, RunRequest};
+use crabbox_vast_engine::lease::{Claim, LeaseId, ReleaseAction};
+use crabbox_vast_engine::ops::adopt::AdoptRequest;
+use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
+use crabbox_vast_engine::ops::start::StartRequest;
+use crabbox_vast_engine::ops::{
+    AcquireRequest, Cleaned, CleanupRequest, ReleaseOutcome, ReleaseRequest, RunRequest,
+};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Code, Error};
@@ -33,6 +39,29 @@ pub enum Operation {
     Touch,
     /// Lists, and looks at the first lease there is.
     Look,
+    /// Cleans up.
+    Cleanup,
+    /// Starts the first lease there is.
+    Start,
+    /// Acquires a lease under an id of the user's choice, which makes the call repeatable.
+    Again,
+    /// Takes over the first lease there is, whose claim may have been lost.
+    Adopt,
+}
+
+/// What is there before anything goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// A lease that is to be kept.
+    Kept,
+    /// A lease that was not to be kept, whose process is gone.
+    Orphan,
+    /// A lease that nobody has used for longer than its idle timeout.
+    Expired,
+    /// What an acquire left that was killed at this step.
+    Dead(usize),
+    /// What an acquire left that was killed after its create took effect and before the answer came.
+    Unanswered,
 }
 
 /// One process of a run.
@@ -63,8 +92,8 @@ pub struct Plan {
     pub seed: u64,
     /// How the vendor behaves.
     pub vendor: Vendor,
-    /// How many kept leases there are before anything goes wrong.
-    pub leases: usize,
+    /// Which leases there are before anything goes wrong.
+    pub leases: Vec<Left>,
     /// Who works.
     pub actors: Vec<Actor>,
     /// What goes wrong with calls, counted from the beginning of the actors' work.
@@ -79,7 +108,11 @@ impl Plan {
     /// A single process in a friendly world.
     #[must_use]
     pub fn single(seed: u64, operation: Operation) -> Self {
-        let leases = usize::from(!matches!(operation, Operation::Acquire | Operation::Run));
+        let leases = match operation {
+            Operation::Acquire | Operation::Run | Operation::Again => Vec::new(),
+            Operation::Cleanup => vec![Left::Kept, Left::Expired, Left::Unanswered],
+            _ => vec![Left::Kept],
+        };
         Self {
             seed,
             vendor: Vendor::default(),
@@ -99,6 +132,11 @@ impl Plan {
     }
 }
 
+/// The lease id of the user's choice.
+const CHOSEN: &str = "cbx_0123456789ab";
+/// Longer than the idle timeout of every lease here.
+const IDLE: Duration = Duration::from_secs(31 * 60);
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Ran {
@@ -114,6 +152,8 @@ pub struct Ran {
     pub calls: Vec<(&'static str, String)>,
     /// Branches that were reached.
     pub reached: BTreeSet<&'static str>,
+    /// How many leases the clean-up left because they are to be kept.
+    pub kept: usize,
     /// Virtual time that passed.
     pub lasted: Duration,
 }
@@ -136,9 +176,11 @@ async fn play(plan: &Plan) -> Ran {
     let began = tokio::time::Instant::now();
     let stage = Stage::new(plan.seed, &plan.vendor);
     let foreign = stage.foreign();
-    for _ in 0..plan.leases {
-        let process = stage.process(&Treatment::default());
-        operate(&stage, &process, Operation::Acquire, None).await;
+    for left in &plan.leases {
+        prepare(&stage, *left).await;
+    }
+    if plan.leases.contains(&Left::Expired) {
+        tokio::time::sleep(IDLE).await;
     }
     let before = calls(&stage);
     plan.faults.iter().for_each(|fault| stage.shared().vast(|vast| vast.add_fault(fault.clone())));
@@ -176,40 +218,120 @@ async fn play(plan: &Plan) -> Ran {
     }
     acts.shutdown().await;
     let calls = calls(&stage).split_off(before.len());
-    recover(&stage).await;
+    let kept = recover(&stage).await;
     stage.look_everywhere();
     let reached = stage.reached();
     let history = stage.history();
     let mut verdict = judge(&history, &foreign, CAP);
     verdict.unsettled += outcomes.iter().flatten().filter(|outcome| *outcome == "hung").count() as u64;
-    Ran { history, verdict, counts, outcomes, calls, reached, lasted: began.elapsed() }
+    Ran { history, verdict, counts, outcomes, calls, reached, kept, lasted: began.elapsed() }
 }
 
 fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
     stage.shared().calls()
 }
 
-/// Fresh processes in a world that is well again, until nothing is left to do.
-async fn recover(stage: &Stage) {
+/// Makes a lease as it is to be there at the beginning.
+async fn prepare(stage: &Stage, left: Left) {
+    let kill = match left {
+        Left::Dead(step) => Some(Kill { step, death: Death::Kill }),
+        _ => None,
+    };
+    let process = stage.process(&Treatment { kill, ..Treatment::default() });
+    if left == Left::Unanswered {
+        stage.shared().kill_at_next_create();
+    }
+    let before = stage.claims();
+    let acquire = AcquireRequest { keep: left != Left::Orphan, ..AcquireRequest::default() };
+    let call = process.call(CancellationToken::new());
+    let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
+    if left == Left::Expired {
+        let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
+        let lease = new.and_then(|lease| LeaseId::parse(&lease)).expect("a lease was acquired");
+        let change = |claim: &mut Claim| {
+            claim.labels.insert("keep".into(), "false".into());
+            Ok(())
+        };
+        process.engine.store().update_claim(&lease, change).await.expect("its claim is there");
+    }
+}
+
+/// Fresh processes in a world that is well again, until nothing is left to do. Returns how many leases the clean-up
+/// left because they are to be kept.
+async fn recover(stage: &Stage) -> usize {
     stage.mend();
-    for _ in 0..2 {
-        for _ in 0..ROUNDS {
-            let claims = stage.claims();
-            if claims.is_empty() {
+    let mut stuck = 0;
+    // What died is finished at once, what expires is swept later; neither needs to be told which lease it is about.
+    for wait in [Duration::ZERO, AFTERWARDS] {
+        tokio::time::sleep(wait).await;
+        let mut round = 0;
+        while !clean_up(stage).await {
+            round += 1;
+            if round == ROUNDS {
+                stuck += 1;
                 break;
             }
-            let process = stage.process(&Treatment::default());
-            for lease in claims {
-                let request = ReleaseRequest { identifier: lease, action: Some(ReleaseAction::Destroy) };
-                release(stage, &process, &request, None).await;
-            }
-            if !stage.claims().is_empty() {
-                tokio::time::sleep(Duration::from_secs(60)).await;
-            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
         }
-        tokio::time::sleep(AFTERWARDS).await;
     }
-    stage.shared().note(Happening::Settled { left: stage.claims().len() });
+    let (left, kept) = (stage.claims(), stage.kept());
+    stuck += left.iter().filter(|lease| !kept.contains(lease)).count();
+    for _ in 0..ROUNDS {
+        let claims = stage.claims();
+        if claims.is_empty() {
+            break;
+        }
+        let process = stage.process(&Treatment::default());
+        for lease in claims {
+            let request = ReleaseRequest { identifier: lease, action: Some(ReleaseAction::Destroy) };
+            release(stage, &process, &request, None).await;
+        }
+        if !stage.claims().is_empty() {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
+    tokio::time::sleep(AFTERWARDS).await;
+    stage.shared().note(Happening::Settled { left: stuck + stage.claims().len() });
+    kept.len()
+}
+
+/// One clean-up by a fresh process; whether it did all that it is there for. What belongs to others is refused, and
+/// that is right.
+async fn clean_up(stage: &Stage) -> bool {
+    let process = stage.process(&Treatment::default());
+    let call = process.call(CancellationToken::new());
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &call).await;
+    let done = match &cleaned {
+        Ok(cleaned) => cleaned.summary.failed == 0,
+        Err(_) => false,
+    };
+    ended(stage, &process, cleaned.map(|cleaned| note_items(stage, &cleaned)));
+    done
+}
+
+/// Notes what a cleanup did.
+fn note_items(stage: &Stage, cleaned: &Cleaned) -> String {
+    for item in &cleaned.items {
+        let branch = match (item.action, item.outcome) {
+            (ItemKind::Recover, ItemOutcome::Destroyed) => "a cleanup destroyed what a dead process had left",
+            (ItemKind::Recover, ItemOutcome::NeverCreated) => {
+                "a cleanup proved that a dead process had rented nothing"
+            }
+            (ItemKind::Recover, ItemOutcome::AlreadyGone) => {
+                "a cleanup proved that what a dead process destroyed is gone"
+            }
+            (ItemKind::Delete, ItemOutcome::Destroyed) => "a cleanup destroyed an expired lease",
+            (ItemKind::Delete, ItemOutcome::Refused) => "a cleanup refused what is not ours",
+            (ItemKind::Forget, ItemOutcome::Forgotten | ItemOutcome::AlreadyGone) => {
+                "a cleanup forgot a lease whose machine is gone"
+            }
+            (ItemKind::ForgetKeys, ItemOutcome::Forgotten) => "a cleanup removed a key without a lease",
+            (_, ItemOutcome::Failed) => "a cleanup failed at a lease and went on",
+            _ => continue,
+        };
+        stage.shared().reach(branch);
+    }
+    cleaned.line()
 }
 
 /// One operation of one process; returns how it ended.
@@ -241,8 +363,30 @@ async fn perform(
     let engine = &process.engine;
     let result: Result<(), Error> = match operation {
         Operation::Acquire => {
-            engine.acquire(&AcquireRequest { keep: true, slug: None }, &call).await.map(|_| ())
+            let request = AcquireRequest { keep: true, ..AcquireRequest::default() };
+            engine.acquire(&request, &call).await.map(|_| ())
         }
+        Operation::Again => {
+            let lease_id = Some(CHOSEN.to_owned());
+            let request = AcquireRequest { keep: true, lease_id, ..AcquireRequest::default() };
+            engine.acquire(&request, &call).await.map(|_| ())
+        }
+        Operation::Cleanup => {
+            let cleaned = engine.cleanup(&CleanupRequest::default(), &call).await;
+            cleaned.map(|cleaned| {
+                note_items(stage, &cleaned);
+            })
+        }
+        Operation::Start => match first_claim(stage).await {
+            Some(identifier) => engine.start(&StartRequest { identifier }, &call).await.map(|_| ()),
+            None => Ok(()),
+        },
+        Operation::Adopt => match first_claim(stage).await {
+            Some(identifier) => {
+                engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await.map(|_| ())
+            }
+            None => Ok(()),
+        },
         Operation::Run => command(process, None, &call).await,
         Operation::RunOn => match first_claim(stage).await {
             Some(lease) => command(process, Some(lease), &call).await,

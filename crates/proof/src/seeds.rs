@@ -5,7 +5,7 @@ use crate::dice::Dice;
 use crate::files::DiskFault;
 use crate::history::Death;
 use crate::life::Kill;
-use crate::plan::{Actor, Operation, Plan};
+use crate::plan::{Actor, Left, Operation, Plan};
 use crate::ssh::SshFault;
 use crate::stage::Treatment;
 use crate::vendor::{Act, Quirk, Vendor};
@@ -30,6 +30,19 @@ const CASTS: &[&[Operation]] = &[
     &[Operation::Look, Operation::Acquire, Operation::Stop],
     &[Operation::Acquire, Operation::Run, Operation::Stop],
     &[Operation::RunOn, Operation::Touch, Operation::Stop],
+    &[Operation::Cleanup],
+    &[Operation::Cleanup],
+    &[Operation::Cleanup, Operation::Cleanup],
+    &[Operation::Stop, Operation::Cleanup],
+    &[Operation::Acquire, Operation::Cleanup],
+    &[Operation::Run, Operation::Cleanup],
+    &[Operation::RunOn, Operation::Cleanup],
+    &[Operation::Again, Operation::Again],
+    &[Operation::Again, Operation::Again, Operation::Stop],
+    &[Operation::Again, Operation::Cleanup],
+    &[Operation::Pause, Operation::Start],
+    &[Operation::Pause, Operation::Start, Operation::Stop],
+    &[Operation::Adopt, Operation::Touch],
 ];
 
 /// The plan of a seed.
@@ -37,8 +50,7 @@ const CASTS: &[&[Operation]] = &[
 pub fn plan(seed: u64) -> Plan {
     let mut dice = Dice::new(seed, 1);
     let cast = *dice.pick(CASTS);
-    let needs_lease = !cast.iter().any(|operation| matches!(operation, Operation::Acquire | Operation::Run));
-    let leases = if needs_lease { 1 + dice.below(2) } else { dice.below(3) / 2 };
+    let leases = leases(&mut dice, cast);
     let actors = cast.iter().map(|operation| actor(&mut dice, *operation, cast.len())).collect();
     let faults = (0..dice.below(4)).map(|_| fault(&mut dice)).collect();
     let quirk = dice.chance(20).then(|| (1 + dice.below(2), *dice.pick(&Quirk::ALL)));
@@ -50,6 +62,22 @@ pub fn plan(seed: u64) -> Plan {
         Vec::new()
     };
     Plan { seed, vendor: vendor(&mut dice), leases, actors, faults, quirk, acts }
+}
+
+/// What is there already.
+fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
+    let makes =
+        |operation: &Operation| matches!(operation, Operation::Acquire | Operation::Run | Operation::Again);
+    let mut leases = Vec::new();
+    if !cast.iter().any(makes) || dice.chance(30) {
+        leases.push(Left::Kept);
+    }
+    if cast.contains(&Operation::Cleanup) {
+        let more =
+            [Left::Orphan, Left::Expired, Left::Dead(1 + dice.below(250)), Left::Unanswered, Left::Kept];
+        leases.extend((0..=dice.below(2)).map(|_| *dice.pick(&more)));
+    }
+    leases
 }
 
 fn vendor(dice: &mut Dice) -> Vendor {

@@ -11,6 +11,7 @@ use crate::ssh::{Doors, Ports, ProcessSsh, SshFault};
 use crate::vendor::{Quirk, Vendor};
 use crabbox_vast_engine::config::{InstanceType, Overrides, Settings, Snapshot, resolve};
 use crabbox_vast_engine::lease::DollarsPerHour;
+use crabbox_vast_engine::world::real::RealLocal;
 use crabbox_vast_engine::world::{Disk, World};
 use crabbox_vast_engine::{Call, Engine, Error, Event};
 use crabbox_vast_sim::api::{self, Reply, Request, SshAccess};
@@ -59,6 +60,7 @@ struct Books {
     refused: BTreeSet<(usize, String)>,
     jump: i64,
     recovering: bool,
+    deadly: bool,
     reached: BTreeSet<&'static str>,
 }
 
@@ -77,6 +79,14 @@ impl Shared {
         let jump = lock(&self.books).jump;
         let by = Duration::from_millis(jump.unsigned_abs());
         if jump < 0 { base - by } else { base + by }
+    }
+
+    /// The vendor's clock as its answers show it. It does not jump.
+    pub(crate) fn vendor_date(&self) -> String {
+        let seconds = i64::try_from(EPOCH + self.now().as_secs()).unwrap_or(i64::MAX);
+        let time =
+            jiff::Timestamp::from_second(seconds).unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC);
+        jiff::fmt::rfc2822::DateTimePrinter::new().zoned_to_string(&time).unwrap_or_default()
     }
 
     pub(crate) fn note(&self, happening: Happening) {
@@ -244,6 +254,10 @@ impl Shared {
         self.count(process, request, &reply);
         if method != "GET" {
             self.take_stock(lease.as_deref(), ask);
+            if ask.is_some() && std::mem::take(&mut lock(&self.books).deadly) {
+                let life = lock(&self.lives).get(process).cloned();
+                life.into_iter().for_each(|life| self.die(&life, life.steps(), Death::Kill));
+            }
             if let Some(quirk) = quirk {
                 let newest = lock(&self.books).ours.last().copied();
                 if let Some(price) = quirk.reprices() {
@@ -347,6 +361,11 @@ impl Shared {
 
     pub(crate) fn vast<T>(&self, work: impl FnOnce(&mut api::World) -> T) -> T {
         work(&mut lock(&self.vast))
+    }
+
+    /// The process that sends the next create dies before its answer.
+    pub(crate) fn kill_at_next_create(&self) {
+        lock(&self.books).deadly = true;
     }
 
     pub(crate) fn jump(&self, milliseconds: i64) {
@@ -528,6 +547,8 @@ impl Stage {
         };
         let world = World {
             http: Arc::new(ProcessHttp { shared: Arc::clone(&shared), life: Arc::clone(&life) }),
+            // Nothing here syncs or copies; a run of the proof must not look at the machine it runs on.
+            local: Arc::new(RealLocal),
             disk: Disk::by_turns(Arc::new(files), Arc::new(ProcessTurn(Arc::clone(&life)))),
             ssh: Arc::new(ssh),
             ambient: Arc::new(ProcessAmbient { shared: Arc::clone(&shared), life: Arc::clone(&life) }),
@@ -573,6 +594,18 @@ impl Stage {
     #[must_use]
     pub fn reached(&self) -> BTreeSet<&'static str> {
         lock(&self.shared.books).reached.clone()
+    }
+
+    /// Leases with a claim that says that they are to be kept.
+    #[must_use]
+    pub fn kept(&self) -> Vec<String> {
+        let read = |lease: &String| {
+            let path = self.shared.claims.join(format!("{lease}.json"));
+            let bytes = self.shared.disk(|disk| disk.read(&path)).ok().flatten()?;
+            serde_json::from_slice::<Value>(&bytes).ok()
+        };
+        let keeps = |lease: &String| read(lease).is_some_and(|claim| claim["labels"]["keep"] == "true");
+        self.claims().into_iter().filter(keeps).collect()
     }
 
     /// Every file outside the key folder, once more: nothing secret may lie there.

@@ -47,7 +47,7 @@ const SWEEPS: [(&str, Sweep); 9] = [
     ("quirk", Sweep::Quirk),
     ("pair", Sweep::Pair),
 ];
-const OPERATIONS: [(&str, Operation); 7] = [
+const OPERATIONS: [(&str, Operation); 11] = [
     ("acquire", Operation::Acquire),
     ("run", Operation::Run),
     ("run-on", Operation::RunOn),
@@ -55,6 +55,10 @@ const OPERATIONS: [(&str, Operation); 7] = [
     ("pause", Operation::Pause),
     ("touch", Operation::Touch),
     ("look", Operation::Look),
+    ("cleanup", Operation::Cleanup),
+    ("start", Operation::Start),
+    ("again", Operation::Again),
+    ("adopt", Operation::Adopt),
 ];
 
 /// One case of a sweep: `run/kill/17`.

@@ -1,8 +1,9 @@
 //! Everything that can go wrong, at every place where it can: no promise may break. A failing case names the command
 //! that runs it again and shows its history.
 
+use crabbox_vast_proof::history::Happening;
 use crabbox_vast_proof::sweeps::{Case, Rehearsal, Sweep};
-use crabbox_vast_proof::{Operation, Tally, run, seeds};
+use crabbox_vast_proof::{Operation, Plan, Tally, run, seeds};
 
 /// Pairs of a death and a fault, for each operation.
 const PAIRS: usize = 5_000;
@@ -124,6 +125,42 @@ fn pairs_of_a_death_and_a_fault_in_a_run() {
 #[test]
 fn pairs_of_a_death_and_a_fault_in_a_stop() {
     sweep(Operation::Stop, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn every_fault_at_every_step_of_a_cleanup() {
+    sweep(
+        Operation::Cleanup,
+        &FAULTS,
+        &[
+            "a cleanup destroyed what a dead process had left",
+            "a cleanup destroyed an expired lease",
+            "a cleanup refused what is not ours",
+            "a cleanup failed at a lease and went on",
+        ],
+    );
+}
+
+#[test]
+fn every_death_of_a_cleanup() {
+    sweep(Operation::Cleanup, &DEATHS, &["a cleanup proved that what a dead process destroyed is gone"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_a_cleanup() {
+    sweep(Operation::Cleanup, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+/// What has to be there before the sweeps of a cleanup mean anything: it destroys what is to go, and nothing else.
+#[test]
+fn a_cleanup_takes_what_expired_and_what_is_dead_and_leaves_what_is_kept() {
+    let ran = run(&Plan::single(1, Operation::Cleanup));
+    assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    assert_eq!(ran.kept, 1, "{}", ran.history);
+    let first = ran.history.events().iter().position(|(_, event)| *event == Happening::Recovery);
+    let done = &ran.history.events()[..first.expect("a recovery")];
+    let destroyed = done.iter().filter(|(_, event)| matches!(event, Happening::Destroyed { .. })).count();
+    assert_eq!(destroyed, 2, "{}", ran.history);
 }
 
 #[test]
