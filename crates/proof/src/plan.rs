@@ -247,12 +247,13 @@ async fn prepare(stage: &Stage, left: Left) {
     let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
     if left == Left::Expired {
         let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
-        let lease = new.and_then(|lease| LeaseId::parse(&lease)).expect("a lease was acquired");
+        // With a vendor whose machines have no door there is none.
+        let Some(lease) = new.and_then(|lease| LeaseId::parse(&lease)) else { return };
         let change = |claim: &mut Claim| {
             claim.labels.insert("keep".into(), "false".into());
             Ok(())
         };
-        process.engine.store().update_claim(&lease, change).await.expect("its claim is there");
+        let _ = process.engine.store().update_claim(&lease, change).await;
     }
 }
 

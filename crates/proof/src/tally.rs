@@ -3,6 +3,7 @@
 use crate::checker::Verdict;
 use crate::plan::{Plan, Ran, run};
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::catch_unwind;
 use std::time::Duration;
 
 /// The sum of many runs.
@@ -23,11 +24,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Runs a plan and adds it. `what` names it for people.
-    pub fn play(&mut self, plan: &Plan, what: impl FnOnce() -> String) -> Ran {
-        let ran = run(plan);
-        self.add(&ran, what);
-        ran
+    /// Runs a plan and adds it. `what` names it for people. A panic is a failure like others.
+    pub fn play(&mut self, plan: &Plan, what: impl FnOnce() -> String) {
+        match catch_unwind(|| run(plan)) {
+            Ok(ran) => self.add(&ran, what),
+            Err(_) => {
+                self.runs += 1;
+                self.verdict.unsettled += 1;
+                self.failures.push(format!("{}: it panicked", what()));
+            }
+        }
     }
 
     /// Adds what came of a run.
