@@ -14,8 +14,9 @@ pub enum Death {
     PowerCut,
 }
 
-/// One thing that happened.
+/// One thing that happened. A process, an instance and an offer go by their numbers, a lease by its id, a price is $/h.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are named after what they are; the variants say what they mean")]
 pub enum Happening {
     /// A process began an operation.
     Began { process: usize, what: String },

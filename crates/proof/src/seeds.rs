@@ -169,7 +169,7 @@ fn act(dice: &mut Dice) -> Act {
         11 => Act::Alter(
             json!({"freeze": true, "status_msg": "docker: manifest for nosuch/image:1 not found: manifest unknown"}),
         ),
-        12 => Act::Alter(json!({"hidden": true})),
+        12 => Act::Hide(seconds(dice, 9)),
         13 => Act::Alter(
             json!({"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}),
         ),

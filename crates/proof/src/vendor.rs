@@ -120,6 +120,8 @@ pub enum Act {
     Bankrupt,
     /// Every machine of ours shows these columns, or is spoiled in this way.
     Alter(Value),
+    /// The list leaves our machines out for so long, as it has been seen to, and says that it is complete.
+    Hide(Duration),
     /// The vendor's host ends every contract of ours.
     Evict,
 }
@@ -143,6 +145,11 @@ impl Act {
                 shared.control("POST", "/_sim/account", &json!({ "credit": 0.0001 }));
             }
             Act::Alter(body) => shared.alter_ours(body),
+            Act::Hide(lasts) => {
+                shared.alter_ours(&json!({ "hidden": true }));
+                tokio::time::sleep(*lasts).await;
+                shared.alter_ours(&json!({ "hidden": false }));
+            }
             Act::Evict => shared.evict(),
         }
     }

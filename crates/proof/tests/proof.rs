@@ -2,8 +2,11 @@
 //! that runs it again and shows its history.
 
 use crabbox_vast_proof::history::Happening;
+use crabbox_vast_proof::plan::Left;
 use crabbox_vast_proof::sweeps::{Case, Rehearsal, Sweep};
+use crabbox_vast_proof::vendor::{Act, Vendor};
 use crabbox_vast_proof::{Operation, Plan, Tally, run, seeds};
+use std::time::Duration;
 
 /// Pairs of a death and a fault, for each operation.
 const PAIRS: usize = 5_000;
@@ -163,6 +166,21 @@ fn a_cleanup_takes_what_expired_and_what_is_dead_and_leaves_what_is_kept() {
     assert_eq!(destroyed, 2, "{}", ran.history);
 }
 
+/// A machine that no list shows yet is not forgotten because the clock says that it is old.
+#[test]
+fn a_clock_set_forward_while_a_create_is_unanswered_forgets_nothing() {
+    let slow =
+        Vendor { list_lag: Duration::from_secs(60), read_lag: Duration::from_secs(60), ..Vendor::default() };
+    for operation in [Operation::Cleanup, Operation::Stop] {
+        let mut plan =
+            Plan { vendor: slow.clone(), leases: vec![Left::Unanswered], ..Plan::single(1, operation) };
+        plan.acts = vec![(Duration::ZERO, Act::Clock(7_200_000))];
+        plan.actors[0].after = Duration::from_millis(100);
+        let ran = run(&plan);
+        assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    }
+}
+
 #[test]
 fn random_seeds() {
     let mut tally = Tally::default();
@@ -195,6 +213,13 @@ fn random_seeds() {
             "an image that cannot start was reported",
             "an offer was gone and the next was taken",
             "the disk refused and the operation said so",
+            "a cleanup destroyed an expired lease",
+            "a cleanup destroyed what a dead process had left",
+            "a cleanup forgot a lease whose machine is gone",
+            "a cleanup proved that a dead process had rented nothing",
+            "a cleanup proved that what a dead process destroyed is gone",
+            "a cleanup refused what is not ours",
+            "a cleanup removed a key without a lease",
         ],
     );
 }
