@@ -5,7 +5,7 @@ use crate::history::{Death, Happening, History};
 use crate::life::Kill;
 use crate::stage::{CAP, Counts, Process, Stage, Treatment};
 use crate::vendor::{Act, Quirk, Vendor};
-use crabbox_vast_engine::lease::{Claim, LeaseId, ReleaseAction};
+use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crabbox_vast_engine::ops::adopt::AdoptRequest;
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
 use crabbox_vast_engine::ops::start::StartRequest;
@@ -60,6 +60,8 @@ pub enum Left {
     Expired,
     /// What an acquire left that was killed at this step.
     Dead(usize),
+    /// A claim that names a machine that is not ours: its own is gone, and somebody edited the file.
+    Stale,
     /// What an acquire left that was killed after its create took effect and before the answer came.
     Unanswered,
 }
@@ -207,6 +209,7 @@ async fn play(plan: &Plan) -> Ran {
             };
             let ended = life.live(tokio::time::timeout(PATIENCE, work)).await;
             let outcome = ended.map(|done| done.unwrap_or_else(|_| "hung".to_owned()));
+            let outcome = outcome.filter(|_| !life.is_dead());
             (process.counts(), outcome)
         }));
     }
@@ -245,16 +248,24 @@ async fn prepare(stage: &Stage, left: Left) {
     let acquire = AcquireRequest { keep: left != Left::Orphan, ..AcquireRequest::default() };
     let call = process.call(CancellationToken::new());
     let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
-    if left == Left::Expired {
-        let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
-        // With a vendor whose machines have no door there is none.
-        let Some(lease) = new.and_then(|lease| LeaseId::parse(&lease)) else { return };
-        let change = |claim: &mut Claim| {
-            claim.labels.insert("keep".into(), "false".into());
-            Ok(())
-        };
-        let _ = process.engine.store().update_claim(&lease, change).await;
+    if !matches!(left, Left::Expired | Left::Stale) {
+        return;
     }
+    let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
+    // With a vendor whose machines have no door there is none.
+    let Some(lease) = new.and_then(|lease| LeaseId::parse(&lease)) else { return };
+    let foreigner = stage.foreign().first().copied();
+    if left == Left::Stale {
+        stage.shared().evict();
+    }
+    let change = move |claim: &mut Claim| {
+        match (left, foreigner) {
+            (Left::Stale, Some(foreigner)) => claim.set_instance(InstanceId(foreigner)),
+            _ => drop(claim.labels.insert("keep".into(), "false".into())),
+        }
+        Ok(())
+    };
+    let _ = process.engine.store().update_claim(&lease, change).await;
 }
 
 /// Fresh processes in a world that is well again, until nothing is left to do. Returns how many leases the clean-up
@@ -277,6 +288,8 @@ async fn recover(stage: &Stage) -> usize {
     }
     let (left, kept) = (stage.claims(), stage.kept());
     stuck += left.iter().filter(|lease| !kept.contains(lease)).count();
+    // No command may destroy or forget by a claim that names a stranger's machine: those stay.
+    let stale = stage.stale();
     for _ in 0..ROUNDS {
         let claims = stage.claims();
         if claims.is_empty() {
@@ -287,13 +300,14 @@ async fn recover(stage: &Stage) -> usize {
             let request = ReleaseRequest { identifier: lease, action: Some(ReleaseAction::Destroy) };
             release(stage, &process, &request, None).await;
         }
-        if !stage.claims().is_empty() {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+        if stage.claims().len() <= stale {
+            break;
         }
+        tokio::time::sleep(Duration::from_secs(60)).await;
     }
     tokio::time::sleep(AFTERWARDS).await;
-    stage.shared().note(Happening::Settled { left: stuck + stage.claims().len() });
-    kept.len()
+    stage.shared().note(Happening::Settled { left: stuck + stage.claims().len().abs_diff(stale) });
+    kept.len() - stale
 }
 
 /// One clean-up by a fresh process; whether it did all that it is there for. What belongs to others is refused, and
@@ -471,6 +485,10 @@ async fn release(
 }
 
 fn ended(stage: &Stage, process: &Process, result: Result<String, Error>) -> String {
+    if process.life.is_dead() {
+        // It died over a disk operation; that its code ran on to the next await is of this simulation only.
+        return String::new();
+    }
     let number = process.life.process;
     let outcome = match result {
         Ok(outcome) => outcome,
@@ -482,9 +500,7 @@ fn ended(stage: &Stage, process: &Process, result: Result<String, Error>) -> Str
             error.code().as_str().to_owned()
         }
     };
-    if !process.life.is_dead() {
-        stage.shared().note(Happening::Ended { process: number, outcome: outcome.clone() });
-    }
+    stage.shared().note(Happening::Ended { process: number, outcome: outcome.clone() });
     outcome
 }
 

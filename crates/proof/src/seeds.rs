@@ -72,6 +72,9 @@ fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
     if !cast.iter().any(makes) || dice.chance(30) {
         leases.push(Left::Kept);
     }
+    if leases.is_empty() && dice.chance(10) {
+        leases.push(Left::Stale);
+    }
     if cast.contains(&Operation::Cleanup) {
         let more =
             [Left::Orphan, Left::Expired, Left::Dead(1 + dice.below(250)), Left::Unanswered, Left::Kept];

@@ -608,6 +608,13 @@ impl Stage {
         self.claims().into_iter().filter(keeps).collect()
     }
 
+    /// How many claims name a machine that is not ours.
+    #[must_use]
+    pub fn stale(&self) -> usize {
+        let books = lock(&self.shared.books);
+        books.claims.values().flatten().filter(|instance| books.foreign.contains_key(instance)).count()
+    }
+
     /// Every file outside the key folder, once more: nothing secret may lie there.
     pub fn look_everywhere(&self) {
         let files: Vec<(PathBuf, Vec<u8>)> = self
