@@ -17,7 +17,7 @@ impl Ambient for ProcessAmbient {
     }
 
     fn random(&self, bytes: &mut [u8]) {
-        self.life.draw(|dice| bytes.fill_with(|| (dice.next() >> 24) as u8));
+        self.life.draw(|dice| bytes.fill_with(|| (dice.bits() >> 24) as u8));
         // The seeds of private keys are the only draws of this size.
         if bytes.len() == 32 {
             self.shared.keep_secret(bytes.iter().map(|byte| format!("{byte:02x}")).collect());

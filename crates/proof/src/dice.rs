@@ -9,12 +9,12 @@ impl Dice {
     #[must_use]
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut dice = Self(seed ^ stream.wrapping_mul(0xA24B_AED4_963E_E407));
-        dice.next();
+        dice.bits();
         dice
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,7 +24,7 @@ impl Dice {
 
     /// A whole number below `bound`, which is at least 1.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
+        usize::try_from(self.bits() % bound.max(1) as u64).unwrap_or(0)
     }
 
     /// Whether something that happens `in_hundred` times out of a hundred happens.
