@@ -1,7 +1,7 @@
 //! The wall clock, which may jump, and seeded randomness.
 
 use crate::life::Life;
-use crate::stage::Shared;
+use crate::shared::Shared;
 use crabbox_vast_engine::world::Ambient;
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -2,7 +2,7 @@
 
 use crate::history::Happening;
 use crate::life::Life;
-use crate::stage::Shared;
+use crate::shared::Shared;
 use async_trait::async_trait;
 use crabbox_vast_engine::world::{Files, Guard, Turn};
 use std::ffi::OsString;

@@ -3,7 +3,7 @@
 
 use crate::history::Happening;
 use crate::life::Life;
-use crate::stage::{KEY, Shared};
+use crate::shared::{KEY, Shared};
 use async_trait::async_trait;
 use crabbox_vast_engine::world::{Http, HttpReply, HttpRequest, TransportError, TransportErrorKind};
 use crabbox_vast_sim::api::{Delivery, Reply, Request};

@@ -5,8 +5,10 @@
 //! - [`disk`] is a disk that tells apart what was written from what was synced.
 //! - [`life`] is a process that counts its steps and may die at one of them; `files`, `http`, `ssh` and `ambient` are
 //!   the world as such a process sees it.
-//! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes.
-//! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data, and runs it.
+//! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes; `shared` is what these share,
+//!   and takes note of everything.
+//! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data; `play` runs it and
+//!   `operate` does what a process does.
 //! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises.
 //! - [`catalogue`] knows every single fault, [`sweeps`] puts one thing wrong at every place, [`seeds`] makes a
 //!   plan out of a seed, [`tally`] adds up many runs.
@@ -24,8 +26,11 @@ pub mod files;
 pub mod history;
 mod http;
 pub mod life;
+mod operate;
 pub mod plan;
+mod play;
 pub mod seeds;
+mod shared;
 pub mod ssh;
 pub mod stage;
 pub mod sweeps;
@@ -33,5 +38,6 @@ pub mod tally;
 pub mod vendor;
 
 pub use checker::Verdict;
-pub use plan::{Actor, Operation, Plan, Ran, run};
+pub use plan::{Actor, Operation, Plan, Ran};
+pub use play::run;
 pub use tally::Tally;

@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::history::Death;
-use crate::stage::Shared;
+use crate::shared::Shared;
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,7 +1,8 @@
 //! Many runs added up.
 
 use crate::checker::Verdict;
-use crate::plan::{Plan, Ran, run};
+use crate::plan::{Plan, Ran};
+use crate::play::run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::time::Duration;

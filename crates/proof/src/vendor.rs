@@ -1,7 +1,8 @@
 //! How the vendor behaves in one run: its durations, its quirks around a create, and what happens on its side of the
 //! world meanwhile.
 
-use crate::stage::{CAP, Shared};
+use crate::shared::Shared;
+use crate::stage::CAP;
 use crabbox_vast_sim::api::{self, Effect, Fault, Reply};
 use serde_json::{Value, json};
 use std::sync::Arc;
