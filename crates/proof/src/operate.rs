@@ -13,7 +13,6 @@ use crabbox_vast_engine::ops::{
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Code, Error};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +86,7 @@ async fn perform(
             None => Ok(()),
         },
         Operation::Touch => match first_claim(stage).await {
-            Some(lease) => engine.touch(&lease, None).await.map(|_| ()),
+            Some(lease) => engine.touch(&lease, None, &call).await.map(|_| ()),
             None => Ok(()),
         },
         Operation::Look => match first_claim(stage).await {
@@ -118,15 +117,8 @@ async fn command(
     identifier: Option<String>,
     call: &crabbox_vast_engine::Call,
 ) -> Result<(), Error> {
-    let request = RunRequest {
-        identifier,
-        acquire: AcquireRequest::default(),
-        reclaim: false,
-        keep_on_failure: false,
-        stop_after: None,
-        script: Script::Argv(vec!["nvidia-smi".into()]),
-        env: BTreeMap::new(),
-    };
+    let script = Script::Argv(vec!["nvidia-smi".into()]);
+    let request = RunRequest { identifier, ..RunRequest::new(script) };
     let (output, mut receive) = mpsc::channel(16);
     let drain = async { while receive.recv().await.is_some() {} };
     tokio::join!(process.engine.run(&request, ExecIo { stdin: None, output }, call), drain).0.map(|_| ())

@@ -9,7 +9,6 @@ use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Engine, Event, Result};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -43,12 +42,8 @@ pub async fn run_on(
 ) -> Result<RunResult> {
     let request = RunRequest {
         identifier: identifier.map(ToOwned::to_owned),
-        acquire: AcquireRequest::default(),
         reclaim,
-        keep_on_failure: false,
-        stop_after: None,
-        script: Script::Argv(vec!["nvidia-smi".into()]),
-        env: BTreeMap::new(),
+        ..RunRequest::new(Script::Argv(vec!["nvidia-smi".into()]))
     };
     let (output, mut receive) = mpsc::channel(16);
     let drain = async { while receive.recv().await.is_some() {} };
