@@ -1,0 +1,145 @@
+//! One case of the matrix: a command, a trap at one of its calls, and what is left afterwards.
+
+use super::fault::{Trap, What};
+use super::route::Route;
+use super::traveller::{Ended, Traveller};
+use super::vendor::{API_KEY, Options, Secrets};
+use std::fmt;
+use std::time::Duration;
+
+/// The commands under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scenario {
+    /// Rents and keeps.
+    Warmup,
+    /// Rents, runs a command, gives back.
+    Run,
+    /// Runs a command on a present lease.
+    RunId,
+    /// Gives a present lease back.
+    Stop,
+}
+
+impl Scenario {
+    pub const ALL: [Scenario; 4] = [Scenario::Warmup, Scenario::Run, Scenario::RunId, Scenario::Stop];
+
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Scenario::Warmup => &["warmup", "--slug", "box"],
+            Scenario::Run => &["run", "--no-sync", "--", "echo", "it ran"],
+            Scenario::RunId => &["run", "--no-sync", "--id", "box", "--", "echo", "it ran"],
+            Scenario::Stop => &["stop", "box"],
+        }
+    }
+
+    fn needs_lease(self) -> bool {
+        matches!(self, Scenario::RunId | Scenario::Stop)
+    }
+
+    /// A present lease where it needs one, the trap set, and the command run.
+    pub fn play(self, traveller: &Traveller, trap: Option<Trap>) -> Ended {
+        if self.needs_lease() {
+            let warm = traveller.run(&["warmup", "--slug", "box"]);
+            assert!(warm.succeeded(), "{}", warm.stderr);
+        }
+        traveller.vendor.set(trap);
+        traveller.run(self.words())
+    }
+
+    fn did_its_work(self, ended: &Ended) -> bool {
+        let said = match self {
+            Scenario::Warmup => ended.stdout.contains("leased cbx_"),
+            Scenario::Run | Scenario::RunId => ended.stdout == "it ran\n",
+            Scenario::Stop => ended.stderr.contains("destroyed lease=cbx_"),
+        };
+        ended.succeeded() && said
+    }
+}
+
+/// What is done to which command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Case {
+    pub scenario: Scenario,
+    pub trap: Trap,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Trap { route, nth, what, after } = self.trap;
+        let when = if after { "after" } else { "before" };
+        match what {
+            What::Spoil(fault) => write!(f, "{:?}: {fault:?} {when} {route:?} {nth}", self.scenario),
+            What::Kill => write!(f, "{:?}: killed {when} {route:?} {nth}", self.scenario),
+        }
+    }
+}
+
+/// What became of a case.
+pub struct Verdict {
+    pub case: Case,
+    /// The trap struck; a poll more or less may decide that.
+    pub struck: bool,
+    /// The command did its work in spite of it.
+    pub survived: bool,
+    pub took: Duration,
+    /// What must not be: a leak, a trespass, two instances at once, a record left, a secret shown.
+    pub faults: Vec<String>,
+    /// What the command said.
+    pub said: String,
+}
+
+impl Case {
+    /// A lone passing fault on a call that is no create: the command must get over it.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.trap.what, What::Spoil(fault) if fault.is_passing()) && self.trap.route != Route::Create
+    }
+
+    /// Nobody knows whether a machine was rented, and none was: that takes the visibility window to prove.
+    pub fn waits_out_the_window(&self) -> bool {
+        self.trap.route == Route::Create && !self.trap.after
+    }
+
+    pub fn run(self, options: Options) -> Verdict {
+        let traveller = Traveller::new(options);
+        let ended = self.scenario.play(&traveller, Some(self.trap));
+        let struck = traveller.vendor.sprung();
+        traveller.vendor.set(None);
+        let mut said = format!("{}{}", ended.stdout, ended.stderr);
+        said += &clean_up(&traveller);
+        let mut faults = residue(&traveller);
+        for secret in [API_KEY, Secrets::INSTANCE_KEY, Secrets::JUPYTER, "PRIVATE KEY"] {
+            if said.contains(secret) {
+                faults.push(format!("{secret} was shown"));
+            }
+        }
+        let survived = self.scenario.did_its_work(&ended);
+        Verdict { case: self, struck, survived, took: ended.took, faults, said }
+    }
+}
+
+/// What a user does after a mishap; its words.
+fn clean_up(traveller: &Traveller) -> String {
+    let mut said = String::new();
+    for lease in traveller.claims() {
+        let ended = traveller.run(&["stop", &lease]);
+        said += &format!("-- stop {lease}: {}\n{}{}", ended.status, ended.stdout, ended.stderr);
+    }
+    said
+}
+
+fn residue(traveller: &Traveller) -> Vec<String> {
+    let vendor = &traveller.vendor;
+    let mut faults = vendor.trespasses();
+    let mut must_be_empty = |what: &str, left: Vec<String>| {
+        if !left.is_empty() {
+            faults.push(format!("{what}: {}", left.join(" ")));
+        }
+    };
+    must_be_empty("still billing", vendor.open().iter().map(u64::to_string).collect());
+    must_be_empty("claims left", traveller.claims());
+    must_be_empty("keys left", traveller.keys().iter().map(|path| path.display().to_string()).collect());
+    if vendor.most_at_once() > 1 {
+        faults.push(format!("{} instances at once", vendor.most_at_once()));
+    }
+    faults
+}
