@@ -94,7 +94,7 @@ fn one_fault_or_one_kill_at_each_call() {
     }
     let everything = std::env::var("CRABBOX_VAST_FAULTS").is_ok_and(|text| text == "all");
     let cases = if everything { matrix() } else { sample(matrix()) };
-    let at_once = if everything { 32 } else { 16 };
+    let at_once = if everything { 48 } else { 16 };
     let began = std::time::Instant::now();
     let verdicts = all_of(cases, at_once);
     let struck: Vec<&Verdict> = verdicts.iter().filter(|verdict| verdict.struck).collect();

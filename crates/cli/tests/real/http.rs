@@ -9,7 +9,8 @@ use std::net::TcpStream;
 pub struct Request {
     pub method: String,
     pub path: String,
-    pub authorised: bool,
+    /// The key that was sent.
+    pub bearer: String,
     pub body: Value,
 }
 
@@ -36,13 +37,12 @@ impl Reply {
 }
 
 /// The next request of a connection; `None` at its end.
-pub fn read(reader: &mut BufReader<TcpStream>, key: &str) -> Result<Option<Request>> {
+pub fn read(reader: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
     let mut first = String::new();
     if reader.read_line(&mut first)? == 0 {
         return Ok(None);
     }
-    let bearer = format!("authorization: Bearer {key}");
-    let (mut length, mut authorised) = (0, false);
+    let (mut length, mut bearer) = (0, String::new());
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -50,11 +50,13 @@ pub fn read(reader: &mut BufReader<TcpStream>, key: &str) -> Result<Option<Reque
         if line.is_empty() {
             break;
         }
-        authorised |= line.eq_ignore_ascii_case(&bearer) && line.ends_with(key);
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
+        let Some((name, value)) = line.split_once(':') else { continue };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            "authorization" => {
+                bearer = value.trim().strip_prefix("Bearer ").unwrap_or_default().to_owned();
+            }
+            _ => {}
         }
     }
     let mut body = vec![0; length];
@@ -64,7 +66,7 @@ pub fn read(reader: &mut BufReader<TcpStream>, key: &str) -> Result<Option<Reque
     Ok(Some(Request {
         method: method.to_owned(),
         path: target.split('?').next().unwrap_or_default().to_owned(),
-        authorised,
+        bearer,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     }))
 }

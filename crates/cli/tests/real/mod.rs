@@ -13,6 +13,7 @@ mod machine;
 mod route;
 mod traveller;
 mod vendor;
+mod watch;
 
 pub use case::{Case, Scenario, Verdict};
 pub use fault::{Fault, Trap, What};
@@ -20,3 +21,4 @@ pub use machine::{SSHD, is_here};
 pub use route::Route;
 pub use traveller::{Ended, Traveller};
 pub use vendor::{API_KEY, Options, Secrets, Vendor};
+pub use watch::Watch;

@@ -187,7 +187,7 @@ impl Inside {
     fn serve(&self, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
         let mut reader = BufReader::new(stream);
-        while let Ok(Some(request)) = http::read(&mut reader, API_KEY) {
+        while let Ok(Some(request)) = http::read(&mut reader) {
             std::thread::sleep(self.options.latency);
             let Some(reply) = self.meet(&request) else { return };
             match http::write(reader.get_mut(), &reply) {
@@ -200,7 +200,11 @@ impl Inside {
     /// Answers, unless the trap strikes; `None` where the caller is dead.
     fn meet(&self, request: &Request) -> Option<Reply> {
         if request.path.starts_with("/logs/") {
-            return Some(Reply::text(&format!("pulling\n{}\n", Secrets::JUPYTER)));
+            return Some(Reply::text(&format!(
+                "pulling\n{{\"jupyter_token\": \"{}\"}}\ncurl -H 'Authorization: Bearer {}'\n",
+                Secrets::JUPYTER,
+                Secrets::INSTANCE_KEY
+            )));
         }
         let mut state = self.state();
         let Some((route, id)) = Route::of(&request.method, &request.path) else {
@@ -233,11 +237,11 @@ impl Inside {
     }
 
     fn answer(&self, state: &mut State, route: Route, id: u64, request: &Request) -> Reply {
-        if !request.authorised {
-            return Reply::refusal(
-                401,
-                &json!({"success": false, "error": "auth_error", "msg": "Invalid user key"}),
-            );
+        if request.bearer != API_KEY {
+            // A careless server says the key back.
+            let message = format!("Invalid user key {}", request.bearer);
+            let refusal = json!({"success": false, "error": "auth_error", "msg": message});
+            return Reply::refusal(401, &refusal);
         }
         let now = Instant::now();
         let early = state.last.insert(route, now).is_some_and(|last| now - last < route.interval());

@@ -1,6 +1,7 @@
 //! What a rented machine shows of itself.
 
 use super::field;
+use crate::redact::redact;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
 use serde::Serialize;
 use serde_json::Value;
@@ -69,7 +70,8 @@ impl Instance {
             actual_status: lower(raw, "actual_status"),
             intended_status: lower(raw, "intended_status"),
             cur_state: lower(raw, "cur_state"),
-            status_msg: field::text(raw, "status_msg"),
+            // It quotes what the container's host said, which may hold credentials.
+            status_msg: field::text(raw, "status_msg").map(|text| redact(&text)),
             label: field::text(raw, "label"),
             machine: field::id(raw, "machine_id").map(MachineId),
             proxy: proxy(raw),
