@@ -5,7 +5,7 @@ use super::route::Route;
 use super::traveller::{Ended, Traveller};
 use super::vendor::{API_KEY, Options, Secrets};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The commands under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,7 +81,10 @@ pub struct Verdict {
     pub struck: bool,
     /// The command did its work in spite of it.
     pub survived: bool,
+    /// What the command took.
     pub took: Duration,
+    /// What everything took, the clean-up included.
+    pub whole: Duration,
     /// What must not be: a leak, a trespass, two instances at once, a record left, a secret shown.
     pub faults: Vec<String>,
     /// What the command said.
@@ -94,15 +97,18 @@ impl Case {
         matches!(self.trap.what, What::Spoil(fault) if fault.is_passing()) && self.trap.route != Route::Create
     }
 
-    /// Nobody knows whether a machine was rented, and none was: that takes the visibility window to prove.
+    /// Nobody knows whether a machine is rented, and none is: that takes the visibility window to prove.
     pub fn waits_out_the_window(&self) -> bool {
         let Trap { route, what, after, .. } = self.trap;
         let early = matches!(route, Route::Account | Route::Search | Route::List) && what == What::Kill;
         let creates = matches!(self.scenario, Scenario::Warmup | Scenario::Run);
-        creates && (early || route == Route::Create && !after)
+        // A destroyed machine that is missing from every read may as well be one too fresh to be seen.
+        let vanished = route == Route::Destroy && after && what == What::Kill;
+        vanished || creates && (early || route == Route::Create && !after)
     }
 
     pub fn run(self, options: Options) -> Verdict {
+        let began = Instant::now();
         let traveller = Traveller::new(options);
         let ended = self.scenario.play(&traveller, Some(self.trap));
         let struck = traveller.vendor.sprung();
@@ -120,7 +126,7 @@ impl Case {
             }
         }
         let survived = self.scenario.did_its_work(&ended);
-        Verdict { case: self, struck, survived, took: ended.took, faults, said }
+        Verdict { case: self, struck, survived, took: ended.took, whole: began.elapsed(), faults, said }
     }
 }
 
