@@ -16,9 +16,8 @@ function main() {
   }
   let child
   // before the start: a signal in between would end this process alone and leave the child, and with it a lease, behind
-  for (const signal of ['SIGTERM', 'SIGHUP', 'SIGQUIT']) process.on(signal, () => child.kill(signal))
-  // the terminal sends Ctrl-C to the child as well; this process only has to outlive it
-  process.on('SIGINT', () => {})
+  // a terminal sends Ctrl-C to the child as well: the binary takes the two, moments apart, for one
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) process.on(signal, () => child.kill(signal))
   // not spawnSync: it would keep signals from being forwarded
   child = spawn(path, process.argv.slice(2), { stdio: 'inherit' })
 

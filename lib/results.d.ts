@@ -149,4 +149,6 @@ export interface DoctorCheck {
   readonly provider?: string
   readonly message?: string
   readonly details?: Readonly<Record<string, string>>
+  /** What to do about a check that is not fine. */
+  readonly hint?: string
 }

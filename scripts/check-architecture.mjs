@@ -27,9 +27,10 @@ const below = {
   vast: ['lease', 'store', 'world'], // its pacing slots are files, shared between processes
   store: ['lease', 'world'],
   ssh: ['lease', 'world'],
-  config: ['lease', 'store', 'world'],
+  sync: ['world'],
+  config: ['lease', 'store', 'sync', 'world'],
   world: [],
-  ops: ['lease', 'vast', 'store', 'ssh', 'config', 'world'],
+  ops: ['lease', 'vast', 'store', 'ssh', 'sync', 'config', 'world'],
 }
 // What only the production side of the seams may name. Waiting is tokio's own timer, which a simulation pauses; the wall
 // clock is not. A URL is parsed, not fetched, with `reqwest::Url`.

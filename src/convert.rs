@@ -129,6 +129,11 @@ impl Context {
         resolve(&self.snapshot, &self.overrides)
     }
 
+    /// The environment of the call.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// The idle timeout, where the caller gave one with this very call.
     pub(crate) fn given_idle_timeout(&self, settings: &Settings) -> Option<Duration> {
         self.sets_idle_timeout.then_some(settings.idle_timeout)

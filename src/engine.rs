@@ -3,7 +3,7 @@
 use crate::convert::{CallContext, Context};
 use crabbox_vast_engine::config::Settings;
 use crabbox_vast_engine::ssh::RusshSsh;
-use crabbox_vast_engine::world::real::{RealAmbient, RealFiles, ReqwestHttp};
+use crabbox_vast_engine::world::real::{RealAmbient, RealFiles, RealLocal, ReqwestHttp};
 use crabbox_vast_engine::world::{Disk, World};
 use crabbox_vast_engine::{Engine, Result};
 use once_cell::sync::Lazy;
@@ -30,6 +30,7 @@ pub(crate) fn world(extra_ca: Option<PathBuf>) -> World {
     World {
         http: http.clone(),
         disk: Disk::blocking(Arc::new(RealFiles)),
+        local: Arc::new(RealLocal),
         ssh: Arc::new(RusshSsh),
         ambient: AMBIENT.clone(),
     }

@@ -123,13 +123,15 @@ pub fn doctor(
     let call = call(cancel, events);
     let work = async move {
         // Settings that do not fit are a finding, not a failure of the call.
-        let report = match Context::try_from(request.context)?.settings() {
+        let context = Context::try_from(request.context)?;
+        let snapshot = context.snapshot();
+        let report = match context.settings() {
             Ok(settings) => {
                 let world = world(settings.extra_ca_file.clone());
-                let report = async { Ok(checks::doctor(&world, Ok(&settings), &call).await) };
+                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), &call).await) };
                 call.until_cancelled(report).await?
             }
-            Err(complaint) => checks::doctor(&world(None), Err(complaint), &call).await,
+            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), &call).await,
         };
         Ok(report.to_json())
     };

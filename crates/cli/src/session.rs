@@ -7,7 +7,7 @@ use crate::signals;
 use crate::simulate::{self, Simulation};
 use crabbox_vast_engine::config::{OverrideOrigin, Overrides, Resolved, SETTINGS, Settings, Snapshot};
 use crabbox_vast_engine::ssh::RusshSsh;
-use crabbox_vast_engine::world::real::{RealAmbient, RealFiles, ReqwestHttp};
+use crabbox_vast_engine::world::real::{RealAmbient, RealFiles, RealLocal, ReqwestHttp};
 use crabbox_vast_engine::world::{Disk, World};
 use crabbox_vast_engine::{Call, Code, Engine, Error, Result};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub fn world(settings: Option<&Settings>) -> World {
     World {
         http: Arc::new(ReqwestHttp::new(settings.and_then(|settings| settings.extra_ca_file.clone()))),
         disk: Disk::blocking(Arc::new(RealFiles)),
+        local: Arc::new(RealLocal),
         ssh: Arc::new(RusshSsh),
         ambient: Arc::new(RealAmbient::detect()),
     }

@@ -39,6 +39,11 @@ pub fn folder(paths: &Paths) -> PathBuf {
     paths.state.join("vast-sim")
 }
 
+/// The control plane beside an API address of a simulator.
+pub fn control_url(url: &str) -> String {
+    format!("{}/_sim", url.trim_end_matches("/api/v0"))
+}
+
 /// Finds the user's simulator or starts one.
 pub async fn open(paths: &Paths) -> Result<Simulation> {
     let folder = folder(paths);

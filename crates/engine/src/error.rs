@@ -22,7 +22,7 @@ macro_rules! codes {
             #[must_use]
             pub fn as_str(self) -> &'static str { match self { $( Code::$variant => $text, )* } }
             /// The process exit code of the command line (crabbox's classes: 1 API, 2 usage and identity,
-            /// 4 not found, 5 timeout or unexpected provider state, 7 remote control).
+            /// 4 not found, 5 timeout or unexpected provider state, 6 sync, 7 remote control).
             #[must_use]
             pub fn exit_code(self) -> u8 { match self { $( Code::$variant => $exit, )* } }
             /// Whether the same call may succeed later without any change by the user.
@@ -59,6 +59,8 @@ codes! {
     LeaseBusy = "lease_busy", exit 2, retryable true;
     /// The lease's state does not allow the step.
     InvalidState = "invalid_state", exit 2, retryable false;
+    /// The call would drop or lose something and was not confirmed.
+    ConfirmationNeeded = "confirmation_needed", exit 2, retryable false;
     /// No lease, slug or instance of that name.
     LeaseNotFound = "lease_not_found", exit 4, retryable false;
     /// More than one lease matches.
@@ -101,6 +103,8 @@ codes! {
     StartFailedHost = "start_failed_host", exit 5, retryable true;
     /// The instance cannot start because of its image.
     StartFailedImage = "start_failed_image", exit 5, retryable false;
+    /// A stopped instance cannot start now because its GPUs are taken; the queued start was withdrawn.
+    StartQueued = "start_queued", exit 5, retryable true;
     /// The instance is stopped, failed or otherwise not usable.
     InstanceNotRunning = "instance_not_running", exit 5, retryable false;
     /// The instance did not come up in time.
@@ -115,6 +119,20 @@ codes! {
     SshLost = "ssh_lost", exit 255, retryable true;
     /// The release was sent, but that the instance is gone could not be proved.
     ReleaseUnproved = "release_unproved", exit 5, retryable true;
+    /// What is to be synced is not a git repository.
+    NotARepository = "not_a_repository", exit 6, retryable false;
+    /// The working tree is larger than the limits of a sync.
+    SyncTooLarge = "sync_too_large", exit 6, retryable false;
+    /// So many tracked files are deleted that it looks like an accident.
+    MassDeletion = "mass_deletion", exit 6, retryable false;
+    /// Another sync is at work on the same folder.
+    SyncBusy = "sync_busy", exit 6, retryable true;
+    /// The sync took longer than allowed.
+    SyncTimeout = "sync_timeout", exit 6, retryable true;
+    /// Listing, sending or unpacking the working tree failed.
+    SyncFailed = "sync_failed", exit 6, retryable true;
+    /// A file or folder could not be copied from or to the instance.
+    CopyFailed = "copy_failed", exit 6, retryable true;
     /// Preparing or controlling the remote side failed.
     RemoteControl = "remote_control", exit 7, retryable true;
     /// The command worked, the release after it did not.

@@ -6,6 +6,7 @@
 //!   selection, the pacing table; and the one client that sends them.
 //! - [`store`] keeps claims, journal and keys on disk.
 //! - [`ssh`] knows endpoints, handshakes, the live session and its commands.
+//! - [`sync`] knows what of a working tree has to travel, and the stream it travels in.
 //! - [`ops`] is what we do, one file per operation.
 //! - [`config`] declares each setting once and resolves them with their origin.
 //! - [`world`] holds the few traits through which every effect passes.
@@ -21,6 +22,7 @@ pub mod ops;
 pub mod redact;
 pub mod ssh;
 pub mod store;
+pub mod sync;
 pub mod vast;
 pub mod world;
 

@@ -8,7 +8,7 @@ use crabbox_vast_engine::world::HttpReply;
 use serde_json::{Value, json};
 
 fn reply(status: u16, body: &str) -> HttpReply {
-    HttpReply { status, retry_after: None, location: None, body: body.to_owned().into() }
+    HttpReply { status, body: body.to_owned().into(), ..HttpReply::default() }
 }
 
 fn kind(status: u16, body: &str) -> Kind {

@@ -8,14 +8,19 @@ use crabbox_vast_engine::ops::doctor;
 
 pub fn definition() -> Command {
     super::command::<Nothing>("doctor", true)
-        .about("Check configuration, state directory, API key and API; changes nothing")
-        .after_help("Examples:\n  crabbox-vast doctor\n  crabbox-vast doctor --json\n\nExits with 1 when a check failed.")
+        .about("Check configuration, tools, records, API key and API; changes nothing")
+        .after_help("Examples:\n  crabbox-vast doctor\n  crabbox-vast doctor --json\n\nExits with 1 when a check failed; warnings do not count.")
 }
 
 pub async fn run(session: &Session) -> Result<u8> {
     let settings = session.settings();
     let world = world(settings.as_ref().ok().copied());
-    let report = doctor::doctor(&world, settings, &session.call).await;
+    let report = session
+        .call
+        .until_cancelled(async {
+            Ok(doctor::doctor(&world, &session.snapshot, settings, &session.call).await)
+        })
+        .await?;
     session.progress.pause();
     if session.json {
         session.printer.json(&report.to_json());
@@ -24,11 +29,13 @@ pub async fn run(session: &Session) -> Result<u8> {
             session.printer.line(&line);
         }
     }
-    if report.ok() {
-        return Ok(0);
-    }
     if !session.json {
-        session.printer.note("doctor found problems");
+        if !report.ok() {
+            session.printer.note("doctor found problems");
+        }
+        for remedy in report.remedies() {
+            session.printer.note(&format!("hint: {remedy}"));
+        }
     }
-    Ok(1)
+    Ok(if report.ok() { 0 } else { 1 })
 }

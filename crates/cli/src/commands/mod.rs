@@ -1,15 +1,25 @@
 //! One file per command: what can be typed, and what happens then.
 
+mod adopt;
+mod claims;
+mod cleanup;
+mod completions;
 mod config;
 mod doctor;
+mod forget;
+mod inspect;
 mod list;
+mod live_smoke;
 mod offers;
+mod providers;
 mod run;
 mod sim;
 mod ssh;
+mod start;
 mod status;
 mod stop;
 mod touch;
+mod version;
 mod warmup;
 
 use crate::args::{self, Common};
@@ -27,20 +37,51 @@ pub fn definitions() -> Vec<Command> {
         warmup::definition(),
         list::definition(),
         status::definition(),
+        inspect::definition(),
         ssh::definition(),
         touch::definition(),
         stop::definition(),
+        start::definition(),
+        cleanup::definition(),
+        cleanup::machine(),
+        claims::definition(),
+        forget::definition(),
+        adopt::definition(),
         config::definition(),
         sim::definition(),
+        live_smoke::definition(),
+        providers::definition(),
+        completions::completions(),
+        completions::man(),
+        version::definition(),
+        pool(),
     ];
     commands.into_iter().map(|command| command.args_override_self(true)).collect()
 }
 
+/// crabbox's other name of `list`.
+fn pool() -> Command {
+    let list = list::definition().args_override_self(true);
+    Command::new("pool").about("The same as `list`").hide(true).subcommand_required(true).subcommand(list)
+}
+
 /// Runs the command that was typed; the exit code.
 pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
-    let Some((name, matches)) = matches.subcommand() else { return 2 };
-    if name == "config" {
-        return config::run(matches, printer);
+    let (name, matches) = match matches.subcommand() {
+        Some(("pool", inner)) => match inner.subcommand() {
+            Some(list) => list,
+            None => return 2,
+        },
+        Some(command) => command,
+        None => return 2,
+    };
+    match name {
+        "config" => return config::run(matches, printer),
+        "providers" => return finish(providers::run(matches, printer), matches, printer),
+        "completions" => return finish(completions::run_completions(matches, printer), matches, printer),
+        "man" => return finish(completions::run_man(matches, printer), matches, printer),
+        "version" => return finish(version::run(matches, printer), matches, printer),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
@@ -58,13 +99,34 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "warmup" => talk(matches, printer, async |session| warmup::run(matches, session).await).await,
             "list" => talk(matches, printer, async |session| list::run(matches, session).await).await,
             "status" => talk(matches, printer, async |session| status::run(matches, session).await).await,
+            "inspect" => talk(matches, printer, async |session| inspect::run(matches, session).await).await,
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,
             "stop" => talk(matches, printer, async |session| stop::run(matches, session).await).await,
+            "start" => talk(matches, printer, async |session| start::run(matches, session).await).await,
+            "cleanup" => talk(matches, printer, async |session| cleanup::run(matches, session).await).await,
+            "machine" => match matches.subcommand() {
+                Some((_, inner)) => {
+                    talk(inner, printer, async |session| cleanup::run(inner, session).await).await
+                }
+                None => 2,
+            },
+            "claims" => claims::run(matches, printer).await,
+            "forget" => talk(matches, printer, async |session| forget::run(matches, session).await).await,
+            "adopt" => talk(matches, printer, async |session| adopt::run(matches, session).await).await,
+            "live-smoke" => talk(matches, printer, async |session| live_smoke::run(session).await).await,
             "sim" => sim::run(matches, printer).await,
             _ => 2,
         }
     })
+}
+
+/// The end of a command that neither talks to Vast nor waits.
+fn finish(done: Result<()>, matches: &ArgMatches, printer: &Printer) -> u8 {
+    match done {
+        Ok(()) => 0,
+        Err(error) => printer.failure(&error, matches.get_flag("json")),
+    }
 }
 
 /// The frame of every command that talks to Vast: opens the session, does the work, ends what was started, and

@@ -1,4 +1,6 @@
-//! `sim`: a simulated Vast in the foreground.
+//! `sim`: a simulated Vast, in the foreground or left in the background.
+
+mod background;
 
 use crate::printer::Printer;
 use crate::progress::Progress;
@@ -18,6 +20,12 @@ struct Options {
     /// Print one JSON document with address and key
     #[arg(long)]
     json: bool,
+    /// Leave it running in the background, until `sim stop`
+    #[arg(long)]
+    detach: bool,
+    /// This is the process in the background
+    #[arg(long, hide = true)]
+    background: bool,
     /// The vendor's real durations: about 90 s until a machine is ready
     #[arg(long)]
     faithful: bool,
@@ -54,35 +62,66 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
     parse_go_duration(text).ok_or_else(|| "write it like 500ms or 90s".to_owned())
 }
 
+#[derive(Debug, Args)]
+struct Plain {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
 pub fn definition() -> Command {
+    let stop = Plain::augment_args(Command::new("stop"))
+        .about("End the simulator with all its machines, and say what they came to")
+        .args_override_self(true);
+    let status = Plain::augment_args(Command::new("status"))
+        .about("Say whether a simulator runs, and what it has come to")
+        .args_override_self(true);
     Options::augment_args(Command::new("sim"))
+        .args_conflicts_with_subcommands(true)
+        .subcommands([stop, status])
         .about("Simulate Vast on this machine until it is interrupted")
         .after_help(
             "Examples:\n  crabbox-vast sim                      in one terminal\n  \
-             crabbox-vast warmup --sim             in another\n  crabbox-vast sim --faithful --time-scale 10\n\n\
+             crabbox-vast warmup --sim             in another\n  crabbox-vast sim --faithful --time-scale 10\n  \
+             crabbox-vast sim --detach             in the background\n  crabbox-vast sim status\n  \
+             crabbox-vast sim stop\n\n\
              Every command with --sim uses this simulator while it runs. Its machines are SSH servers on loopback\n\
              whose commands run on this machine, in folders of their own.",
         )
 }
 
 pub async fn run(matches: &ArgMatches, printer: &Printer) -> u8 {
-    match serve(matches, printer).await {
+    let (matches, done) = match matches.subcommand() {
+        Some(("stop", matches)) => (matches, background::stop(matches, printer).await),
+        Some((_, matches)) => (matches, background::status(matches, printer).await),
+        None if matches.get_flag("detach") => (matches, background::detach(matches, printer).await),
+        None => (matches, serve(matches, printer).await),
+    };
+    match done {
         Ok(()) => 0,
         Err(error) => printer.failure(&error, matches.get_flag("json")),
     }
 }
 
+/// Where this user's simulator announces itself.
+fn folder() -> Result<PathBuf> {
+    Ok(simulate::folder(&directories(&snapshot()?)?))
+}
+
 async fn serve(matches: &ArgMatches, printer: &Printer) -> Result<()> {
     let options: Options = super::read(matches)?;
-    let folder = simulate::folder(&directories(&snapshot()?)?);
+    if options.background {
+        background::leave_terminal()?;
+    }
+    let folder = folder()?;
     let state_dir = options.state_dir.clone().unwrap_or_else(|| folder.join("machines"));
     let running = crabbox_vast_sim::start(chosen(&options, state_dir)).await.map_err(simulate::refused)?;
     // Claims of machines that ended with an earlier simulator lead nowhere.
     simulate::forget_claims(running.state_dir())?;
     let announcement = running.announce(&folder).map_err(|error| {
         let error = simulate::refused(error);
-        Error::new(Code::StateUnavailable, error.to_string())
-            .hint("`--sim` uses the simulator that runs already")
+        Error::new(Code::InvalidState, error.to_string())
+            .hint("`--sim` uses the simulator that runs already; `crabbox-vast sim stop` ends it")
     })?;
     let cancel = CancellationToken::new();
     signals::watch(cancel.clone(), Progress::new(printer, true), printer.clone());

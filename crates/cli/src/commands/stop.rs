@@ -10,6 +10,9 @@ use crabbox_vast_engine::{Code, Error, Result};
 struct Options {
     #[command(flatten)]
     target: Target,
+    /// Read so that the refusal can say what to do.
+    #[arg(long, hide = true)]
+    reclaim: bool,
 }
 
 pub fn definition() -> Command {
@@ -25,6 +28,10 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
+    if options.reclaim {
+        return Err(Error::new(Code::InvalidArgument, "provider=vast does not support stop --reclaim")
+            .hint("take the lease over with `adopt` first, then stop it"));
+    }
     let identifier = options.target.identifier("stop")?;
     // An action given as a flag is part of the settings, and known there as explicit.
     let request = ReleaseRequest { identifier, action: None };

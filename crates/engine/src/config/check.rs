@@ -81,7 +81,7 @@ pub(super) fn canonical(setting: &Setting, raw: &str) -> Result<String, String> 
             Some(duration) if duration >= Duration::from_millis(1) => Ok(go_duration(duration)),
             _ => Err(unfit()),
         },
-        Kind::List => Ok(items(text).collect::<Vec<_>>().join(",")),
+        Kind::List | Kind::Patterns => Ok(items(text).collect::<Vec<_>>().join(",")),
         Kind::Order => parse_order(text).map(|_| text.to_owned()).ok_or_else(unfit),
         Kind::Switch => match text.to_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Ok("true".to_owned()),
@@ -121,7 +121,7 @@ fn expectation(kind: Kind) -> String {
         Kind::Order => "of the form `field [asc|desc], …`".to_owned(),
         Kind::Switch => "true or false".to_owned(),
         Kind::Url => "an absolute URL".to_owned(),
-        Kind::Text | Kind::Secret | Kind::List => "text".to_owned(),
+        Kind::Text | Kind::Secret | Kind::List | Kind::Patterns => "text".to_owned(),
     }
 }
 

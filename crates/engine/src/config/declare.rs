@@ -18,6 +18,8 @@ pub enum Kind {
     Duration,
     /// Words between commas; a sequence in a file.
     List,
+    /// As [`Kind::List`], and every layer adds to the one below.
+    Patterns,
     /// `field [asc|desc], …`.
     Order,
     /// `true` or `false`.
@@ -342,6 +344,129 @@ pub static SETTINGS: &[Setting] = &[
         yaml: &["class"],
         default: "beast",
         help: "Machine class recorded on the lease; it selects nothing at Vast.ai",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncDelete",
+        yaml: &["sync.delete"],
+        env: &["CRABBOX_SYNC_DELETE"],
+        kind: Kind::Switch,
+        default: "true",
+        help: "Removes from the instance what an earlier sync brought and is gone here",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncChecksum",
+        yaml: &["sync.checksum"],
+        env: &["CRABBOX_SYNC_CHECKSUM"],
+        kind: Kind::Switch,
+        default: "false",
+        help: "Compares files by their content, not by size and modification time",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncGitSeed",
+        yaml: &["sync.gitSeed"],
+        env: &["CRABBOX_SYNC_GIT_SEED"],
+        kind: Kind::Switch,
+        default: "true",
+        help: "Shown by `config show` for crabbox, which clones on the instance; here files travel directly",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncFingerprint",
+        yaml: &["sync.fingerprint"],
+        env: &["CRABBOX_SYNC_FINGERPRINT"],
+        kind: Kind::Switch,
+        default: "true",
+        help: "Skips the sync when nothing changed on either side",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncBaseRef",
+        yaml: &["sync.baseRef"],
+        env: &["CRABBOX_SYNC_BASE_REF"],
+        help: "Shown by `config show` for crabbox, which fetches this branch on the instance",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncExclude",
+        yaml: &["sync.exclude", "sync.excludes"],
+        kind: Kind::Patterns,
+        help: "What stays behind, besides the built-in list; a later `!pattern` brings back, and each file adds its own",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncInclude",
+        yaml: &["sync.include", "sync.includes"],
+        kind: Kind::Patterns,
+        help: "If given, only what one of these patterns names from the root on is synced",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncTimeout",
+        yaml: &["sync.timeout"],
+        env: &["CRABBOX_SYNC_TIMEOUT"],
+        kind: Kind::Duration,
+        default: "15m0s",
+        help: "Longest time of a sync",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncWarnFiles",
+        yaml: &["sync.warnFiles"],
+        env: &["CRABBOX_SYNC_WARN_FILES"],
+        kind: Kind::Number(f64::MAX),
+        default: "50000",
+        unit: "files",
+        help: "Files in a sync from which on there is a warning; 0 means never",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncWarnBytes",
+        yaml: &["sync.warnBytes"],
+        env: &["CRABBOX_SYNC_WARN_BYTES"],
+        kind: Kind::Number(f64::MAX),
+        default: "5368709120",
+        unit: "bytes",
+        help: "Bytes in a sync from which on there is a warning; 0 means never",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncFailFiles",
+        yaml: &["sync.failFiles"],
+        env: &["CRABBOX_SYNC_FAIL_FILES"],
+        kind: Kind::Number(f64::MAX),
+        default: "150000",
+        unit: "files",
+        help: "Files in a sync from which on it is refused; 0 means never",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncFailBytes",
+        yaml: &["sync.failBytes"],
+        env: &["CRABBOX_SYNC_FAIL_BYTES"],
+        kind: Kind::Number(f64::MAX),
+        default: "21474836480",
+        unit: "bytes",
+        help: "Bytes in a sync from which on it is refused; 0 means never",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncAllowLarge",
+        yaml: &["sync.allowLarge"],
+        env: &["CRABBOX_SYNC_ALLOW_LARGE"],
+        kind: Kind::Switch,
+        default: "false",
+        help: "Refuses no sync for its size",
+        ..PLAIN
+    },
+    Setting {
+        key: "syncAllowMassDeletions",
+        env: &["CRABBOX_ALLOW_MASS_DELETIONS"],
+        kind: Kind::Switch,
+        default: "false",
+        help: "Refuses no sync because 200 or more tracked files are deleted here",
         ..PLAIN
     },
     Setting {

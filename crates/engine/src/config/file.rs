@@ -91,7 +91,7 @@ impl<'de> Visitor<'de> for Section<'_> {
             };
             let known = |&(name, _): &(&'static str, Kind)| name == place;
             if let Some((name, kind)) = places().find(known) {
-                let found = if kind == Kind::List {
+                let found = if matches!(kind, Kind::List | Kind::Patterns) {
                     map.next_value::<List>()?.0
                 } else {
                     map.next_value::<Option<Spanned<String>>>()?

@@ -111,6 +111,17 @@ pub(super) struct Layer {
     entries: Entries,
 }
 
+/// The user's own configuration file, or the one that `CRABBOX_CONFIG` names in its place where that is the user's;
+/// whether it exists or not.
+///
+/// # Errors
+/// [`Code::StateUnavailable`] when the user's directories are unknown.
+pub fn own_files(snapshot: &Snapshot) -> Result<Vec<PathBuf>> {
+    let paths = directories_on(snapshot, Platform::here())?;
+    let files = candidates(snapshot, &repository_root(&snapshot.cwd), &user_file_below(&paths));
+    Ok(files.into_iter().filter(|file| file.level == Level::User).map(|file| file.path).collect())
+}
+
 fn candidates(
     snapshot: &Snapshot,
     repo_root: &std::path::Path,
@@ -129,6 +140,9 @@ fn candidates(
 
 /// The topmost word on one setting.
 fn decide(setting: &Setting, layers: &[Layer], snapshot: &Snapshot, overrides: &Overrides) -> Result<Value> {
+    if setting.kind == Kind::Patterns {
+        return collect(setting, layers, overrides);
+    }
     let mut text = setting.default;
     let mut origin = Origin::Default;
     for layer in layers {
@@ -153,6 +167,26 @@ fn decide(setting: &Setting, layers: &[Layer], snapshot: &Snapshot, overrides: &
         };
     }
     match canonical(setting, text) {
+        Ok(text) => Ok(Value { text, origin }),
+        Err(complaint) => Err(unfit(setting, &origin, &complaint)),
+    }
+}
+
+/// What all layers say on a setting whose layers add up, lowest first. The origin is that of the topmost.
+fn collect(setting: &Setting, layers: &[Layer], overrides: &Overrides) -> Result<Value> {
+    let mut texts: Vec<&str> = Vec::new();
+    let mut origin = Origin::Default;
+    for layer in layers {
+        for (found, line) in setting.yaml.iter().filter_map(|place| layer.entries.get(place)) {
+            texts.push(found);
+            origin = Origin::File { level: layer.file.level, path: layer.file.path.clone(), line: *line };
+        }
+    }
+    if let Some((found, _)) = overrides.values.get(setting.key) {
+        texts.push(found);
+        origin = Origin::Option(setting.key);
+    }
+    match canonical(setting, &texts.join(",")) {
         Ok(text) => Ok(Value { text, origin }),
         Err(complaint) => Err(unfit(setting, &origin, &complaint)),
     }

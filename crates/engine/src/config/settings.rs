@@ -4,6 +4,7 @@ use super::check::{items, parse_order};
 use super::{OrderTerm, Origin, Overrides, Resolved, Snapshot};
 use crate::lease::{DollarsPerHour, ReleaseAction, parse_go_duration};
 use crate::store::Paths;
+use crate::sync::guard::Limits;
 use crate::{Code, Error, Result};
 use secrecy::SecretString;
 use std::path::PathBuf;
@@ -83,6 +84,8 @@ pub struct Settings {
     pub profile: String,
     /// Machine class recorded on new leases.
     pub class: String,
+    /// How a working tree is brought over.
+    pub sync: SyncSettings,
     /// Names of local variables that remote commands receive; a final `*` matches any ending.
     pub env_allow: Vec<String>,
     /// Private key of the user for crabbox's other providers; shown, not used.
@@ -95,6 +98,25 @@ pub struct Settings {
     pub repo_root: String,
     /// The working directory.
     pub cwd: PathBuf,
+}
+
+/// How a working tree is brought over.
+#[derive(Debug, Clone)]
+pub struct SyncSettings {
+    /// Remove on the instance what an earlier sync brought and is gone here.
+    pub delete: bool,
+    /// Compare contents, not sizes and times.
+    pub checksum: bool,
+    /// Skip the sync when nothing changed on either side.
+    pub fingerprint: bool,
+    /// Rules behind the built-in ones.
+    pub exclude: Vec<String>,
+    /// The whitelist; empty lets everything in.
+    pub include: Vec<String>,
+    /// Longest time of a sync.
+    pub timeout: Duration,
+    /// What is too much.
+    pub limits: Limits,
 }
 
 /// Resolves the settings of one call.
@@ -146,6 +168,7 @@ impl Resolved {
             idle_timeout: self.duration("idleTimeout")?,
             profile: self.text("profile")?,
             class: self.text("class")?,
+            sync: self.sync()?,
             env_allow: items(&self.value("envAllow")?.text).map(str::to_owned).collect(),
             ssh_key: self.ssh_key()?,
             extra_ca_file: self.optional("extraCaFile")?.map(|file| self.cwd.join(file)),
@@ -153,6 +176,36 @@ impl Resolved {
             repo_root: repo_root.to_owned(),
             cwd: self.cwd.clone(),
         })
+    }
+
+    fn sync(&self) -> Result<SyncSettings> {
+        let list = |key: &str| Ok::<_, Error>(items(&self.value(key)?.text).map(str::to_owned).collect());
+        Ok(SyncSettings {
+            delete: self.parsed("syncDelete")?,
+            checksum: self.parsed("syncChecksum")?,
+            fingerprint: self.parsed("syncFingerprint")?,
+            exclude: list("syncExclude")?,
+            include: list("syncInclude")?,
+            timeout: self.duration("syncTimeout")?,
+            limits: Limits {
+                warn_files: self.whole("syncWarnFiles")?,
+                warn_bytes: self.whole("syncWarnBytes")?,
+                fail_files: self.whole("syncFailFiles")?,
+                fail_bytes: self.whole("syncFailBytes")?,
+                allow_large: self.parsed("syncAllowLarge")?,
+                allow_mass_deletions: self.parsed("syncAllowMassDeletions")?,
+            },
+        })
+    }
+
+    /// A number without its fraction.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked not to be negative; more than fits is as good as the most"
+    )]
+    fn whole(&self, key: &str) -> Result<u64> {
+        Ok(self.parsed::<f64>(key)? as u64)
     }
 
     /// The effective SSH user.

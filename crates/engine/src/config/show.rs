@@ -1,23 +1,77 @@
 //! What `config show` prints: crabbox's lines and keys, and where each value came from.
 
-use super::{Kind, Resolved, SETTINGS};
+use super::{Kind, Resolved, SETTINGS, Setting, Value};
 use crate::Result;
+use crate::sync::excludes::BUILT_IN_COUNT;
 use serde_json::{Map, Value as Json, json};
 
-/// The lines of `config show`.
+/// The places that crabbox's `vast` line shows; what else stands below `vast` in a file is ours.
+const CRABBOX_VAST: [&str; 15] = [
+    "apiUrl",
+    "instanceType",
+    "gpuName",
+    "gpuCount",
+    "image",
+    "templateId",
+    "runtype",
+    "diskGB",
+    "maxDphTotal",
+    "minReliability",
+    "order",
+    "user",
+    "workRoot",
+    "releaseAction",
+    "auth",
+];
+
+/// crabbox's `sync` line: its word, the setting's place below `sync` in a file, and whether items are counted.
+const CRABBOX_SYNC: [(&str, &str, bool); 8] = [
+    ("delete", "delete", false),
+    ("checksum", "checksum", false),
+    ("git_seed", "gitSeed", false),
+    ("fingerprint", "fingerprint", false),
+    ("base_ref", "baseRef", false),
+    ("excludes", "exclude", true),
+    ("includes", "include", true),
+    ("timeout", "timeout", false),
+];
+
+/// The lines of `config show`: crabbox's, with a line of ours before the last.
 ///
 /// # Errors
 /// None that a loaded configuration can cause.
 pub fn show_text(resolved: &Resolved) -> Result<String> {
     let text = |key: &str| resolved.text(key);
-    let blank = |key: &str| Ok::<_, crate::Error>(resolved.optional(key)?.unwrap_or_else(|| "-".to_owned()));
+    let blank = |key: &str| Ok::<_, crate::Error>(dash(resolved.text(key)?));
     let provider = resolved.value("provider")?;
+    let sync: Vec<String> = CRABBOX_SYNC
+        .iter()
+        .filter_map(|(word, place, counted)| {
+            let value = &below("sync", place, resolved)?.text;
+            let shown = if *counted {
+                (super::check::items(value).count() + built_in(place)).to_string()
+            } else {
+                dash(value.clone())
+            };
+            Some(format!("{word}={shown}"))
+        })
+        .collect();
+    let sync = if sync.is_empty() { String::new() } else { format!("sync {}\n", sync.join(" ")) };
+    let own: Vec<String> = own_settings()
+        .filter_map(|setting| {
+            Some((snake_case(setting.key), dash(resolved.values.get(setting.key)?.text.clone())))
+        })
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     Ok(format!(
         "config={}\n\
-         provider={} provider_selected=true provider_source={} target=linux class={} profile={}\n\
+         provider={} provider_selected=true provider_source={} target=linux arch=amd64 os=- windows_mode=normal class={} \
+         type= profile={}\n\
          ssh={}@<host>:22 fallback_ports=- key={}\n\
+         {sync}\
          env allow={}\n\
-         lease ttl={} idle_timeout={} boot_timeout={} ssh_timeout={}\n\
+         run preflight_tools=-\n\
+         lease ttl={} idle_timeout={} {}\n\
          vast api_url={} instance_type={} gpu_name={} gpu_count={} image={} template_id={} runtype={} disk_gb={} \
          max_dph_total={} min_reliability={} order={} user={} work_root={} release_action={} auth={}\n",
         resolved.user_file.display(),
@@ -30,8 +84,7 @@ pub fn show_text(resolved: &Resolved) -> Result<String> {
         blank("envAllow")?,
         text("ttl")?,
         text("idleTimeout")?,
-        text("bootTimeout")?,
-        text("sshTimeout")?,
+        own.join(" "),
         text("apiUrl")?,
         text("instanceType")?,
         blank("gpuName")?,
@@ -58,6 +111,10 @@ pub fn show_json(resolved: &Resolved) -> Result<Json> {
     let text = |key: &str| resolved.text(key);
     let provider = resolved.value("provider")?;
     let allow: Vec<String> = super::check::items(&text("envAllow")?).map(str::to_owned).collect();
+    let mut vast = section("vast", resolved);
+    vast.insert("auth".to_owned(), text("apiKey")?.into());
+    vast.insert("user".to_owned(), resolved.user()?.into());
+    vast.insert("workRoot".to_owned(), resolved.work_root()?.into());
     let document = json!({
         "class": text("class")?,
         "config": resolved.user_file.display().to_string(),
@@ -69,34 +126,74 @@ pub fn show_json(resolved: &Resolved) -> Result<Json> {
         "providerScope": "",
         "providerSelected": true,
         "providerSource": provider.origin.word(),
+        "run": { "preflightTools": [] },
         "sshFallbackPorts": null,
         "sshKey": resolved.ssh_key()?.display().to_string(),
         "sshPort": "22",
         "sshUser": resolved.user()?,
+        "sync": section("sync", resolved),
         "target": "linux",
         "ttl": text("ttl")?,
-        "vast": {
-            "apiUrl": text("apiUrl")?,
-            "auth": text("apiKey")?,
-            "bootTimeout": text("bootTimeout")?,
-            "diskGB": resolved.parsed::<u32>("diskGB")?,
-            "gpuCount": resolved.parsed::<u32>("gpuCount")?,
-            "gpuName": text("gpuName")?,
-            "image": text("image")?,
-            "instanceType": text("instanceType")?,
-            "maxDphTotal": number(resolved.parsed("maxDphTotal")?),
-            "minReliability": number(resolved.parsed("minReliability")?),
-            "order": text("order")?,
-            "releaseAction": text("releaseAction")?,
-            "runtype": text("runtype")?,
-            "sshTimeout": text("sshTimeout")?,
-            "templateId": text("templateId")?,
-            "user": resolved.user()?,
-            "workRoot": resolved.work_root()?,
-        },
+        "vast": vast,
         "workRoot": resolved.work_root()?,
     });
     Ok(alphabetical(document))
+}
+
+/// The settings below one section of a file, by their place in it.
+fn section(name: &str, resolved: &Resolved) -> Map<String, Json> {
+    let places = SETTINGS.iter().filter_map(|setting| Some((setting, place_below(name, setting)?)));
+    places
+        .filter_map(|(setting, place)| {
+            Some((place.to_owned(), typed(setting.kind, resolved.values.get(setting.key)?)))
+        })
+        .collect()
+}
+
+fn below<'a>(section: &str, place: &str, resolved: &'a Resolved) -> Option<&'a Value> {
+    let setting = SETTINGS.iter().find(|setting| place_below(section, setting) == Some(place))?;
+    resolved.values.get(setting.key)
+}
+
+fn place_below(section: &str, setting: &Setting) -> Option<&'static str> {
+    setting.yaml.iter().find_map(|place| place.strip_prefix(section)?.strip_prefix('.'))
+}
+
+/// Settings of the section `vast` that crabbox does not know.
+fn own_settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS
+        .iter()
+        .filter(|setting| place_below("vast", setting).is_some_and(|place| !CRABBOX_VAST.contains(&place)))
+}
+
+/// crabbox counts its built-in excludes with the configured ones.
+fn built_in(place: &str) -> usize {
+    if place == "exclude" { BUILT_IN_COUNT } else { 0 }
+}
+
+fn dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+fn snake_case(key: &str) -> String {
+    let mut out = String::new();
+    for letter in key.chars() {
+        if letter.is_ascii_uppercase() {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_lowercase());
+    }
+    out
+}
+
+/// A value as a document has it: numbers, switches and lists by their kind, everything else as text.
+fn typed(kind: Kind, value: &Value) -> Json {
+    match kind {
+        Kind::Count | Kind::Number(_) => value.text.parse().map_or(Json::Null, number),
+        Kind::Switch => Json::Bool(value.text == "true"),
+        Kind::List => super::check::items(&value.text).collect(),
+        _ => Json::String(value.text.clone()),
+    }
 }
 
 /// Every setting with its value and where it came from, one line each.
@@ -125,12 +222,8 @@ pub fn origins_json(resolved: &Resolved) -> Json {
             entry.insert("from".into(), value.origin.to_string().into());
         }
         entry.insert("source".into(), value.origin.word().into());
-        let typed = match super::setting(key).map(|setting| setting.kind) {
-            Some(Kind::Count | Kind::Number(_)) => value.text.parse().map_or(Json::Null, number),
-            Some(Kind::Switch) => Json::Bool(value.text == "true"),
-            _ => Json::String(value.text.clone()),
-        };
-        entry.insert("value".into(), typed);
+        let kind = super::setting(key).map_or(Kind::Text, |setting| setting.kind);
+        entry.insert("value".into(), typed(kind, value));
         ((*key).to_owned(), Json::Object(entry))
     });
     Json::Object(entries.collect())

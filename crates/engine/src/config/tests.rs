@@ -4,6 +4,7 @@ use super::*;
 use crate::lease::{DollarsPerHour, ReleaseAction};
 use crate::{Code, Error};
 use secrecy::ExposeSecret;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -219,9 +220,12 @@ fn a_repository_does_not_choose_who_receives_the_key() {
     desk.var("VAST_API_KEY", "key");
     let error = desk.error();
     assert_eq!((error.code(), error.exit_code()), (Code::CredentialDestination, 2));
-    for token in ["provider=vast", "vast.apiUrl", "CRABBOX_VAST_API_URL", "--vast-api-url"] {
-        assert!(error.to_string().contains(token), "{error}");
-    }
+    assert_eq!(
+        error.to_string(),
+        "provider=vast refuses repository-configured vast.apiUrl with inherited credentials; set CRABBOX_VAST_API_URL \
+         or --vast-api-url to explicitly approve the credential destination"
+    );
+    assert!(error.hint_text().unwrap().contains(".crabbox.yaml:1 would receive"), "{error:?}");
     desk.var("CRABBOX_VAST_API_URL", "https://approved.test/");
     assert_eq!(desk.settings().api_url, "https://approved.test");
     desk.vars.remove("CRABBOX_VAST_API_URL");
@@ -360,19 +364,27 @@ fn config_show_prints_crabboxs_lines() {
     desk.user("provider: vast\nvast: {maxDphTotal: 0.98765, gpuName: RTX 4090}\n");
     let resolved = desk.load().unwrap();
     let home = desk.folder.path().display().to_string();
+    let shown = show_text(&resolved).unwrap().replace(&home, "~");
+    let mut lines: Vec<&str> = shown.lines().collect();
+    // What stands there grows with the table of settings.
+    let own = lines.remove(lines.iter().position(|line| line.starts_with("lease ")).unwrap());
+    for word in ["ttl=1h30m0s idle_timeout=30m0s", "boot_timeout=20m0s", "ssh_timeout=2m0s"] {
+        assert!(own.contains(word), "{own}");
+    }
+    lines.retain(|line| !line.starts_with("sync "));
     assert_eq!(
-        show_text(&resolved).unwrap().replace(&home, "~"),
+        lines.join("\n"),
         "\
 config=~/.config/crabbox/config.yaml
-provider=vast provider_selected=true provider_source=user target=linux class=beast profile=default
+provider=vast provider_selected=true provider_source=user target=linux arch=amd64 os=- windows_mode=normal class=beast \
+type= profile=default
 ssh=root@<host>:22 fallback_ports=- key=~/.ssh/id_ed25519
 env allow=CI,NODE_OPTIONS
-lease ttl=1h30m0s idle_timeout=30m0s boot_timeout=20m0s ssh_timeout=2m0s
+run preflight_tools=-
 vast api_url=https://console.vast.ai/api/v0 instance_type=ondemand gpu_name=RTX 4090 gpu_count=0 \
 image=nvidia/cuda:12.8.1-cudnn-devel-ubuntu22.04 template_id=- runtype=ssh_direct disk_gb=20 \
 max_dph_total=0.9877 min_reliability=0 order=dlperf_per_dphtotal desc user=root work_root=/work/crabbox \
-release_action=destroy auth=missing
-"
+release_action=destroy auth=missing"
     );
     let document = show_json(&resolved).unwrap();
     assert_eq!(document["vast"]["maxDphTotal"], 0.98765);
@@ -382,7 +394,102 @@ release_action=destroy auth=missing
         let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
         keys.is_sorted()
     };
-    assert!(sorted(&document) && sorted(&document["vast"]), "{document}");
+    assert!(sorted(&document) && sorted(&document["vast"]) && sorted(&document["env"]), "{document}");
+    for (member, value) in [
+        ("providerSelected", json!(true)),
+        ("providerScope", json!("")),
+        ("idempotentLeaseId", json!(false)),
+        ("sshUser", json!("root")),
+        ("sshPort", json!("22")),
+        ("sshFallbackPorts", json!(null)),
+        ("workRoot", json!("/work/crabbox")),
+        ("env", json!({"allow": ["CI", "NODE_OPTIONS"]})),
+    ] {
+        assert_eq!(document[member], value, "{member}");
+    }
+    for member in [
+        "apiUrl",
+        "auth",
+        "instanceType",
+        "gpuName",
+        "gpuCount",
+        "image",
+        "templateId",
+        "runtype",
+        "diskGB",
+        "maxDphTotal",
+        "minReliability",
+        "order",
+        "user",
+        "workRoot",
+        "releaseAction",
+    ] {
+        assert!(document["vast"].get(member).is_some(), "{member}: {document}");
+    }
+    assert!(document["sync"].is_object() && document["run"].is_object());
+}
+
+#[test]
+fn an_explicit_generic_ssh_user_wins_and_is_shown() {
+    let mut desk = Desk::new();
+    desk.user("ssh: {user: ubuntu}\nvast: {user: other}\n");
+    let text = show_text(&desk.load().unwrap()).unwrap();
+    assert!(text.contains("\nssh=ubuntu@<host>:22 ") && text.contains(" user=ubuntu "), "{text}");
+    let document = show_json(&desk.load().unwrap()).unwrap();
+    assert_eq!((&document["sshUser"], &document["vast"]["user"]), (&json!("ubuntu"), &json!("ubuntu")));
+    desk.var("CRABBOX_SSH_USER", "fromenv").flag("user", "flagged");
+    assert_eq!(desk.settings().user, "fromenv", "a flag for vast.user does not change that");
+}
+
+#[test]
+fn every_rule_of_validation_names_its_setting() {
+    for (key, bad, complaint) in [
+        ("apiUrl", "console.vast.ai", "vast.apiUrl must be an absolute URL"),
+        ("apiUrl", "https://user@vast.test", "vast.apiUrl must not contain user info"),
+        ("apiUrl", "https://vast.test/?a=b", "vast.apiUrl must not contain a query or a fragment"),
+        ("apiUrl", "https://vast.test/#a", "vast.apiUrl must not contain a query or a fragment"),
+        ("apiUrl", "ftp://vast.test", "vast.apiUrl must use http or https"),
+        ("apiUrl", "http://vast.test", "vast.apiUrl must use https unless it targets localhost"),
+        ("instanceType", "reserved", "vast.instanceType must be ondemand, interruptible"),
+        ("runtype", "jupyter", "vast.runtype must be ssh_direct"),
+        ("gpuCount", "-1", "vast.gpuCount must not be negative"),
+        ("diskGB", "-1", "vast.diskGB must not be negative"),
+        ("maxDphTotal", "-0.5", "vast.maxDphTotal must not be negative"),
+        ("maxDphTotal", "NaN", "vast.maxDphTotal must be a number"),
+        ("minReliability", "1.5", "vast.minReliability must be a number from 0 to 1"),
+        ("minReliability", "-0.5", "vast.minReliability must not be negative"),
+        ("releaseAction", "pause", "vast.releaseAction must be destroy, stop, keep"),
+        ("order", "a b c", "vast.order must be of the form"),
+    ] {
+        let mut by_flag = Desk::new();
+        by_flag.flag(key, bad);
+        let mut by_variable = Desk::new();
+        by_variable.var(setting(key).unwrap().env[0], bad);
+        let by_file = Desk::new();
+        by_file.user(&format!("vast: {{{key}: \"{bad}\"}}"));
+        for desk in [by_flag, by_variable, by_file] {
+            let error = desk.error();
+            assert_eq!((error.code(), error.exit_code()), (Code::InvalidConfig, 2), "{key}={bad}: {error}");
+            assert!(error.to_string().starts_with(complaint), "{key}={bad}: {error}");
+            assert!(error.hint_text().is_some(), "{error}");
+        }
+    }
+    for fine in ["", "destroy", "delete", "stop", "keep"] {
+        let mut desk = Desk::new();
+        desk.flag("releaseAction", fine);
+        assert!(desk.load().is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn files_that_are_no_yaml_are_named_and_unknown_keys_are_not() {
+    let desk = Desk::new();
+    desk.user("vast: [");
+    let error = desk.error();
+    assert_eq!((error.code(), error.exit_code()), (Code::InvalidConfig, 2));
+    assert!(error.to_string().contains("config.yaml line 1"), "{error}");
+    desk.user("aws: {region: x}\nvast: {nonsense: 1, diskGB: 30}\n");
+    assert_eq!(desk.settings().disk_gb, 30);
 }
 
 #[test]

@@ -71,12 +71,15 @@ fn policy(setting: &Setting, origin: &Origin, complaint: &str) -> Error {
 }
 
 fn destination(setting: &Setting, origin: &Origin) -> Error {
+    let flag = setting.flag.unwrap_or(setting.key);
     let message = format!(
-        "provider=vast refuses the repository-configured vast.apiUrl in {origin}, because the API key would be sent there; \
-         set CRABBOX_VAST_API_URL or --vast-api-url to approve the destination"
+        "provider=vast refuses repository-configured {} with inherited credentials; set {} or --{flag} to explicitly \
+         approve the credential destination",
+        setting.name(),
+        setting.env.first().unwrap_or(&setting.key)
     );
     Error::new(Code::CredentialDestination, message)
-        .hint("if you trust this server, name it yourself with CRABBOX_VAST_API_URL or --vast-api-url")
+        .hint(format!("{origin} would receive your API key; name this server yourself only if you trust it"))
         .with("setting", setting.key)
         .with("origin", origin.word())
 }

@@ -11,7 +11,8 @@ use std::time::SystemTime;
 pub struct ClaimProblem {
     /// File name without folder.
     pub file: String,
-    /// `invalid_filename`, `invalid_json`, `lease_id_mismatch`, `non_regular_file` or `read_error`.
+    /// `invalid_filename`, `invalid_json`, `lease_id_mismatch`, `non_regular_file` or `read_error`; an inventory also
+    /// tells `claim_too_large`, `empty_lease_id` and `problems_truncated`.
     pub code: &'static str,
     /// One line.
     pub message: String,
@@ -131,6 +132,27 @@ impl Claim {
     /// # Errors
     /// A [`ClaimProblem`] that names the file and what is wrong with it.
     pub fn decode(stem: &str, bytes: &[u8]) -> Result<Claim, ClaimProblem> {
+        let mut claim = Claim::read(stem, bytes)?;
+        if claim.lease_id.is_empty() {
+            stem.clone_into(&mut claim.lease_id);
+        }
+        Ok(claim)
+    }
+
+    /// [`Claim::decode`] without the one tolerance that other tools may not share: the lease must be named inside.
+    ///
+    /// # Errors
+    /// As [`Claim::decode`], and `empty_lease_id`.
+    pub fn decode_named(stem: &str, bytes: &[u8]) -> Result<Claim, ClaimProblem> {
+        let claim = Claim::read(stem, bytes)?;
+        if claim.lease_id.is_empty() {
+            let message = "the claim names no lease".to_owned();
+            return Err(ClaimProblem { file: format!("{stem}.json"), code: "empty_lease_id", message });
+        }
+        Ok(claim)
+    }
+
+    fn read(stem: &str, bytes: &[u8]) -> Result<Claim, ClaimProblem> {
         let problem = |code, message: String| ClaimProblem { file: format!("{stem}.json"), code, message };
         if !legal_file_stem(stem) {
             return Err(problem("invalid_filename", "the file name is no lease identifier".to_owned()));
@@ -143,10 +165,7 @@ impl Claim {
         for (name, value) in members {
             claim.set(name, value).map_err(|message| problem("invalid_json", message))?;
         }
-        if claim.lease_id.is_empty() {
-            stem.clone_into(&mut claim.lease_id);
-        }
-        if claim.lease_id != stem {
+        if !claim.lease_id.is_empty() && claim.lease_id != stem {
             let message = format!("the file holds the claim of {:?}", claim.lease_id);
             return Err(problem("lease_id_mismatch", message));
         }

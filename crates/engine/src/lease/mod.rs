@@ -14,6 +14,7 @@ mod ownership;
 mod release_action;
 mod slug;
 mod state;
+mod sweep;
 mod time;
 
 pub use claim::{Claim, ClaimProblem};
@@ -26,4 +27,5 @@ pub use ownership::OwnershipLabel;
 pub use release_action::ReleaseAction;
 pub use slug::Slug;
 pub use state::{Event, State, TRANSITIONS, claim_state, mermaid, step};
+pub use sweep::{Sweep, sweep};
 pub use time::{go_duration, moment, parse_go_duration, parse_rfc3339, rfc3339, unix};

@@ -7,6 +7,7 @@ use super::boot::Booting;
 use super::gone::VISIBILITY;
 use super::lease::Machine;
 use super::recover::Recovered;
+use super::recovery::Patience;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::config::InstanceType;
 use crate::lease::labels::{self, key};
@@ -53,6 +54,9 @@ impl Engine {
     /// [`Code::ReleaseUnproved`] with a claim left from which `stop` finishes.
     pub async fn acquire(&self, request: &AcquireRequest, call: &Call) -> Result<Lease> {
         let began = Instant::now();
+        for one in self.recover_dead(None, Patience::Now, call).await {
+            call.warn(one.line());
+        }
         let wanted = request.slug.as_deref().map_or(Ok(None), Slug::requested)?;
         let id = LeaseId::from_entropy(self.entropy());
         let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
@@ -423,7 +427,9 @@ impl<'a> Acquiring<'a> {
         match found {
             Recovered::Found { instance, surplus } => {
                 for id in surplus {
-                    self.engine.destroy_and_prove(id, VISIBILITY, call).await.map_err(Next::Stop)?;
+                    let engine = self.engine;
+                    let destroyed = engine.destroy_journalled(Some(&mut self.journal), id, VISIBILITY, call);
+                    destroyed.await.map_err(Next::Stop)?;
                 }
                 self.instance = Some(instance.id);
                 self.step(lease::Event::Adopted)?;

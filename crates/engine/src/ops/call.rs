@@ -118,6 +118,42 @@ pub enum Event {
         /// Seconds from the call to here.
         seconds: f64,
     },
+    /// What a sync would bring over is known.
+    SyncCandidate {
+        /// Files and links of the tree.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Those that differ from the last commit.
+        changed_files: u64,
+        /// Their bytes.
+        changed_bytes: u64,
+    },
+    /// A sync or a copy goes on.
+    Transfer {
+        /// Files and links so far.
+        files: u64,
+        /// Of how many; 0 when that is not known.
+        total_files: u64,
+        /// Bytes of content so far.
+        bytes: u64,
+        /// Of how many; 0 when that is not known.
+        total_bytes: u64,
+    },
+    /// Nothing differed: the sync was skipped.
+    SyncSkipped {
+        /// Seconds it took to know that.
+        seconds: f64,
+    },
+    /// The tree is on the instance.
+    SyncComplete {
+        /// Seconds it took.
+        seconds: f64,
+        /// Files and links that travelled.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// A command is about to run.
     Running {
         /// This run.

@@ -5,8 +5,8 @@
 //! apart, and not while a fresh instance may still be invisible.
 
 use super::{Call, Engine, Phase};
-use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
-use crate::store::Journal;
+use crate::lease::{Claim, InstanceId, LeaseId};
+use crate::store::{Journal, StepKind};
 use crate::vast::client::Inventory;
 use crate::vast::{Failure, Filter, Instance, Kind};
 use crate::{Code, Error, Result};
@@ -162,18 +162,18 @@ impl Engine {
         call: &Call,
     ) -> Result<()> {
         if let Some(journal) = journal.as_deref_mut() {
-            journal.releasing(ReleaseAction::Destroy, self.unix_now());
+            journal.begin(StepKind::Destroy, id, self.unix_now());
             self.note_or_warn(journal, call).await;
         }
         self.destroy_and_prove(id, fresh, call).await?;
         if let Some(journal) = journal {
-            journal.proved_gone(id, self.unix_now());
+            journal.proved(StepKind::Destroy, id, self.unix_now());
             self.note_or_warn(journal, call).await;
         }
         Ok(())
     }
 
-    async fn note_or_warn(&self, journal: &Journal, call: &Call) {
+    pub(super) async fn note_or_warn(&self, journal: &Journal, call: &Call) {
         if let Err(error) = self.store.write_journal(journal).await {
             call.warn(format!("the journal could not be written: {error}"));
         }
@@ -204,23 +204,44 @@ impl Engine {
     }
 
     /// Looks at the tombstones of the last day: an instance that was proved gone and is listed again is reported, never
-    /// touched, since no claim belongs to it any more. Older tombstones are removed.
-    pub(super) async fn look_at_tombstones(&self, inventory: &Inventory, call: &Call) -> Result<()> {
+    /// touched, since no claim belongs to it any more. Journals that have nothing more to tell are removed, those of
+    /// leases without a claim that may still have an instance are reported. Returns what is amiss.
+    pub(super) async fn look_at_tombstones(&self, inventory: &Inventory) -> Result<Vec<String>> {
         let now = self.unix_now();
+        let mut amiss = Vec::new();
         for journal in self.store.scan_journals().await? {
-            let (Some(stone), Some(id)) = (&journal.tombstone, LeaseId::parse(&journal.lease)) else {
+            let Some(id) = LeaseId::parse(&journal.lease) else { continue };
+            let back: Vec<InstanceId> = journal
+                .tombstones()
+                .map(|(instance, _)| instance)
+                .filter(|instance| inventory.find(*instance).is_some_and(|seen| !seen.is_unloaded()))
+                .collect();
+            amiss.extend(back.iter().map(|instance| {
+                format!("instance {instance} of lease {id} was proved gone and is listed again: see the Vast console")
+            }));
+            if !back.is_empty() || self.store.claim(&id).await?.is_some() {
                 continue;
-            };
-            let instance = InstanceId(stone.instance);
-            if inventory.find(instance).is_some() {
-                call.warn(format!(
-                    "instance {instance} of lease {id} was proved gone and is listed again: see the Vast console"
+            }
+            let stray = journal
+                .attempts
+                .iter()
+                .filter_map(|attempt| Some(InstanceId(attempt.instance?)))
+                .find(|instance| inventory.find(*instance).is_some_and(|seen| !seen.is_unloaded()));
+            let last = journal.tombstones().map(|(_, at)| at).chain(journal.forgotten_at).max();
+            let since = last.or_else(|| journal.last_create_at()).unwrap_or(journal.created_at);
+            if let Some(instance) = stray {
+                amiss.push(format!(
+                    "instance {instance} was rented for lease {id}, which has no claim any more: `adopt {instance}` \
+                     takes it back"
                 ));
-            } else if now - stone.proved_at > TOMBSTONE_SECS && self.store.claim(&id).await?.is_none() {
+            } else if inventory.complete
+                && now - since > TOMBSTONE_SECS
+                && let Some(_alone) = self.store.operation_lock(&id).await?
+            {
                 self.store.remove_journal(&id).await?;
             }
         }
-        Ok(())
+        Ok(amiss)
     }
 
     /// Forgets a lease for which nothing was ever rented, journal included.

@@ -1,19 +1,19 @@
 //! A usable lease: its facts, and the live sessions on which commands run.
 
 use super::connect::Connected;
-use super::release::{ReleaseRequest, Released};
+use super::release::Released;
 use super::sessions::{Lent, Sessions};
 use super::{Call, Engine};
 use crate::lease::labels;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};
 use crate::ssh::command::{Script, remote_command};
-use crate::store::LeaseKey;
+use crate::store::{Holder, LeaseKey, OperationGuard};
 use crate::vast::Endpoint;
 use crate::world::{ExecExit, ExecIo, SshErrorKind};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long another session may take.
@@ -30,6 +30,8 @@ struct Inner {
     facts: Facts,
     key: LeaseKey,
     sessions: Sessions,
+    /// Held while the lease exists for this process alone.
+    held: Mutex<Option<OperationGuard>>,
 }
 
 /// What is known of a ready lease.
@@ -110,6 +112,7 @@ impl Lease {
             facts,
             key: key.clone(),
             sessions: Sessions::new(connected.session),
+            held: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -192,7 +195,7 @@ impl Lease {
 
     /// A session that no other command uses.
     async fn session(&self, call: &Call) -> Result<Lent<'_>> {
-        let Inner { engine, facts, key, sessions } = &*self.inner;
+        let Inner { engine, facts, key, sessions, .. } = &*self.inner;
         if let Some(free) = sessions.take() {
             return Ok(free);
         }
@@ -216,13 +219,27 @@ impl Lease {
         self.inner.engine.status(self.inner.facts.id.as_str(), call).await
     }
 
+    /// Says that the lease exists for this process alone: should it die, the next command gives the lease back.
+    pub(super) async fn hold(&self) -> Result<()> {
+        let Inner { engine, facts, held, .. } = &*self.inner;
+        let Some(lock) = engine.store.operation_lock(&facts.id).await? else { return Ok(()) };
+        if let Some(mut journal) = engine.store.journal(&facts.id).await? {
+            let (process, since) = (engine.world.ambient.process(), engine.unix_now());
+            journal.holder = Some(Holder { process, since, ..Holder::default() });
+            engine.store.write_journal(&journal).await?;
+        }
+        *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        Ok(())
+    }
+
     /// Releases it. The sessions are closed first.
     ///
     /// # Errors
     /// As [`Engine::release`].
     pub async fn release(&self, action: Option<ReleaseAction>, call: &Call) -> Result<Released> {
         self.close().await;
-        let request = ReleaseRequest { identifier: self.inner.facts.id.to_string(), action };
-        self.inner.engine.release(&request, call).await
+        let Inner { engine, facts, held, .. } = &*self.inner;
+        let lock = held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        engine.release_held(&facts.id, action, lock, call).await
     }
 }

@@ -3,10 +3,12 @@
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
-use crate::lease::{Claim, DollarsPerHour, InstanceId};
+use crate::lease::{Claim, DollarsPerHour, InstanceId, OwnershipLabel};
+use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Whose an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -55,13 +57,15 @@ impl Listed {
         labels::keep(&self.labels)
     }
 
-    /// The line crabbox prints.
+    /// The line crabbox prints; foreign instances are marked as such.
     #[must_use]
     pub fn line(&self) -> String {
         let label = |key: &str| self.labels.get(key).map(String::as_str).unwrap_or_default();
         let slug = Some(label(key::SLUG)).filter(|slug| !slug.is_empty()).unwrap_or("-");
+        // crabbox's line for what is ours; what is not must not be taken for it.
+        let mark = if self.ownership == Ownership::Foreign { " ownership=foreign" } else { "" };
         format!(
-            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}",
+            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}{mark}",
             self.instance.to_string(),
             self.name,
             self.status,
@@ -73,7 +77,7 @@ impl Listed {
         )
     }
 
-    /// The element crabbox prints under `--json`.
+    /// The element crabbox prints under `--json`, and whose the instance is.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
@@ -87,6 +91,7 @@ impl Listed {
             "public_net": {"ipv4": {"ip": self.host}},
             "private_net": {"ipv4": {"ip": ""}},
             "server_type": {"name": self.gpu},
+            "ownership": self.ownership,
         })
     }
 }
@@ -116,15 +121,40 @@ impl Engine {
             call.warn("the list is not complete: the API's total disagrees with its pages");
         }
         // A list that can be shown is not withheld because a tombstone cannot be read.
-        if let Err(error) = self.look_at_tombstones(&inventory, call).await {
-            call.warn(error.to_string());
+        match self.look_at_tombstones(&inventory).await {
+            Ok(amiss) => amiss.into_iter().for_each(|one| call.warn(one)),
+            Err(error) => call.warn(error.to_string()),
         }
-        let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims));
+        let relabelled = self.relabelled(&inventory, &claims).await;
+        let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims, &relabelled));
         Ok(listed.filter(|line| all || line.ownership != Ownership::Foreign).collect())
     }
 
-    fn listed(&self, instance: &Instance, claims: &[&Claim]) -> Listed {
-        let owner = instance.ownership();
+    /// Instances that carry no ownership label any more but are the answers to our creates, with their leases' labels.
+    async fn relabelled(
+        &self,
+        inventory: &Inventory,
+        claims: &[&Claim],
+    ) -> BTreeMap<InstanceId, OwnershipLabel> {
+        let mut ours = BTreeMap::new();
+        for claim in claims {
+            let Some(instance) = claim.instance_id().and_then(|id| inventory.find(id)) else { continue };
+            if instance.ownership().is_none() && self.check_label(claim, instance).await.is_ok() {
+                let (lease, slug, state) =
+                    (claim.lease_id.clone(), claim.slug.clone(), claim.state().to_owned());
+                ours.insert(instance.id, OwnershipLabel { lease, slug, state });
+            }
+        }
+        ours
+    }
+
+    fn listed(
+        &self,
+        instance: &Instance,
+        claims: &[&Claim],
+        relabelled: &BTreeMap<InstanceId, OwnershipLabel>,
+    ) -> Listed {
+        let owner = instance.ownership().or_else(|| relabelled.get(&instance.id).cloned());
         let claim = owner.as_ref().and_then(|owner| {
             claims.iter().find(|claim| {
                 claim.lease_id == owner.lease && claim.instance_id().is_none_or(|id| id == instance.id)

@@ -1,29 +1,47 @@
 //! What the engine does, one file per operation.
 
 pub mod acquire;
+pub mod adopt;
+mod authorised;
 mod boot;
 mod call;
+pub mod claims;
+pub mod cleanup;
+mod collect;
 mod connect;
 pub mod doctor;
+pub mod forget;
 mod gone;
+mod inspect;
 mod lease;
 pub mod list;
 pub mod offers;
+pub mod providers;
 mod recover;
+mod recovery;
 pub mod release;
 mod remote;
 mod resolve;
 pub mod run;
 mod sessions;
+pub mod smoke;
 pub mod ssh;
+pub mod start;
 pub mod status;
+mod stream;
+pub mod sync;
 pub mod touch;
 
 pub use acquire::AcquireRequest;
+pub use adopt::{AdoptRequest, Adopted};
 pub use call::{Call, Event, Phase};
+pub use cleanup::{Cleaned, CleanupRequest};
+pub use forget::{ForgetRequest, Forgotten};
 pub use lease::{ExecRequest, Facts, Lease};
 pub use release::{ReleaseOutcome, ReleaseRequest, Released};
 pub use run::{RunRequest, RunResult};
+pub use start::StartRequest;
+pub use sync::{SyncReport, SyncRequest, SyncStep};
 
 use crate::Result;
 use crate::config::Settings;

@@ -21,6 +21,15 @@ pub(super) enum Recovered {
     Nothing,
 }
 
+impl Recovered {
+    /// The first of these instances with the others as surplus; `None` of none.
+    pub(super) fn of(found: Vec<Instance>) -> Option<Self> {
+        let mut found = found.into_iter();
+        let instance = Box::new(found.next()?);
+        Some(Recovered::Found { instance, surplus: found.map(|instance| instance.id).collect() })
+    }
+}
+
 impl Engine {
     /// Looks for instances of `lease` by label until one shows or `window` is over. Two complete lists, ten seconds
     /// apart and the second after the window, are the proof that there is none.
@@ -46,10 +55,8 @@ impl Engine {
             );
             match self.labelled(lease, slug).await {
                 Ok((found, complete)) => {
-                    let mut found = found.into_iter();
-                    if let Some(instance) = found.next() {
-                        let surplus = found.map(|instance| instance.id).collect();
-                        return Ok(Recovered::Found { instance: Box::new(instance), surplus });
+                    if let Some(found) = Recovered::of(found) {
+                        return Ok(found);
                     }
                     if complete {
                         // One empty list proves little: the second, some time later and after the window, does.
@@ -75,7 +82,7 @@ impl Engine {
     }
 
     /// Instances whose ownership label names this lease and slug, oldest first, and whether the list was complete.
-    async fn labelled(&self, lease: &LeaseId, slug: &str) -> Result<(Vec<Instance>, bool)> {
+    pub(super) async fn labelled(&self, lease: &LeaseId, slug: &str) -> Result<(Vec<Instance>, bool)> {
         // Everything is listed, not one exact label: the state in the label may have moved on.
         let inventory = self.client.list(&Filter::All).await?;
         let mut found: Vec<Instance> = inventory

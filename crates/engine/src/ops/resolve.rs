@@ -123,13 +123,35 @@ impl Engine {
     /// Besides those of [`Engine::resolve`]: [`Code::ClaimMissing`], [`Code::InstanceGone`],
     /// [`Code::InvalidState`] for a lease without an instance.
     pub(super) async fn resolve_for_use(&self, identifier: &str) -> Result<(Claim, Instance)> {
-        let resolved = self.resolve(identifier).await?;
-        match (resolved.claim, resolved.instance) {
-            (Some(claim), Some(instance)) => Ok((claim, instance)),
-            (Some(claim), None) => Err(gone(&claim)),
-            (None, instance) => Err(unclaimed(identifier, instance.as_ref())),
-        }
+        for_use(identifier, self.resolve(identifier).await?)
     }
+}
+
+/// What was resolved, as claim and live instance.
+pub(super) fn for_use(identifier: &str, resolved: Resolved) -> Result<(Claim, Instance)> {
+    match (resolved.claim, resolved.instance) {
+        (Some(claim), Some(instance)) => Ok((claim, instance)),
+        (Some(claim), None) => Err(gone(&claim)),
+        (None, instance) => Err(unclaimed(identifier, instance.as_ref())),
+    }
+}
+
+/// The refusal to touch an instance without an ownership label.
+pub(super) fn not_ours(instance: InstanceId) -> Error {
+    Error::new(Code::NotOurs, format!("refusing to operate on non-Crabbox Vast instance {instance}"))
+        .hint("it was made by other means; use the Vast console")
+        .with("instance", instance.0)
+}
+
+/// The lease id of a claim.
+///
+/// # Errors
+/// [`Code::ClaimCorrupt`] when it is not canonical.
+pub(super) fn lease_id(claim: &Claim) -> Result<LeaseId> {
+    LeaseId::parse(&claim.lease_id).ok_or_else(|| {
+        Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
+            .hint("correct or remove the claim file")
+    })
 }
 
 /// What an identifier without a claim means: an owned instance may be looked at, a foreign one is refused.
@@ -158,11 +180,7 @@ fn resolve_unclaimed(identifier: &str, inventory: &Inventory) -> Result<Resolved
                 .hint("`list` shows the leases there are"));
             };
             if instance.ownership().is_none() {
-                return Err(Error::new(
-                    Code::NotOurs,
-                    format!("refusing to operate on non-Crabbox Vast instance {}", instance.id),
-                )
-                .hint("it was made by other means; use the Vast console"));
+                return Err(not_ours(instance.id));
             }
             instance
         }
@@ -215,14 +233,14 @@ pub(super) fn unclaimed(identifier: &str, instance: Option<&Instance>) -> Error 
         Code::ClaimMissing,
         format!("lease={lease} has no local Vast claim; refusing to use or release it"),
     )
-    .hint("it was made on another machine or its claim was lost: release it there, or in the Vast console");
+    .hint("it was made on another machine or its claim was lost: release it there, or take it over with `adopt`");
     match instance {
         Some(instance) => error.with("instance", instance.id.0),
         None => error,
     }
 }
 
-fn gone(claim: &Claim) -> Error {
+pub(super) fn gone(claim: &Claim) -> Error {
     let slug = &claim.slug;
     match claim.instance_id() {
         Some(id) => Error::new(

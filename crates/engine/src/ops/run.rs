@@ -99,9 +99,19 @@ impl Engine {
         let began = Instant::now();
         let run = RunId::from_entropy(self.entropy());
         let (lease, acquired) = match &request.identifier {
-            Some(identifier) => (self.open(identifier, request.reclaim, call).await?, false),
+            Some(identifier) => {
+                self.recover_beside(identifier, call).await;
+                (self.open(identifier, request.reclaim, call).await?, false)
+            }
             None => (self.acquire(&request.acquire, call).await?, true),
         };
+        let alone = matches!(request.stop_after, None | Some(StopAfter::Always));
+        if acquired && alone && !request.acquire.keep && !request.keep_on_failure {
+            // Should this process die, whoever comes next gives the lease back; without the record its expiry does.
+            if let Err(error) = lease.hold().await {
+                call.warn(format!("that the lease is for this run alone could not be recorded: {error}"));
+            }
+        }
         let lease_secs = began.elapsed().as_secs_f64();
         let workdir = lease.folder(&self.repository_name());
         let commanded = Instant::now();
@@ -197,8 +207,7 @@ impl Engine {
     /// # Errors
     /// Those of resolving; [`Code::InstanceNotRunning`], [`Code::RepositoryMismatch`], [`Code::SshTimeout`].
     pub async fn open(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<Lease> {
-        let (claim, instance) =
-            call.until_cancelled(async { self.resolve_for_use(identifier).await }).await?;
+        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))

@@ -47,8 +47,7 @@ impl Engine {
     /// Those of resolving; [`Code::RepositoryMismatch`] without `reclaim`; [`Code::InstanceNotRunning`] while it has no
     /// address.
     pub async fn ssh_command(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<SshCommand> {
-        let (claim, instance) =
-            call.until_cancelled(async { self.resolve_for_use(identifier).await }).await?;
+        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
         })?;

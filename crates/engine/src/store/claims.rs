@@ -5,8 +5,14 @@ use super::{Inner, Store};
 use crate::lease::{Claim, ClaimProblem, LeaseId, Slug};
 use crate::world::Files;
 use crate::{Code, Error, Result};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+
+/// Size from which on an inventory leaves a file alone, bytes.
+const LARGEST: usize = 1 << 20;
+/// Problems that an inventory tells one by one.
+const MOST_PROBLEMS: usize = 100;
 
 /// Everything that was found in the claims folder.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +38,45 @@ impl Store {
     /// # Errors
     /// [`Code::StateUnavailable`] when the folder cannot be listed.
     pub async fn scan_claims(&self) -> Result<ClaimScan> {
-        self.transact(scan).await
+        self.transact(|files, inner| scan(files, inner, Claim::decode)).await
+    }
+
+    /// All claims as an inventory tells them: as [`Store::scan_claims`], but with every file that some tool would stumble
+    /// over among the problems (larger than 1 MiB, no lease named inside), and names that are no lease identifier only
+    /// by their digest. More than a hundred problems are cut.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] when the folder cannot be listed.
+    pub async fn claim_inventory(&self) -> Result<ClaimScan> {
+        self.transact(|files, inner| {
+            let mut found = scan(files, inner, |stem, bytes| {
+                if bytes.len() > LARGEST {
+                    let message = format!("the file has {} bytes, more than {LARGEST}", bytes.len());
+                    return Err(ClaimProblem {
+                        file: format!("{stem}.json"),
+                        code: "claim_too_large",
+                        message,
+                    });
+                }
+                Claim::decode_named(stem, bytes)
+            })?;
+            for problem in found.problems.iter_mut().filter(|problem| problem.code == "invalid_filename") {
+                // The name may hold anything, line breaks and escape sequences among it.
+                problem.file = format!("sha256:{}", hex::encode(Sha256::digest(problem.file.as_bytes())));
+            }
+            if found.problems.len() > MOST_PROBLEMS {
+                let more = found.problems.len() - MOST_PROBLEMS;
+                found.problems.truncate(MOST_PROBLEMS);
+                let message = format!("{more} more files are no readable claims");
+                found.problems.push(ClaimProblem {
+                    file: String::new(),
+                    code: "problems_truncated",
+                    message,
+                });
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// Writes the first claim of a lease, durably, with a new revision, and returns it as written.
@@ -73,7 +117,7 @@ impl Store {
             taken_remotely.iter().filter_map(|slug| Slug::normalise(slug)).collect();
         let locks = [self.paths().slug_lock(), self.paths().claim_lock(lease)];
         self.locked(locks, move |files, inner| {
-            let others = scan(files, inner)?.claims;
+            let others = scan(files, inner, Claim::decode)?.claims;
             taken.extend(others.iter().filter(|claim| claim.lease_id != id.as_str()).filter_map(Claim::slug));
             let slug = Slug::candidates(&wanted, &id).into_iter().find(|slug| !taken.contains(slug));
             let slug = slug.ok_or_else(|| {
@@ -143,7 +187,11 @@ fn read(files: &dyn Files, inner: &Inner, lease: &LeaseId) -> Result<Option<Clai
     })
 }
 
-fn scan(files: &dyn Files, inner: &Inner) -> Result<ClaimScan> {
+fn scan(
+    files: &dyn Files,
+    inner: &Inner,
+    decode: impl Fn(&str, &[u8]) -> Result<Claim, ClaimProblem>,
+) -> Result<ClaimScan> {
     let folder = inner.paths.claims();
     let mut found = ClaimScan::default();
     for name in files.list(&folder).at("list", &folder)? {
@@ -160,7 +208,7 @@ fn scan(files: &dyn Files, inner: &Inner) -> Result<ClaimScan> {
         match files.read(&folder.join(&name)) {
             // It was removed after the folder was listed.
             Ok(None) => {}
-            Ok(Some(bytes)) => match Claim::decode(stem, &bytes) {
+            Ok(Some(bytes)) => match decode(stem, &bytes) {
                 Ok(claim) => found.claims.push(claim),
                 Err(problem) => found.problems.push(problem),
             },

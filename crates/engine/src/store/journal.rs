@@ -4,7 +4,7 @@
 
 use super::Store;
 use super::file::{At, remove_durably, replace_durably};
-use crate::lease::{InstanceId, LeaseId, ReleaseAction};
+use crate::lease::{InstanceId, LeaseId};
 use crate::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -57,27 +57,55 @@ pub struct Attempt {
     pub extra: Map<String, Value>,
 }
 
-/// A release that was asked for.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ReleaseRecord {
-    /// `destroy`, `stop` or `keep`.
-    pub action: String,
-    /// Unix seconds.
+/// What a step does to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// Destroys it.
+    Destroy,
+    /// Stops it.
+    Stop,
+    /// Starts it again: it bills from here.
+    Start,
+}
+
+/// A paid or destructive step on an instance: recorded before the call, and again with its proof. One that has
+/// neither proof nor end is open; whoever finds it with its process dead finishes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What.
+    pub kind: StepKind,
+    /// The instance.
+    pub instance: u64,
+    /// When it was about to be sent, Unix seconds.
     pub requested_at: i64,
+    /// When a read proved it, Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved_at: Option<i64>,
+    /// Why nothing came of it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void: Option<String>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-/// The proof that an instance is gone; looked at again for a day.
+impl Step {
+    /// Whether neither a proof nor an end is known.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.proved_at.is_none() && self.void.is_none()
+    }
+}
+
+/// A process that answers for the lease with its own life: when it is gone, so is the reason for the lease.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Tombstone {
-    /// The instance.
-    pub instance: u64,
+pub struct Holder {
+    /// `pid@host`, for messages only; that it lives is told by its operation lock.
+    pub process: String,
     /// Unix seconds.
-    pub proved_at: i64,
+    pub since: i64,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -110,12 +138,21 @@ pub struct Journal {
     /// How long each phase took, milliseconds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, u64>,
-    /// The release, once asked for.
+    /// Every destroy, stop and start, in order, with its proof.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// The process that goes with the lease, where one does.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub release: Option<ReleaseRecord>,
-    /// The proof that the instance is gone.
+    pub holder: Option<Holder>,
+    /// When a complete list first showed no instance of an unanswered create, Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tombstone: Option<Tombstone>,
+    pub unseen_since: Option<i64>,
+    /// When an instance without a claim was taken over, Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted_at: Option<i64>,
+    /// When the claim was dropped on request, Unix seconds; the instance may live on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forgotten_at: Option<i64>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -160,18 +197,58 @@ impl Journal {
         self.attempts.last().map(|attempt| attempt.started_at)
     }
 
-    /// Records that a release is about to be sent.
-    pub fn releasing(&mut self, action: ReleaseAction, now: i64) {
-        self.release = Some(ReleaseRecord {
-            action: action.as_str().to_owned(),
-            requested_at: now,
-            ..ReleaseRecord::default()
-        });
+    /// Whether the acquire got as far as a lease that can be used.
+    #[must_use]
+    pub fn was_ready(&self) -> bool {
+        self.phases.contains_key("ready")
     }
 
-    /// Records the proof that `instance` is gone.
-    pub fn proved_gone(&mut self, instance: InstanceId, now: i64) {
-        self.tombstone = Some(Tombstone { instance: instance.0, proved_at: now, ..Tombstone::default() });
+    /// Whether the last create, if any, is known to have left nothing: refused, or destroyed and proved gone.
+    #[must_use]
+    pub fn left_nothing(&self) -> bool {
+        self.attempts.last().is_some_and(|last| {
+            let refused = last.outcome.as_deref().is_some_and(|outcome| outcome.starts_with("nothing"));
+            refused || last.instance.is_some_and(|id| self.tombstones().any(|(gone, _)| gone.0 == id))
+        })
+    }
+
+    /// Records that a step is about to be taken. One that is open already is only repeated.
+    pub fn begin(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
+        if self.open_step(kind, instance).is_none() {
+            let (instance, extra) = (instance.0, Map::new());
+            self.steps.push(Step { kind, instance, requested_at: now, proved_at: None, void: None, extra });
+        }
+    }
+
+    /// Records the proof of a step.
+    pub fn proved(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
+        if let Some(step) = self.open_step(kind, instance) {
+            step.proved_at = Some(now);
+        }
+    }
+
+    /// Records that nothing came of a step.
+    pub fn voided(&mut self, kind: StepKind, instance: InstanceId, why: &str) {
+        if let Some(step) = self.open_step(kind, instance) {
+            step.void = Some(why.to_owned());
+        }
+    }
+
+    /// Whether a step on this instance is open.
+    #[must_use]
+    pub fn is_open(&self, kind: StepKind, instance: InstanceId) -> bool {
+        self.steps.iter().any(|step| step.kind == kind && step.instance == instance.0 && step.is_open())
+    }
+
+    /// The instances that were proved gone, and when (Unix seconds). They are looked at again for a day.
+    pub fn tombstones(&self) -> impl Iterator<Item = (InstanceId, i64)> + '_ {
+        let destroyed = self.steps.iter().filter(|step| step.kind == StepKind::Destroy);
+        destroyed.filter_map(|step| Some((InstanceId(step.instance), step.proved_at?)))
+    }
+
+    fn open_step(&mut self, kind: StepKind, instance: InstanceId) -> Option<&mut Step> {
+        let mut steps = self.steps.iter_mut();
+        steps.find(|step| step.kind == kind && step.instance == instance.0 && step.is_open())
     }
 }
 
@@ -263,7 +340,8 @@ mod tests {
         });
         journal.attempts[0].extra.insert("region".into(), "eu".into());
         journal.extra.insert("later".into(), serde_json::json!({"x": [1, 2.5, null]}));
-        journal.tombstone = Some(Tombstone { instance: 9, proved_at: 3, ..Tombstone::default() });
+        journal.begin(StepKind::Destroy, InstanceId(9), 2);
+        journal.steps[0].extra.insert("how".into(), "gently".into());
         bench.store.write_journal(&journal).await.unwrap();
         assert_eq!(bench.store.journal(&lease).await.unwrap(), Some(journal.clone()));
 
@@ -280,5 +358,39 @@ mod tests {
         bench.store.remove_journal(&lease).await.unwrap();
         assert_eq!(bench.store.journal(&lease).await.unwrap(), None);
         assert_eq!(Journal::new(&lease, "", "", 0).version, 1);
+    }
+
+    #[test]
+    fn a_step_is_open_until_its_proof() {
+        let lease = LeaseId::from_entropy([4; 6]);
+        let (one, other) = (InstanceId(1), InstanceId(2));
+        let mut journal = Journal::new(&lease, "", "", 0);
+        journal.begin(StepKind::Destroy, one, 10);
+        journal.begin(StepKind::Destroy, one, 20);
+        journal.begin(StepKind::Start, other, 30);
+        assert_eq!(journal.steps.len(), 2, "a repetition is the same step");
+        assert!(journal.is_open(StepKind::Destroy, one) && !journal.is_open(StepKind::Destroy, other));
+        journal.proved(StepKind::Destroy, one, 40);
+        journal.voided(StepKind::Start, other, "no credit");
+        assert!(journal.steps.iter().all(|step| !step.is_open()));
+        assert_eq!(journal.tombstones().collect::<Vec<_>>(), [(one, 40)]);
+        journal.begin(StepKind::Destroy, one, 50);
+        assert!(journal.is_open(StepKind::Destroy, one), "what came back is destroyed again");
+    }
+
+    #[test]
+    fn a_create_left_nothing_when_it_was_refused_or_its_instance_is_gone() {
+        let mut journal = Journal::new(&LeaseId::from_entropy([5; 6]), "", "", 0);
+        assert!(!journal.left_nothing());
+        journal.attempts.push(Attempt::default());
+        assert!(!journal.left_nothing(), "its answer is awaited");
+        journal.note("nothing: taken".into(), None);
+        assert!(journal.left_nothing());
+        journal.attempts.push(Attempt::default());
+        journal.note("created: 7".into(), Some(InstanceId(7)));
+        journal.begin(StepKind::Destroy, InstanceId(7), 1);
+        assert!(!journal.left_nothing());
+        journal.proved(StepKind::Destroy, InstanceId(7), 2);
+        assert!(journal.left_nothing());
     }
 }

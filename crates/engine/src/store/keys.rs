@@ -74,6 +74,26 @@ impl Store {
         self.transact(move |files, inner| load(files, inner, &folder)).await
     }
 
+    /// Leases that have a key folder and our operation lock but no claim, sorted.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] when a folder cannot be listed.
+    pub async fn unclaimed_keys(&self) -> Result<Vec<LeaseId>> {
+        self.transact(move |files, inner| {
+            let folder = inner.paths.config.join("crabbox").join("testboxes");
+            let names = files.list(&folder).at("list", &folder)?;
+            let mut unclaimed = Vec::new();
+            for lease in names.iter().filter_map(|name| LeaseId::parse(name.to_str()?)) {
+                let (lock, claim) = (inner.paths.operation_lock(&lease), inner.paths.claim(&lease));
+                if files.exists(&lock).at("look at", &lock)? && !files.exists(&claim).at("look at", &claim)? {
+                    unclaimed.push(lease);
+                }
+            }
+            Ok(unclaimed)
+        })
+        .await
+    }
+
     /// Removes the key folder of a lease with everything in it; a missing one is fine. Symbolic links are removed,
     /// never followed; a folder that is itself one is refused.
     ///

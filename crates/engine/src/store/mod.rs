@@ -18,7 +18,7 @@ mod paths;
 mod testing;
 
 pub use claims::ClaimScan;
-pub use journal::{Attempt, Journal, JournalRequest, ReleaseRecord, Tombstone};
+pub use journal::{Attempt, Holder, Journal, JournalRequest, Step, StepKind};
 pub use keys::LeaseKey;
 pub use paths::Paths;
 

@@ -73,6 +73,8 @@ struct Inner {
     /// Names the pacing slots of this address and key; a digest, so that it gives nothing away.
     scope: String,
     widened: Mutex<BTreeMap<LimitClass, f64>>,
+    /// Local time minus that of the newest answer, seconds.
+    skew: Mutex<Option<i64>>,
 }
 
 impl Client {
@@ -104,7 +106,8 @@ impl Client {
         digest.update(key.expose_secret().as_bytes());
         let scope = hex::encode(&digest.finalize()[..12]);
         let widened = Mutex::new(BTreeMap::new());
-        Ok(Self { inner: Arc::new(Inner { http, store, ambient, base, v1_base, key, scope, widened }) })
+        let skew = Mutex::new(None);
+        Ok(Self { inner: Arc::new(Inner { http, store, ambient, base, v1_base, key, scope, widened, skew }) })
     }
 
     /// Who we are. The only proof that the key works.
@@ -387,6 +390,7 @@ impl Client {
                 .send(out)
                 .await
                 .map_err(|error| self.scrub(Failure::transport(&name, &error), request.sensitive))?;
+            self.compare_clocks(&reply);
             if !(300..400).contains(&reply.status) || reply.status == 304 {
                 return Ok(reply);
             }
@@ -398,6 +402,21 @@ impl Client {
             url = target;
         }
         Err(Failure::malformed(&name, 310, "too many redirects"))
+    }
+
+    /// Local time minus the API's, seconds, as its newest answer told; `None` before the first one that did.
+    #[must_use]
+    pub fn clock_skew(&self) -> Option<i64> {
+        *self.inner.skew.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn compare_clocks(&self, reply: &HttpReply) {
+        let date = reply.date.as_deref().and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
+        if let Some(date) = date {
+            let local = crate::lease::unix(self.inner.ambient.now());
+            let mut skew = self.inner.skew.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *skew = Some(local - date.timestamp().as_second());
+        }
     }
 
     fn url(&self, request: &Request) -> Url {

@@ -14,8 +14,9 @@ pub mod pacing;
 pub mod request;
 pub mod select;
 
-pub use client::Client;
-pub use failure::{Failure, Kind};
+pub use client::{Client, Inventory};
+pub use decode::Account;
+pub use failure::{Failure, Kind, judge};
 pub use instance::{Endpoint, EndpointKind, Instance};
 pub use offer::Offer;
 pub use request::{Filter, Request};

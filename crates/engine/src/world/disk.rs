@@ -33,6 +33,10 @@ pub trait Files: Send + Sync {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Unix permission bits of a file or folder, `None` where there is none or the system has no such thing.
     fn mode(&self, path: &Path) -> io::Result<Option<u32>>;
+    /// Whether entries may be made in a folder, as far as can be told without making one.
+    fn is_writable(&self, dir: &Path) -> io::Result<bool> {
+        Ok(self.mode(dir)?.is_none_or(|mode| mode & 0o200 != 0))
+    }
     /// Tries an exclusive advisory lock (`flock`, `LockFileEx`) on `path`, creating the file (0600).
     /// `None` while another process, or another guard in this one, holds it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>>;

@@ -60,7 +60,7 @@ pub struct HttpRequest {
 }
 
 /// One reply, body whole and decompressed. Redirects come back as they are (3xx).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HttpReply {
     /// Status code.
     pub status: u16,
@@ -68,6 +68,8 @@ pub struct HttpReply {
     pub retry_after: Option<String>,
     /// `Location`, if it was sent.
     pub location: Option<String>,
+    /// `Date`, if it was sent.
+    pub date: Option<String>,
     /// Body.
     pub body: Bytes,
 }

@@ -7,6 +7,7 @@
 mod ambient;
 mod disk;
 mod http;
+mod local;
 mod ssh;
 
 pub mod real;
@@ -14,6 +15,7 @@ pub mod real;
 pub use ambient::Ambient;
 pub use disk::{Disk, Files, Guard};
 pub use http::{Http, HttpReply, HttpRequest, Limits, Method, TransportError, TransportErrorKind};
+pub use local::{FileKind, GitAnswer, Local, OpenFile, Stat};
 pub use ssh::{
     ExecExit, ExecIo, HostKeyPolicy, Output, Ssh, SshError, SshErrorKind, SshSession, SshTarget, StdinChunk,
 };
@@ -27,6 +29,8 @@ pub struct World {
     pub http: Arc<dyn Http>,
     /// Files: claims, journal, keys, locks.
     pub disk: Disk,
+    /// The user's working tree, and what is copied to and from it.
+    pub local: Arc<dyn Local>,
     /// SSH sessions to instances.
     pub ssh: Arc<dyn Ssh>,
     /// Wall time, randomness, identity of this process.

@@ -2,7 +2,7 @@
 
 use crabbox_vast_engine::config::{Overrides, Settings, Snapshot, resolve};
 use crabbox_vast_engine::ssh::RusshSsh;
-use crabbox_vast_engine::world::real::{RealAmbient, RealFiles, ReqwestHttp};
+use crabbox_vast_engine::world::real::{RealAmbient, RealFiles, RealLocal, ReqwestHttp};
 use crabbox_vast_engine::world::{Disk, ExecIo, Output, World};
 use crabbox_vast_engine::{Call, Engine, Event};
 use crabbox_vast_sim::{Options, Running, start};
@@ -38,6 +38,7 @@ impl Bench {
         World {
             http: Arc::new(ReqwestHttp::new(None)),
             disk: Disk::blocking(Arc::new(RealFiles)),
+            local: Arc::new(RealLocal),
             ssh: Arc::new(RusshSsh),
             ambient: Arc::new(RealAmbient::new("bench")),
         }

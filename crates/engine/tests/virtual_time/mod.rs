@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use crabbox_vast_engine::config::{Overrides, Settings, Snapshot, resolve};
-use crabbox_vast_engine::world::real::RealFiles;
+use crabbox_vast_engine::world::real::{RealFiles, RealLocal};
 use crabbox_vast_engine::world::{
     Ambient, Disk, ExecExit, ExecIo, Http, HttpReply, HttpRequest, Method, Output, Ssh, SshError,
     SshErrorKind, SshSession, SshTarget, TransportError, TransportErrorKind, World,
@@ -114,6 +114,7 @@ impl Stage {
                 calls: Arc::clone(&self.calls),
             }),
             disk: Disk::inline(Arc::new(RealFiles)),
+            local: Arc::new(RealLocal),
             ssh: Arc::new(MemorySsh {
                 vast: Arc::clone(&self.vast),
                 doors: Arc::clone(&self.doors),
@@ -249,6 +250,7 @@ impl Http for MemoryHttp {
                 status: reply.status,
                 retry_after: header("retry-after"),
                 location: header("location"),
+                date: header("date"),
                 body: reply.body.clone().into(),
             }),
             Delivery::Reset | Delivery::Truncate(_) => {

@@ -114,6 +114,13 @@ impl Files for RealFiles {
         }
     }
 
+    #[cfg(unix)]
+    fn is_writable(&self, dir: &Path) -> io::Result<bool> {
+        use rustix::fs::{Access, access};
+        // The bits alone do not tell: the folder may be another user's, or on a file system that is read-only.
+        Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok())
+    }
+
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

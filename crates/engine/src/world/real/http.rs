@@ -4,7 +4,7 @@ use crate::world::{Http, HttpReply, HttpRequest, Method, TransportError, Transpo
 use crate::{Code, Error, Result};
 use async_trait::async_trait;
 use once_cell::sync::OnceCell;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER};
 use secrecy::ExposeSecret;
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -137,8 +137,8 @@ impl Http for ReqwestHttp {
         };
         let header =
             |name| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
-        let (status, retry_after, location) =
-            (reply.status().as_u16(), header(RETRY_AFTER), header(LOCATION));
+        let (status, retry_after, location, date) =
+            (reply.status().as_u16(), header(RETRY_AFTER), header(LOCATION), header(DATE));
         let read = async {
             let mut body = Vec::new();
             while let Some(chunk) = reply.chunk().await.map_err(|error| {
@@ -162,7 +162,7 @@ impl Http for ReqwestHttp {
                 let seconds = limits.body.as_secs();
                 Err(fail(TransportErrorKind::TimedOut, format!("the answer stalled for {seconds} s")))
             }
-            Ok(body) => Ok(HttpReply { status, retry_after, location, body: body?.into() }),
+            Ok(body) => Ok(HttpReply { status, retry_after, location, date, body: body?.into() }),
         }
     }
 }

@@ -1,0 +1,60 @@
+//! `cleanup`: finishes what was left behind, and gives expired leases back.
+
+use crate::session::Session;
+use clap::{ArgMatches, Args, Command};
+use crabbox_vast_engine::ops::CleanupRequest;
+use crabbox_vast_engine::{Code, Error, Result};
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn definition() -> Command {
+    super::command::<Options>("cleanup", false)
+        .about("Finish what died processes left behind, destroy expired leases, forget those that are gone")
+        .after_help(
+            "Examples:\n  crabbox-vast cleanup --dry-run\n  crabbox-vast cleanup --json\n\n\
+             Kept leases stay, and so does every instance without a matching claim on this machine. The exit code is 0 \
+             when everything was done; a refusal or failure of one lease holds up no other.",
+        )
+}
+
+/// `machine cleanup`, as crabbox calls it too.
+pub fn machine() -> Command {
+    Command::new("machine")
+        .about("The same as `cleanup`")
+        .hide(true)
+        .subcommand_required(true)
+        .subcommand(definition())
+}
+
+pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
+    let options: Options = super::read(matches)?;
+    let cleaned =
+        session.engine()?.cleanup(&CleanupRequest { dry_run: options.dry_run }, &session.call).await?;
+    session.progress.pause();
+    let failure = cleaned.failure();
+    if session.json {
+        let mut document = serde_json::to_value(&cleaned)
+            .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))?;
+        if let Some(failure) = &failure {
+            document["error"] = failure.to_json()["error"].take();
+        }
+        session.printer.json(&document);
+    } else {
+        for item in &cleaned.items {
+            session.printer.note(&item.line());
+            if let Some(message) = item.error_message() {
+                session.printer.note(message);
+            }
+        }
+        for problem in &cleaned.problems {
+            session.printer.note(&format!("warning: {problem}"));
+        }
+        session.printer.note(&cleaned.line());
+    }
+    Ok(failure.map_or(0, |failure| failure.exit_code()))
+}

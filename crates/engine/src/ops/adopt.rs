@@ -1,0 +1,245 @@
+//! Adopt: takes over an instance that carries an ownership label and has no claim here.
+//!
+//! The order: operation lock, key on disk, the instance read again, claim, journal, and only then the key is attached.
+//! Whatever dies in between leaves a claim that `stop` can use, or a key that opens nothing; running it again goes on.
+
+use super::recover::Recovered;
+use super::resolve::{Resolved, check_account, unclaimed};
+use super::{Call, Engine, Phase};
+use crate::lease::labels::{self, LabelDefaults, key};
+use crate::lease::{AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, rfc3339};
+use crate::store::LeaseKey;
+use crate::vast::Instance;
+use crate::{Code, Error, Result};
+use serde::Serialize;
+
+/// Which instance to adopt, and how.
+#[derive(Debug, Clone, Default)]
+pub struct AdoptRequest {
+    /// Lease id, slug or instance id.
+    pub identifier: String,
+    /// Cleanup leaves it alone from now on.
+    pub keep: bool,
+}
+
+/// An adopted lease.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopted {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Its slug.
+    pub slug: String,
+    /// The instance.
+    pub instance: InstanceId,
+    /// Whether the claim is new; `false` where it was there and only its key was attached again.
+    pub claimed: bool,
+    /// Whether the lease's key is attached: without it the lease can be released but not used.
+    pub key_attached: bool,
+    /// When cleanup may sweep it, seconds since 1970.
+    pub expires_at: Option<i64>,
+}
+
+impl Adopted {
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { lease, slug, instance, key_attached, .. } = self;
+        format!("adopted lease={lease} vast={instance} name={slug} key_attached={key_attached}")
+    }
+}
+
+impl Engine {
+    /// Makes a claim for an instance with an ownership label, and attaches a key of this machine to it. On a lease that
+    /// has a claim already only the key is attached again. Instances without an ownership label are never adopted.
+    ///
+    /// # Errors
+    /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::LeaseBusy`].
+    pub async fn adopt(&self, request: &AdoptRequest, call: &Call) -> Result<Adopted> {
+        let identifier = request.identifier.trim();
+        let resolved = call.until_cancelled(self.resolve(identifier)).await?;
+        let instance = resolved.instance.ok_or_else(|| match &resolved.claim {
+            Some(claim) => super::resolve::gone(claim),
+            None => unclaimed(identifier, None),
+        })?;
+        let present = match &resolved.claim {
+            Some(claim) => Some(super::resolve::lease_id(claim)?),
+            None => None,
+        };
+        self.take_in(instance, present, request.keep, call).await
+    }
+
+    /// Resolves a lease for use; with `reclaim` an owned instance without a claim here is adopted on the way.
+    pub(super) async fn resolve_or_adopt(
+        &self,
+        identifier: &str,
+        reclaim: bool,
+        call: &Call,
+    ) -> Result<(Claim, Instance)> {
+        let resolved = call.until_cancelled(self.resolve(identifier)).await?;
+        if let Resolved { claim: None, instance: Some(instance) } = &resolved
+            && reclaim
+        {
+            self.take_in(instance.clone(), None, false, call).await?;
+            return call.until_cancelled(self.resolve_for_use(identifier)).await;
+        }
+        super::resolve::for_use(identifier, resolved)
+    }
+
+    async fn take_in(
+        &self,
+        instance: Instance,
+        present: Option<LeaseId>,
+        keep: bool,
+        call: &Call,
+    ) -> Result<Adopted> {
+        let label = instance.ownership();
+        let id = match (present.clone(), &label) {
+            (Some(id), _) => id,
+            (None, Some(label)) => {
+                LeaseId::parse(&label.lease).ok_or_else(|| not_canonical(&instance, label))?
+            }
+            (None, None) => return Err(super::resolve::not_ours(instance.id)),
+        };
+        // Held to the end: nobody takes the claim for that of a dead process.
+        let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
+            Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
+                .hint("try again later")
+        })?;
+        call.phase(Phase::Recover, format!("adopting instance {} as lease {id}", instance.id));
+        let key = self.store.create_key(&id).await?;
+        let claimed = present.is_none();
+        if let (None, Some(label)) = (&present, &label) {
+            self.claim_unclaimed(&id, label, &instance, keep, call).await?;
+        }
+        let claim =
+            self.store.claim(&id).await?.ok_or_else(|| {
+                Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
+            })?;
+        let (_lock, journal) = self.journal_of(&id, &claim, Some(lock), call).await?;
+        if let Some(mut journal) = journal.filter(|_| claimed) {
+            journal.instance = Some(instance.id.0);
+            journal.adopted_at = Some(self.unix_now());
+            journal.forgotten_at = None;
+            self.note_or_warn(&journal, call).await;
+        }
+        let key_attached = self.attach_to_adopted(instance.id, &key, call).await;
+        Ok(Adopted {
+            lease: id,
+            slug: claim.slug.clone(),
+            instance: instance.id,
+            claimed,
+            key_attached,
+            expires_at: labels::expires_at(&claim.labels),
+        })
+    }
+
+    /// Writes the claim, on the strength of a read of the instance that follows the account's.
+    async fn claim_unclaimed(
+        &self,
+        id: &LeaseId,
+        label: &OwnershipLabel,
+        instance: &Instance,
+        keep: bool,
+        call: &Call,
+    ) -> Result<()> {
+        let account = call.until_cancelled(async { Ok(self.client.account().await?) }).await?;
+        let same: Vec<Instance> = self.labelled(id, &label.slug).await?.0;
+        match Recovered::of(same) {
+            Some(Recovered::Found { instance: found, surplus })
+                if found.id == instance.id && surplus.is_empty() => {}
+            Some(Recovered::Found { surplus, .. }) if !surplus.is_empty() => {
+                return Err(Error::new(
+                    Code::IdentityMismatch,
+                    format!("{} instances carry the label of lease {id}", surplus.len() + 1),
+                )
+                .hint("destroy the ones you do not need in the Vast console, then adopt the last"));
+            }
+            _ => {
+                return Err(Error::new(
+                    Code::IdentityMismatch,
+                    format!("instance {} does not carry the label of lease {id} any more", instance.id),
+                )
+                .hint("`list --all` shows what it carries now"));
+            }
+        }
+        let claim = self.adopted_claim(id, label, instance, account.id, keep);
+        check_account(&claim, account.id, &self.settings.api_url, "adopt")?;
+        self.store.create_claim(claim).await?;
+        Ok(())
+    }
+
+    /// The claim crabbox makes with `--reclaim`: without any word of an attached key, so that nothing is detached later.
+    fn adopted_claim(
+        &self,
+        id: &LeaseId,
+        label: &OwnershipLabel,
+        instance: &Instance,
+        account: AccountId,
+        keep: bool,
+    ) -> Claim {
+        let settings = &self.settings;
+        let defaults = LabelDefaults {
+            profile: settings.profile.clone(),
+            class: settings.class.clone(),
+            ttl: settings.ttl,
+            idle_timeout: settings.idle_timeout,
+            release_action: settings.release_action,
+        };
+        let mut labels = labels::initial_without_claim(label, &defaults, self.unix_now());
+        let state = match label.state.as_str() {
+            _ if !instance.is_running() && instance.intended_status.as_deref() == Some("stopped") => {
+                "stopped"
+            }
+            "ready" => "ready",
+            _ => "provisioning",
+        };
+        for (key, value) in [
+            (key::STATE, state.to_owned()),
+            (key::KEEP, keep.to_string()),
+            (key::VAST_ACCOUNT_ID, account.to_string()),
+            (key::VAST_API_URL, settings.api_url.clone()),
+        ] {
+            labels.insert(key.to_owned(), value);
+        }
+        let endpoint = instance.endpoints().into_iter().next();
+        Claim {
+            lease_id: id.to_string(),
+            slug: Slug::normalise(&label.slug).map_or_else(String::new, |slug| slug.to_string()),
+            provider: "vast".to_owned(),
+            cloud_id: instance.id.to_string(),
+            repo_root: settings.repo_root.clone(),
+            claimed_at: rfc3339(self.now()),
+            last_used_at: rfc3339(self.now()),
+            idle_timeout_seconds: i64::try_from(settings.idle_timeout.as_secs()).unwrap_or(i64::MAX),
+            ssh_port: endpoint.as_ref().map_or(0, |endpoint| i64::from(endpoint.port)),
+            ssh_host: endpoint.map(|endpoint| endpoint.host).unwrap_or_default(),
+            labels,
+            ..Claim::default()
+        }
+    }
+
+    /// Attaches the key; a lease without it can be released all the same, so a refusal is only told.
+    async fn attach_to_adopted(&self, instance: InstanceId, key: &LeaseKey, call: &Call) -> bool {
+        match self.client.attach_key(instance, &key.public).await {
+            Ok(()) => true,
+            Err(failure) => {
+                call.warn(format!(
+                    "the key could not be attached, so the lease can be released but not used; `adopt {instance}` tries \
+                     again: {}",
+                    failure.message
+                ));
+                false
+            }
+        }
+    }
+}
+
+fn not_canonical(instance: &Instance, label: &OwnershipLabel) -> Error {
+    Error::new(
+        Code::IdentityMismatch,
+        format!("instance {} carries the label of {:?}, which is no lease id", instance.id, label.lease),
+    )
+    .hint("no tool made this label; use the Vast console")
+    .with("instance", instance.id.0)
+}

@@ -1,0 +1,199 @@
+//! What may destroy or stop an instance: the cloud is read first and the claim last, and the step is in the journal
+//! before it is sent and again with its proof.
+
+use super::gone::{Sight, VISIBILITY};
+use super::release::ReleaseOutcome;
+use super::resolve::check_account;
+use super::{Call, Engine, Phase};
+use crate::lease::labels::key;
+use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
+use crate::store::{Journal, OperationGuard, StepKind};
+use crate::vast::Instance;
+use crate::{Code, Error, Result};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long an accepted stop may take to show.
+const STOP_SHOWS: Duration = Duration::from_secs(120);
+
+/// A lease as cloud and claim showed it, in this order.
+pub(super) struct Authorised {
+    /// Read last.
+    pub claim: Claim,
+    /// The live instance; `None` where no read shows it.
+    pub live: Option<Instance>,
+}
+
+impl Engine {
+    /// Reads the cloud, then the claim, and checks one against the other. Whoever destroys or stops does it on the
+    /// strength of this.
+    ///
+    /// # Errors
+    /// [`Code::LeaseNotFound`], [`Code::ClaimChanged`], [`Code::IdentityMismatch`], or why the API could not be read.
+    pub(super) async fn authorise(
+        &self,
+        id: &LeaseId,
+        instance: InstanceId,
+        action: &str,
+    ) -> Result<Authorised> {
+        let (account, seen) =
+            tokio::try_join!(self.client.account(), self.glance(instance)).map_err(Error::from)?;
+        let live = match seen {
+            Sight::Present(live) => Some(*live),
+            // What neither read shows is missing; an incomplete list alone says nothing.
+            Sight::Absent | Sight::Unclear => self.client.show(instance).await?,
+        };
+        // Read last, after the cloud: this is what authorises everything that follows.
+        let claim =
+            self.store.claim(id).await?.ok_or_else(|| {
+                Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
+            })?;
+        check_account(&claim, account.id, &self.settings.api_url, action)?;
+        if claim.instance_id() != Some(instance) || !claim.is_vast() {
+            return Err(Error::new(Code::ClaimChanged, format!("the claim of lease {id} changed meanwhile"))
+                .hint("run the command again"));
+        }
+        if let Some(live) = &live {
+            self.check_label(&claim, live).await?;
+        }
+        Ok(Authorised { claim, live })
+    }
+
+    /// Destroys the instance of an authorised lease, proves it, and forgets the lease.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseUnproved`] and the API's refusals, with the claim kept.
+    pub(super) async fn destroy_lease(
+        &self,
+        id: &LeaseId,
+        lease: &Authorised,
+        instance: InstanceId,
+        lock: Option<OperationGuard>,
+        call: &Call,
+    ) -> Result<ReleaseOutcome> {
+        let (_lock, mut journal) = self.journal_of(id, &lease.claim, lock, call).await?;
+        // An instance that no read shows may be too fresh to be seen.
+        let fresh = match lease.live {
+            Some(_) => Duration::ZERO,
+            None => VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?),
+        };
+        self.destroy_journalled(journal.as_mut(), instance, fresh, call).await?;
+        self.forget(id, Some(instance)).await?;
+        Ok(if lease.live.is_some() { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })
+    }
+
+    /// Stops the instance of an authorised lease and reads it again until it shows.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseUnproved`] when no read shows the stop, and the API's refusals.
+    pub(super) async fn stop_lease(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        instance: InstanceId,
+        lock: Option<OperationGuard>,
+        call: &Call,
+    ) -> Result<ReleaseOutcome> {
+        let (_lock, mut journal) = self.journal_of(id, claim, lock, call).await?;
+        if let Some(journal) = &mut journal {
+            journal.begin(StepKind::Stop, instance, self.unix_now());
+            self.note_or_warn(journal, call).await;
+        }
+        call.phase(Phase::Release, format!("stopping instance {instance}"));
+        self.client.set_state(instance, "stopped").await?;
+        self.prove_stopped(instance, call).await?;
+        let (state, _, remote) = claim_state(State::Stopped);
+        self.store
+            .update_claim(id, move |claim| {
+                claim.labels.insert(key::STATE.into(), state.to_owned());
+                claim.labels.insert(key::RELEASE_ACTION.into(), ReleaseAction::Stop.as_str().to_owned());
+                Ok(())
+            })
+            .await?;
+        if let Some(journal) = &mut journal {
+            journal.proved(StepKind::Stop, instance, self.unix_now());
+            // Whoever stopped it on purpose keeps it: no process goes with it any more.
+            journal.holder = None;
+            self.note_or_warn(journal, call).await;
+        }
+        let label = OwnershipLabel {
+            lease: claim.lease_id.clone(),
+            slug: claim.slug.clone(),
+            state: remote.to_owned(),
+        };
+        if let Err(failure) = self.client.set_label(instance, &label.encode()).await {
+            call.warn(format!("the remote label could not be set to stopped: {}", failure.message));
+        }
+        Ok(ReleaseOutcome::Stopped)
+    }
+
+    /// Reads an instance until it shows that it is stopped, or is going to be: the wish shows at once, the state later.
+    pub(super) async fn prove_stopped(&self, instance: InstanceId, call: &Call) -> Result<()> {
+        call.phase(Phase::Prove, format!("waiting until instance {instance} is stopped"));
+        let deadline = Instant::now() + STOP_SHOWS;
+        loop {
+            let last = match self.glance(instance).await {
+                Ok(Sight::Present(seen)) if is_stopped(&seen) => return Ok(()),
+                Ok(Sight::Present(seen)) => format!("it shows {}", seen.shown_status()),
+                Ok(Sight::Absent | Sight::Unclear) => "it is not to be seen".to_owned(),
+                Err(failure) if failure.is_passing() => failure.message,
+                Err(failure) => return Err(Error::from(failure).with("instance", instance.0)),
+            };
+            if Instant::now() >= deadline {
+                return Err(Error::new(
+                    Code::ReleaseUnproved,
+                    format!("cannot prove that instance {instance} is stopped: {last}"),
+                )
+                .hint("it may still be billing: run `stop` again in a minute")
+                .with("instance", instance.0));
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// The journal of a lease for whoever holds its operation lock, made where there is none. Without the lock there is
+    /// none to write: a living process has its own copy.
+    pub(super) async fn journal_of(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        lock: Option<OperationGuard>,
+        call: &Call,
+    ) -> Result<(Option<OperationGuard>, Option<Journal>)> {
+        let lock = match lock {
+            Some(lock) => Some(lock),
+            None => self.store.operation_lock(id).await?,
+        };
+        if lock.is_none() {
+            return Ok((None, None));
+        }
+        let journal = match self.store.journal(id).await {
+            Ok(Some(journal)) => Some(journal),
+            Ok(None) => Some(Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now())),
+            Err(error) => {
+                call.warn(error.to_string());
+                None
+            }
+        };
+        Ok((lock, journal))
+    }
+
+    /// How long ago the create may have been sent.
+    pub(super) async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
+        // A journal that cannot be read leaves the claim's own time.
+        let journal = self.store.journal(id).await.ok().flatten();
+        let journalled = journal.and_then(|journal| journal.last_create_at());
+        let since =
+            journalled.or_else(|| Some(crate::lease::unix(crate::lease::parse_rfc3339(&claim.claimed_at)?)));
+        // A clock that stepped back makes an age negative: then the whole window is waited for.
+        let age = since.map_or(0, |since| self.unix_now() - since);
+        Ok(Duration::from_secs(u64::try_from(age).unwrap_or(0)))
+    }
+}
+
+/// Stopped, or asked to be and bound to get there.
+fn is_stopped(instance: &Instance) -> bool {
+    let asked = instance.intended_status.as_deref() == Some("stopped");
+    let is = matches!(instance.actual_status.as_deref(), Some("exited" | "stopped"));
+    asked || (is && instance.intended_status.is_none())
+}

@@ -1,0 +1,430 @@
+//! Cleanup: finishes what dead processes left behind, destroys expired leases, and forgets leases whose instance is
+//! proved gone. One lease that cannot be cleaned up holds up no other.
+//!
+//! Nothing is destroyed or forgotten unless the whole list of instances could be read first; each single destroy reads
+//! its instance again, and its claim after that.
+
+use super::recovery::Patience;
+use super::resolve::lease_id;
+use super::{Call, Engine};
+use crate::lease::{AccountId, Claim, InstanceId, LeaseId, Sweep, sweep};
+use crate::store::ClaimScan;
+use crate::vast::client::Inventory;
+use crate::vast::{Filter, Instance};
+use crate::{Code, Error, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// How to clean up.
+#[derive(Debug, Clone, Default)]
+pub struct CleanupRequest {
+    /// Only say what would be done: nothing is changed, here or at Vast.
+    pub dry_run: bool,
+}
+
+/// What an item is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ItemKind {
+    /// An instance that stays.
+    Skip,
+    /// An instance to be destroyed.
+    Delete,
+    /// A lease that a dead process left unfinished.
+    Recover,
+    /// A claim whose instance is gone.
+    Forget,
+    /// A key that belongs to no lease any more.
+    ForgetKeys,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ItemOutcome {
+    /// It was left as it is.
+    Skipped,
+    /// It would be done without `dry_run`.
+    Planned,
+    /// Destroyed and proved gone.
+    Destroyed,
+    /// Somebody else had destroyed it; proved, and forgotten.
+    AlreadyGone,
+    /// Proved: nothing was ever rented; forgotten.
+    NeverCreated,
+    /// Stopped; its disk is billed.
+    Stopped,
+    /// An instance was found for a claim that named none.
+    Bound,
+    /// Claim and key are removed.
+    Forgotten,
+    /// Not done: no claim authorises it.
+    Refused,
+    /// Not done: it went wrong.
+    Failed,
+}
+
+/// One decision of a cleanup and what came of it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupItem {
+    /// What it is about.
+    pub action: ItemKind,
+    /// The lease.
+    pub lease: String,
+    /// The instance, where there is one.
+    pub instance: Option<InstanceId>,
+    /// Slug, or what the list shows.
+    pub name: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// What became of it.
+    pub outcome: ItemOutcome,
+    /// Code, message and hint of a refusal or failure.
+    pub error: Option<Value>,
+    #[serde(skip)]
+    code: Option<Code>,
+}
+
+/// How many items came to what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupSummary {
+    /// Instances destroyed, or found destroyed.
+    pub destroyed: usize,
+    /// Instances stopped.
+    pub stopped: usize,
+    /// Claims and keys removed without an instance.
+    pub forgotten: usize,
+    /// Left as they are.
+    pub skipped: usize,
+    /// What a real run would do.
+    pub planned: usize,
+    /// Refused for want of a claim.
+    pub refused: usize,
+    /// Went wrong.
+    pub failed: usize,
+}
+
+/// A finished cleanup.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleaned {
+    /// Whether nothing was to be changed.
+    pub dry_run: bool,
+    /// Every decision, in order.
+    pub items: Vec<CleanupItem>,
+    /// What should be looked at by hand.
+    pub problems: Vec<String>,
+    /// The counts.
+    pub summary: CleanupSummary,
+}
+
+impl CleanupItem {
+    /// An item about a lease with a claim, nothing done yet.
+    pub(super) fn of_lease(action: ItemKind, claim: &Claim, reason: impl Into<String>) -> Self {
+        Self {
+            action,
+            lease: claim.lease_id.clone(),
+            instance: claim.instance_id(),
+            name: claim.slug.clone(),
+            reason: Some(reason.into()),
+            outcome: ItemOutcome::Skipped,
+            error: None,
+            code: None,
+        }
+    }
+
+    /// An item about a key without a lease.
+    pub(super) fn of_key(lease: &LeaseId) -> Self {
+        Self {
+            action: ItemKind::ForgetKeys,
+            lease: lease.to_string(),
+            instance: None,
+            name: String::new(),
+            reason: Some("no claim and no instance".to_owned()),
+            outcome: ItemOutcome::Skipped,
+            error: None,
+            code: None,
+        }
+    }
+
+    /// The item with its outcome.
+    pub(super) fn ended(mut self, outcome: Result<ItemOutcome>) -> Self {
+        match outcome {
+            Ok(outcome) => self.outcome = outcome,
+            Err(error) => {
+                let refused = error.exit_code() == 2;
+                self.outcome = if refused { ItemOutcome::Refused } else { ItemOutcome::Failed };
+                self.code = Some(error.code());
+                self.error = error.to_json().get_mut("error").map(Value::take);
+            }
+        }
+        self
+    }
+
+    /// What went wrong, in one line.
+    #[must_use]
+    pub fn error_message(&self) -> Option<&str> {
+        self.error.as_ref()?.get("message")?.as_str()
+    }
+
+    /// The line of the decision; for instances the one crabbox prints.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let instance = self.instance.map(|id| id.to_string()).unwrap_or_default();
+        let (lease, name) = (&self.lease, &self.name);
+        match self.action {
+            ItemKind::Skip => format!("skip server id={instance} name={name} reason={reason}"),
+            ItemKind::Delete => format!("delete server id={instance} name={name}"),
+            ItemKind::Recover => {
+                let outcome = serde_json::to_value(self.outcome).unwrap_or_default();
+                let outcome = outcome.as_str().unwrap_or_default();
+                format!("recover lease={lease} name={name} outcome={outcome} reason={reason}")
+            }
+            ItemKind::Forget => format!("forget lease={lease} name={name} reason={reason}"),
+            ItemKind::ForgetKeys => format!("forget keys lease={lease} reason={reason}"),
+        }
+    }
+}
+
+impl Cleaned {
+    fn new(dry_run: bool, items: Vec<CleanupItem>, problems: Vec<String>) -> Self {
+        let mut summary = CleanupSummary::default();
+        for item in &items {
+            let count = match item.outcome {
+                ItemOutcome::Skipped | ItemOutcome::Bound => &mut summary.skipped,
+                ItemOutcome::Planned => &mut summary.planned,
+                ItemOutcome::Destroyed | ItemOutcome::AlreadyGone => &mut summary.destroyed,
+                ItemOutcome::Stopped => &mut summary.stopped,
+                ItemOutcome::NeverCreated | ItemOutcome::Forgotten => &mut summary.forgotten,
+                ItemOutcome::Refused => &mut summary.refused,
+                ItemOutcome::Failed => &mut summary.failed,
+            };
+            *count += 1;
+        }
+        Self { dry_run, items, problems, summary }
+    }
+
+    /// The summary in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let CleanupSummary { destroyed, stopped, forgotten, skipped, planned, refused, failed } =
+            self.summary;
+        if self.dry_run {
+            return format!("cleanup: dry run, {planned} to do, {skipped} skipped");
+        }
+        format!(
+            "cleanup: {destroyed} destroyed, {stopped} stopped, {forgotten} forgotten, {skipped} skipped, \
+             {refused} refused, {failed} failed"
+        )
+    }
+
+    /// What kept the cleanup from being complete, if anything did: the first refusal or failure speaks for all.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        let mut bad = self.items.iter().filter_map(|item| Some((item.code?, item.error_message()?)));
+        let (code, message) = bad.next()?;
+        let more = bad.count();
+        let others = if more == 0 { String::new() } else { format!("; and {more} more") };
+        let text = |item: &CleanupItem| item.error.as_ref()?.get("hint")?.as_str().map(ToOwned::to_owned);
+        let error = Error::new(code, format!("{message}{others}"));
+        let hint = self.items.iter().find(|item| item.code.is_some()).and_then(text);
+        Some(match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        })
+    }
+}
+
+impl Engine {
+    /// Cleans up. What cannot be done is part of the result, and nothing that follows waits for it.
+    ///
+    /// # Errors
+    /// Why the instances or claims could not be read as a whole; then nothing was changed.
+    pub async fn cleanup(&self, request: &CleanupRequest, call: &Call) -> Result<Cleaned> {
+        let dry_run = request.dry_run;
+        let (account, mut inventory) = self.read_everything(call).await?;
+        let mut items = if dry_run {
+            let planned = |(_, claim, why): (_, Claim, super::recovery::Unfinished)| {
+                CleanupItem::of_lease(ItemKind::Recover, &claim, why.as_str()).ended(Ok(ItemOutcome::Planned))
+            };
+            self.idle_suspects().await?.into_iter().map(planned).collect()
+        } else {
+            self.recover_dead(None, Patience::Window, call).await
+        };
+        if !dry_run && !items.is_empty() {
+            inventory = self.read_everything(call).await?.1;
+        }
+        let settled: BTreeSet<String> = items.iter().map(|item| item.lease.clone()).collect();
+        let scan = self.store.scan_claims().await?;
+        let mut problems: Vec<String> = scan
+            .problems
+            .iter()
+            .map(|problem| format!("claim file {} is left alone: {}", problem.file, problem.message))
+            .collect();
+        problems.extend(self.look_at_tombstones(&inventory).await?);
+        for instance in inventory.instances.iter().filter(|instance| !instance.is_unloaded()) {
+            still_wanted(call)?;
+            if let Some(item) = self.sweep_instance(instance, &scan, &settled, dry_run, call).await {
+                items.push(item);
+            }
+        }
+        items.extend(self.forget_vanished(account, &inventory, &scan, &settled, dry_run, call).await?);
+        items.extend(self.forget_keys(&inventory, dry_run, call).await?);
+        Ok(Cleaned::new(dry_run, items, problems))
+    }
+
+    /// Account and every instance.
+    ///
+    /// # Errors
+    /// The API's refusals; [`Code::ApiMalformed`] for a list that is not complete.
+    pub(super) async fn read_everything(&self, call: &Call) -> Result<(AccountId, Inventory)> {
+        let read = async {
+            let all = Filter::All;
+            let read = tokio::try_join!(self.client.account(), self.client.list(&all));
+            let (account, inventory) = read.map_err(Error::from)?;
+            if !inventory.complete {
+                return Err(Error::new(
+                    Code::ApiMalformed,
+                    "the list of instances is not complete: its total disagrees with its pages; nothing was changed",
+                )
+                .hint("try again in a minute"));
+            }
+            Ok((account.id, inventory))
+        };
+        call.until_cancelled(read).await
+    }
+
+    /// Suspects whose process is dead at this moment.
+    async fn idle_suspects(&self) -> Result<Vec<(LeaseId, Claim, super::recovery::Unfinished)>> {
+        let mut idle = Vec::new();
+        for suspect in self.suspects(None).await? {
+            if self.store.operation_lock(&suspect.0).await?.is_some() {
+                idle.push(suspect);
+            }
+        }
+        Ok(idle)
+    }
+
+    /// Decides on one instance, and does it; `None` for an instance that is none of ours or has been seen to.
+    async fn sweep_instance(
+        &self,
+        instance: &Instance,
+        scan: &ClaimScan,
+        settled: &BTreeSet<String>,
+        dry_run: bool,
+        call: &Call,
+    ) -> Option<CleanupItem> {
+        let vast = || scan.claims.iter().filter(|claim| claim.is_vast());
+        let owner = instance.ownership();
+        let claim = match &owner {
+            Some(owner) => vast().find(|claim| claim.lease_id == owner.lease),
+            // A label that names no lease leaves the question to the claims.
+            None => vast().find(|claim| claim.instance_id() == Some(instance.id)),
+        };
+        let lease =
+            claim.map(|claim| claim.lease_id.clone()).or_else(|| Some(owner.as_ref()?.lease.clone()))?;
+        if settled.contains(&lease) {
+            return None;
+        }
+        let name = match (&owner, claim) {
+            (Some(owner), _) if !owner.slug.is_empty() => owner.slug.clone(),
+            (_, Some(claim)) if !claim.slug.is_empty() => claim.slug.clone(),
+            _ => instance.id.to_string(),
+        };
+        let item = |action, reason| CleanupItem {
+            action,
+            lease: lease.clone(),
+            instance: Some(instance.id),
+            name: name.clone(),
+            reason,
+            outcome: ItemOutcome::Skipped,
+            error: None,
+            code: None,
+        };
+        let refused = match claim {
+            None => Some(missing_claim(&lease, instance.id, scan)),
+            Some(claim) if claim.instance_id().is_some_and(|id| id != instance.id) => {
+                Some(stale_claim(claim, instance.id))
+            }
+            Some(_) => None,
+        };
+        if let Some(error) = refused {
+            let outcome = if dry_run { Ok(ItemOutcome::Planned) } else { Err(error) };
+            return Some(item(ItemKind::Delete, None).ended(outcome));
+        }
+        match sweep(&claim?.labels, self.unix_now()) {
+            Sweep::Skip(reason) => Some(item(ItemKind::Skip, Some(reason))),
+            Sweep::Delete if dry_run => Some(item(ItemKind::Delete, None).ended(Ok(ItemOutcome::Planned))),
+            Sweep::Delete => {
+                let swept = self.sweep_lease(claim?, instance.id, &call.uncancelled()).await;
+                Some(item(ItemKind::Delete, None).ended(swept))
+            }
+        }
+    }
+
+    /// Destroys an expired lease, if its claim, read after the cloud, still says so.
+    async fn sweep_lease(&self, claim: &Claim, instance: InstanceId, call: &Call) -> Result<ItemOutcome> {
+        let id = lease_id(claim)?;
+        if claim.instance_id().is_none() {
+            // crabbox destroys an expired unanswered create without binding it; here the claim names it first.
+            self.store
+                .update_claim(&id, move |claim| {
+                    if claim.instance_id().is_none() {
+                        claim.set_instance(instance);
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        let lease = self.authorise(&id, instance, "clean up").await?;
+        if let Sweep::Skip(reason) = sweep(&lease.claim.labels, self.unix_now()) {
+            return Err(Error::new(Code::ClaimChanged, format!("lease {id} was used meanwhile: {reason}"))
+                .hint("it is left alone"));
+        }
+        Ok(ItemOutcome::from(self.destroy_lease(&id, &lease, instance, None, call).await?))
+    }
+}
+
+/// The caller's wish to end, between two items.
+pub(super) fn still_wanted(call: &Call) -> Result<()> {
+    if call.is_cancelled() {
+        return Err(
+            Error::new(Code::Cancelled, "cancelled").hint("what was done stays done; `cleanup` goes on")
+        );
+    }
+    Ok(())
+}
+
+fn missing_claim(lease: &str, instance: InstanceId, scan: &ClaimScan) -> Error {
+    let file = format!("{lease}.json");
+    if let Some(problem) = scan.problems.iter().find(|problem| problem.file == file) {
+        return Error::new(
+            Code::ClaimCorrupt,
+            format!(
+                "the claim of lease {lease} is unreadable; refusing destructive cleanup: {}",
+                problem.message
+            ),
+        )
+        .hint("repair the claim file, then run `cleanup` again")
+        .with("instance", instance.0);
+    }
+    Error::new(
+        Code::ClaimMissing,
+        format!("lease={lease} has no local Vast claim; refusing destructive cleanup"),
+    )
+    .hint(format!("release it where it was made, or take it over with `adopt {instance}`"))
+    .with("instance", instance.0)
+}
+
+fn stale_claim(claim: &Claim, instance: InstanceId) -> Error {
+    Error::new(
+        Code::IdentityMismatch,
+        format!("refusing to release Vast instance {instance} from stale local claim"),
+    )
+    .hint(format!("the claim of {} names instance {}", claim.lease_id, claim.cloud_id))
+    .with("instance", instance.0)
+}

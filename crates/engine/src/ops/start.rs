@@ -1,0 +1,230 @@
+//! Start: a stopped lease runs again. It bills from the moment the vendor accepts, so the intent is journalled before
+//! the call, and whatever does not end in a usable lease is taken back by a stop.
+
+use super::boot::Booting;
+use super::lease::Machine;
+use super::recovery::Patience;
+use super::resolve::{gone, lease_id};
+use super::{Call, Engine, Event, Lease, Phase};
+use crate::lease::labels::{self, key};
+use crate::lease::{self, Claim, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
+use crate::store::{Journal, StepKind};
+use crate::vast::{Failure, Instance, Kind};
+use crate::{Code, Error, Result};
+use tokio::time::Instant;
+
+/// Which lease to start.
+#[derive(Debug, Clone, Default)]
+pub struct StartRequest {
+    /// Lease id, slug or instance id.
+    pub identifier: String,
+}
+
+impl Engine {
+    /// Starts a stopped lease and waits until commands run on it. Keep, time to live and idle timeout stay what they
+    /// are; the idle time counts anew. A lease that runs already is only connected to.
+    ///
+    /// # Errors
+    /// Those of resolving; [`Code::InvalidState`] for a lease that was never ready; [`Code::StartQueued`] when its GPUs
+    /// are taken, [`Code::InsufficientCredit`], [`Code::PriceCapExceeded`] and the failures of a boot, all with the lease
+    /// stopped again.
+    pub async fn start(&self, request: &StartRequest, call: &Call) -> Result<Lease> {
+        let began = Instant::now();
+        let identifier = request.identifier.trim();
+        let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier)).await?;
+        let id = lease_id(&claim)?;
+        for one in self.recover_dead(Some(&id), Patience::Now, call).await {
+            call.warn(one.line());
+        }
+        let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
+            Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
+                .hint("try again later")
+        })?;
+        let key = self.lease_key(&id).await?;
+        let seen = self.authorise(&id, instance.id, "start").await?;
+        let live = seen.live.ok_or_else(|| gone(&seen.claim))?;
+        let (_lock, journal) = self.journal_of(&id, &seen.claim, Some(lock), call).await?;
+        let journal = journal.ok_or_else(|| {
+            Error::new(Code::ClaimCorrupt, format!("the journal of lease {id} is unreadable"))
+                .hint("a start is not sent without a record of it: move the journal away, then try again")
+        })?;
+        let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
+        starting.may_start(&live)?;
+        self.check_price(&live)?;
+        starting.warn_of_expiry(call);
+        let sent = !live.is_running();
+        if sent {
+            starting.send(live.id, call).await?;
+        }
+        let booting = Booting {
+            lease: &starting.id,
+            instance: live.id,
+            key: &key,
+            cap: self.settings.max_dph_total,
+            interruptible: live.is_bid == Some(true),
+        };
+        let label = starting.label(claim_state(State::Ready).2);
+        let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {
+            Ok(booted) => booted,
+            Err(error) if sent => return Err(starting.take_back(error, live.id, call).await),
+            Err(error) => return Err(error),
+        };
+        let endpoint = booted.connected.endpoint.clone();
+        let claim = starting.ready(live.id, endpoint.host, endpoint.port, call).await?;
+        let gpu = booted.instance.gpu_name.clone().unwrap_or_default();
+        call.event(Event::Provisioned {
+            lease: starting.id.clone(),
+            instance: live.id,
+            gpu: gpu.clone(),
+            seconds: began.elapsed().as_secs_f64(),
+        });
+        let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total };
+        Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
+    }
+
+    /// The cap holds for a start as for a create.
+    fn check_price(&self, live: &Instance) -> Result<()> {
+        match (self.settings.max_dph_total, live.dph_total) {
+            (Some(cap), Some(price)) if price.0 > cap.0 + 1e-9 => Err(Error::new(
+                Code::PriceCapExceeded,
+                format!("instance {} costs {price}, more than the cap of {cap}; it was not started", live.id),
+            )
+            .hint("raise vast.maxDphTotal, or destroy it and take another")
+            .with("instance", live.id.0)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One start, from the first record on.
+struct Starting<'a> {
+    engine: &'a Engine,
+    id: LeaseId,
+    claim: Claim,
+    journal: Journal,
+}
+
+impl Starting<'_> {
+    /// Only a lease that was usable once, or is stopped, can be started.
+    fn may_start(&self, live: &Instance) -> Result<()> {
+        let resumed = self.journal.is_open(StepKind::Start, live.id);
+        let state = match self.claim.state() {
+            // What others stopped is stopped, whatever the claim says.
+            "ready" | "running" | "stopped" => State::Stopped,
+            "provisioning" if resumed || self.journal.adopted_at.is_some() => State::Stopped,
+            _ => State::Booting,
+        };
+        lease::step(state, lease::Event::StartAccepted).map(|_| ()).map_err(|error| {
+            error.hint(format!("its acquire was never finished: `stop {}` cleans up", self.claim.slug))
+        })
+    }
+
+    fn warn_of_expiry(&self, call: &Call) {
+        let labels = &self.claim.labels;
+        let lifetime = labels::created_at(labels).zip(labels::ttl(labels));
+        let ends =
+            lifetime.map(|(from, ttl)| from.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
+        if !labels::keep(labels) && ends.is_some_and(|at| at <= self.engine.unix_now()) {
+            call.warn(format!("the time to live of lease {} is over: the next cleanup destroys it", self.id));
+        }
+    }
+
+    /// Journals the start, sends it, and marks the claim.
+    async fn send(&mut self, instance: InstanceId, call: &Call) -> Result<()> {
+        self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
+        self.engine.store.write_journal(&self.journal).await?;
+        call.phase(Phase::Boot, format!("starting instance {instance}"));
+        match self.engine.client.set_state(instance, "running").await {
+            Ok(()) => {}
+            Err(failure) if is_queued(&failure) => {
+                let error = Error::new(
+                    Code::StartQueued,
+                    format!("the GPUs of instance {instance} are taken: {}", failure.message),
+                )
+                .hint("the queued start was withdrawn; try again later, or destroy it and take another")
+                .with("instance", instance.0);
+                return Err(self.take_back(error, instance, call).await);
+            }
+            Err(failure) if failure.is_passing() => {
+                return Err(self.take_back(Error::from(failure), instance, call).await);
+            }
+            Err(failure) => {
+                self.journal.voided(StepKind::Start, instance, &failure.message);
+                self.engine.note_or_warn(&self.journal, call).await;
+                let broke = failure.kind == Kind::NoCredit;
+                let error = Error::from(failure).with("instance", instance.0);
+                return Err(if broke {
+                    error.hint(
+                        "add credit on the Vast billing page; the lease stays stopped, its disk is billed",
+                    )
+                } else {
+                    error
+                });
+            }
+        }
+        let state = claim_state(State::Booting).0;
+        self.mark(state).await.map(|_| ())
+    }
+
+    /// The claim's state, and nothing else of it.
+    async fn mark(&self, state: &'static str) -> Result<Claim> {
+        let change = move |claim: &mut Claim| {
+            claim.labels.insert(key::STATE.into(), state.to_owned());
+            Ok(())
+        };
+        self.engine.store.update_claim(&self.id, change).await
+    }
+
+    /// Stops what was started, or may have been, and says in the error what became of it.
+    async fn take_back(&mut self, error: Error, instance: InstanceId, call: &Call) -> Error {
+        let call = call.uncancelled();
+        let engine = self.engine;
+        let stopped = async {
+            self.journal.begin(StepKind::Stop, instance, engine.unix_now());
+            engine.note_or_warn(&self.journal, &call).await;
+            engine.client.set_state(instance, "stopped").await?;
+            engine.prove_stopped(instance, &call).await?;
+            self.mark(claim_state(State::Stopped).0).await?;
+            self.journal.proved(StepKind::Stop, instance, engine.unix_now());
+            self.journal.voided(StepKind::Start, instance, &error.to_string());
+            engine.note_or_warn(&self.journal, &call).await;
+            Ok(())
+        };
+        match stopped.await {
+            Ok(()) => error,
+            Err(left) => error.and(&left).hint(format!(
+                "instance {instance} may still start and bill: `cleanup` stops it, `stop {}` too",
+                self.claim.slug
+            )),
+        }
+    }
+
+    async fn ready(&mut self, instance: InstanceId, host: String, port: u16, call: &Call) -> Result<Claim> {
+        let engine = self.engine;
+        let (now, state) = (engine.unix_now(), claim_state(State::Ready).0);
+        let (ttl, idle) = (engine.settings.ttl, engine.settings.idle_timeout);
+        let claim = engine
+            .store
+            .update_claim(&self.id, move |claim| {
+                claim.ssh_host = host;
+                claim.ssh_port = i64::from(port);
+                claim.labels.remove(key::RECOVERY);
+                labels::touch(&mut claim.labels, now, Some(state), ttl, idle, None);
+                Ok(())
+            })
+            .await?;
+        self.journal.proved(StepKind::Start, instance, now);
+        engine.note_or_warn(&self.journal, call).await;
+        Ok(claim)
+    }
+
+    fn label(&self, state: &str) -> String {
+        let (lease, slug) = (self.claim.lease_id.clone(), self.claim.slug.clone());
+        OwnershipLabel { lease, slug, state: state.to_owned() }.encode()
+    }
+}
+
+/// The vendor keeps such a wish: the instance may start, and bill, hours later.
+fn is_queued(failure: &Failure) -> bool {
+    failure.kind == Kind::Rejected && failure.message.to_ascii_lowercase().contains("queued")
+}

@@ -1,0 +1,268 @@
+//! What a process that died left behind is finished by the next command, whichever it is; what lives is left alone.
+
+mod support;
+mod virtual_time;
+
+use crabbox_vast_engine::Code;
+use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
+use crabbox_vast_engine::ops::{CleanupRequest, StartRequest};
+use crabbox_vast_engine::store::StepKind;
+use crabbox_vast_sim::api::{Effect, Fault};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use support::{claim, edit, open, pass, run, stop, strangers, warm, warnings};
+use virtual_time::Stage;
+
+/// A run that is killed at its `kill_at`-th step; whether it left a machine running.
+async fn killed_run(stage: &Stage, kill_at: usize) -> bool {
+    let process = stage.process_with(Some(kill_at), |_| ());
+    process.live(run(&process.engine, &stage.call())).await;
+    stage.ledger().open.len() > 2
+}
+
+async fn steps_of_a_run() -> usize {
+    let clean = Stage::new();
+    let process = clean.process();
+    run(&process.engine, &clean.call()).await.expect("a clean run");
+    process.steps.load(Ordering::SeqCst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn cleanup_finishes_a_run_that_was_killed_at_any_step() {
+    let mut leaky = 0;
+    for kill_at in 1..=steps_of_a_run().await {
+        let stage = Stage::new();
+        strangers(&stage);
+        leaky += usize::from(killed_run(&stage, kill_at).await);
+        let next = stage.process();
+        let cleaned = next.engine.cleanup(&CleanupRequest::default(), &stage.call()).await;
+        let cleaned = cleaned.unwrap_or_else(|error| panic!("killed at step {kill_at}: {error}"));
+        assert_eq!(cleaned.summary.failed, 0, "killed at step {kill_at}: {cleaned:?}");
+        assert_eq!(open(&stage).len(), 2, "killed at step {kill_at}: {cleaned:?}");
+        assert_eq!(stage.claims(), Vec::<String>::new(), "killed at step {kill_at}: {cleaned:?}");
+        assert_eq!(stage.keys(), Vec::<String>::new(), "killed at step {kill_at}: {cleaned:?}");
+    }
+    assert!(leaky > 5, "the kills must leave machines running, or nothing was tested: {leaky}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_run_finishes_a_run_that_was_killed_at_any_step() {
+    for kill_at in 1..=steps_of_a_run().await {
+        let stage = Stage::new();
+        strangers(&stage);
+        let leaky = killed_run(&stage, kill_at).await;
+        // A machine is looked for once: it must be visible by then.
+        pass(Duration::from_secs(60)).await;
+        let next = stage.process();
+        run(&next.engine, &stage.call()).await.unwrap_or_else(|error| panic!("step {kill_at}: {error}"));
+        assert_eq!(open(&stage).len(), 2, "killed at step {kill_at}, leaky {leaky}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_waits_for_no_window_and_leaves_what_is_young() {
+    let stage = Stage::new();
+    let fault = Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset);
+    stage.vast(|vast, _| vast.add_fault(fault));
+    let dying = stage.process();
+    let call = stage.call();
+    // The create is lost; the process dies while it looks for its instance.
+    let dead = tokio::time::timeout(Duration::from_secs(20), run(&dying.engine, &call)).await;
+    assert!(dead.is_err());
+    let left = stage.claims();
+    assert_eq!(left.len(), 1);
+    let next = stage.process();
+    let began = tokio::time::Instant::now();
+    run(&next.engine, &stage.call()).await.expect("runs");
+    assert!(began.elapsed() < Duration::from_secs(80), "took {:?}", began.elapsed());
+    assert_eq!(stage.claims(), left, "too young to be decided");
+    // Two looks that see nothing, both after the window, decide.
+    pass(Duration::from_secs(120)).await;
+    run(&stage.process().engine, &stage.call()).await.expect("runs");
+    assert_eq!(stage.claims(), left, "one empty list proves nothing");
+    pass(Duration::from_secs(15)).await;
+    run(&stage.process().engine, &stage.call()).await.expect("runs");
+    assert_eq!(stage.claims(), Vec::<String>::new());
+    assert_eq!(stage.keys(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lives_is_left_alone() {
+    let stage = Stage::new();
+    let (one, other) = (stage.process(), stage.process());
+    let call = stage.call();
+    let (ran, swept) = tokio::join!(run(&one.engine, &call), async {
+        let mut swept = 0;
+        for _ in 0..40 {
+            pass(Duration::from_secs(1)).await;
+            let cleaned = other.engine.cleanup(&CleanupRequest::default(), &stage.call()).await;
+            swept += cleaned.expect("cleans up").summary.destroyed;
+        }
+        swept
+    });
+    assert_eq!(ran.expect("runs").exit_code, 0);
+    assert_eq!(swept, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_release_without_proof_is_finished() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    stage.vast(|vast, _| {
+        vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", Effect::Html(502)).times(None));
+    });
+    let refused = stop(&process.engine, "one", &stage.call()).await.expect_err("the API is down");
+    assert!(refused.retryable(), "{refused}");
+    let journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
+    assert!(journal.is_open(StepKind::Destroy, crabbox_vast_engine::lease::InstanceId(lease.instance)));
+    stage.control("DELETE", "/_sim/faults", &serde_json::json!({}));
+    // Keep or not: it was asked for.
+    let next = stage.process();
+    let cleaned = next.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+    assert_eq!(cleaned.items[0].action, ItemKind::Recover);
+    assert_eq!(cleaned.items[0].outcome, ItemOutcome::Destroyed, "{cleaned:?}");
+    assert_eq!((open(&stage).len(), stage.claims().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_process_died_is_taken_back() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let request = crabbox_vast_engine::ops::ReleaseRequest {
+        identifier: "one".into(),
+        action: Some(crabbox_vast_engine::lease::ReleaseAction::Stop),
+        ..Default::default()
+    };
+    process.engine.release(&request, &stage.call()).await.expect("stops");
+    let call = stage.call();
+    let start = StartRequest { identifier: "one".into(), ..StartRequest::default() };
+    let dead = tokio::time::timeout(Duration::from_secs(3), process.engine.start(&start, &call)).await;
+    assert!(dead.is_err(), "it dies while the machine starts");
+    assert_eq!(claim(&process, &lease.id).await.state(), "provisioning");
+    let next = stage.process();
+    let cleaned = next.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+    assert_eq!(cleaned.items[0].outcome, ItemOutcome::Stopped, "{cleaned:?}");
+    let after = claim(&next, &lease.id).await;
+    assert_eq!((after.state(), open(&stage).len()), ("stopped", 1));
+    let journal = next.engine.store().journal(&lease.id).await.unwrap().unwrap();
+    assert!(journal.steps.iter().all(|step| !step.is_open()), "{journal:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn crabboxs_own_leases_are_finished_only_where_it_cannot_be_at_work_on_them() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let mut leases = Vec::new();
+    for (slug, state, recovery, keep) in [
+        ("failed", "rollback-cleanup", Some("rollback-cleanup"), "false"),
+        ("failed-kept", "rollback-cleanup", Some("rollback-cleanup"), "true"),
+        ("starting", "provisioning", None, "false"),
+        ("unanswered", "ambiguous-create", Some("ambiguous-create"), "false"),
+    ] {
+        let lease = warm(&stage, &process, slug, true).await;
+        let bound = slug != "unanswered";
+        edit(&process, &lease.id, move |claim| {
+            claim.labels.insert("state".into(), state.into());
+            claim.labels.insert("keep".into(), keep.into());
+            if let Some(recovery) = recovery {
+                claim.labels.insert("recovery".into(), recovery.into());
+            }
+            if !bound {
+                claim.cloud_id.clear();
+            }
+        })
+        .await;
+        // crabbox keeps no journal.
+        process.engine.store().remove_journal(&lease.id).await.unwrap();
+        leases.push(lease);
+    }
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+    let lines: Vec<(String, ItemOutcome)> =
+        cleaned.items.iter().map(|item| (item.name.clone(), item.outcome)).collect();
+    let expected = [
+        ("failed", ItemOutcome::Destroyed),
+        ("failed-kept", ItemOutcome::Skipped),
+        ("starting", ItemOutcome::Skipped),
+        ("unanswered", ItemOutcome::Bound),
+    ];
+    for one in expected {
+        assert!(lines.contains(&(one.0.to_owned(), one.1)), "{one:?} in {lines:?}");
+    }
+    assert_eq!(open(&stage).len(), 3);
+    assert_eq!(claim(&process, &leases[3].id).await.cloud_id, leases[3].instance.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_another_account_or_address_is_not_taken_up() {
+    for (key, value) in [("vast_account_id", "1"), ("vast_api_url", "https://elsewhere.example/api/v0")] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", false).await;
+        edit(&process, &lease.id, move |claim| {
+            claim.labels.insert("state".into(), "rollback-cleanup".into());
+            claim.labels.insert("recovery".into(), "rollback-cleanup".into());
+            claim.labels.insert(key.into(), value.into());
+        })
+        .await;
+        let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
+        assert_eq!(cleaned.summary.destroyed, 0, "{cleaned:?}");
+        assert_eq!((open(&stage).len(), stage.claims().len()), (1, 1), "{key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_taken_into_use_after_its_acquire_died_is_left_alone() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let store = process.engine.store();
+    let mut journal = store.journal(&lease.id).await.unwrap().unwrap();
+    journal.phases.clear();
+    store.write_journal(&journal).await.unwrap();
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
+    assert_eq!(
+        cleaned.items[0].line(),
+        format!("skip server id={} name=one reason=keep=true", lease.instance)
+    );
+    assert_eq!(open(&stage).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_one_lease_finishes_a_dead_one_beside_it() {
+    let stage = Stage::new();
+    let kept = warm(&stage, &stage.process(), "kept", true).await;
+    let dying = stage.process();
+    let call = stage.call();
+    let dead = tokio::time::timeout(Duration::from_secs(20), run(&dying.engine, &call)).await;
+    assert!(dead.is_err());
+    assert_eq!(open(&stage).len(), 2);
+    let next = stage.process();
+    stop(&next.engine, &kept.slug, &stage.call()).await.expect("stops");
+    assert_eq!((open(&stage).len(), stage.claims().len()), (0, 0));
+    assert!(warnings(&stage).iter().any(|line| line.starts_with("recover lease=")), "{:?}", warnings(&stage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_create_is_awaited_by_nobody_is_cleared_by_stop_after_the_window() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    edit(&process, &lease.id, |claim| {
+        claim.cloud_id.clear();
+        claim.labels.insert("state".into(), "ambiguous-create".into());
+        claim.labels.insert("recovery".into(), "ambiguous-create".into());
+    })
+    .await;
+    stage.control(
+        "POST",
+        &format!("/_sim/instances/{}", lease.instance),
+        &serde_json::json!({"label": "gone"}),
+    );
+    let released = stop(&process.engine, "one", &stage.call()).await.expect("stops");
+    assert_eq!(released.outcome, crabbox_vast_engine::ops::ReleaseOutcome::NeverCreated);
+    assert_eq!(stage.claims().len(), 0);
+    let missing = stop(&process.engine, "one", &stage.call()).await.expect_err("nothing is left to stop");
+    assert_eq!(missing.code(), Code::LeaseNotFound);
+}
