@@ -18,10 +18,13 @@ pub enum Scenario {
     RunId,
     /// Gives a present lease back.
     Stop,
+    /// Finishes what a killed run left behind.
+    Cleanup,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 4] = [Scenario::Warmup, Scenario::Run, Scenario::RunId, Scenario::Stop];
+    pub const ALL: [Scenario; 5] =
+        [Scenario::Warmup, Scenario::Run, Scenario::RunId, Scenario::Stop, Scenario::Cleanup];
 
     fn words(self) -> &'static [&'static str] {
         match self {
@@ -29,28 +32,42 @@ impl Scenario {
             Scenario::Run => &["run", "--no-sync", "--", "echo", "it ran"],
             Scenario::RunId => &["run", "--no-sync", "--id", "box", "--", "echo", "it ran"],
             Scenario::Stop => &["stop", "box"],
+            Scenario::Cleanup => &["cleanup"],
         }
     }
 
-    fn needs_lease(self) -> bool {
-        matches!(self, Scenario::RunId | Scenario::Stop)
+    /// Whether what it rents or finds is to outlive it.
+    fn keeps(self) -> bool {
+        matches!(self, Scenario::Warmup | Scenario::RunId | Scenario::Stop)
     }
 
     /// A present lease where it needs one, the trap set, and the command run.
     pub fn play(self, traveller: &Traveller, trap: Option<Trap>) -> Ended {
-        if self.needs_lease() {
-            let warm = traveller.run(&["warmup", "--slug", "box"]);
-            assert!(warm.succeeded(), "{}", warm.stderr);
+        match self {
+            Scenario::Warmup | Scenario::Run => {}
+            Scenario::RunId | Scenario::Stop => {
+                let warm = traveller.run(Scenario::Warmup.words());
+                assert!(warm.succeeded(), "{}", warm.stderr);
+            }
+            Scenario::Cleanup => {
+                let attached = Trap { route: Route::Attach, nth: 1, what: What::Kill, after: true };
+                traveller.vendor.set(Some(attached));
+                assert!(!traveller.run(Scenario::Run.words()).succeeded());
+                assert_eq!(traveller.vendor.open().len(), 1);
+            }
         }
         traveller.vendor.set(trap);
         traveller.run(self.words())
     }
 
-    fn did_its_work(self, ended: &Ended) -> bool {
+    /// Whether its output says that it came to its end.
+    pub fn did_its_work(self, ended: &Ended) -> bool {
         let said = match self {
             Scenario::Warmup => ended.stdout.contains("leased cbx_"),
             Scenario::Run | Scenario::RunId => ended.stdout == "it ran\n",
             Scenario::Stop => ended.stderr.contains("destroyed lease=cbx_"),
+            // The box of somebody else on this account is refused, and told by the exit code.
+            Scenario::Cleanup => return ended.stderr.contains("cleanup: 1 destroyed,"),
         };
         ended.succeeded() && said
     }
@@ -103,7 +120,12 @@ impl Case {
         let early = matches!(route, Route::Account | Route::Search | Route::List) && what == What::Kill;
         let creates = matches!(self.scenario, Scenario::Warmup | Scenario::Run);
         // A destroyed machine that is missing from every read may as well be one too fresh to be seen.
-        let vanished = route == Route::Destroy && after && what == What::Kill;
+        let destroyed = match self.scenario {
+            Scenario::Stop | Scenario::Cleanup => route == Route::Destroy && after || self.trap.nth > 1,
+            Scenario::Run => route == Route::Destroy && after || route == Route::Show,
+            Scenario::Warmup | Scenario::RunId => false,
+        };
+        let vanished = destroyed && what == What::Kill;
         vanished || creates && (early || route == Route::Create && !after)
     }
 
@@ -114,8 +136,9 @@ impl Case {
         let struck = traveller.vendor.sprung();
         traveller.vendor.set(None);
         let mut said = format!("{}{}", ended.stdout, ended.stderr);
-        said += &clean_up(&traveller);
-        let mut faults = residue(&traveller);
+        let (cleaning, mut faults) = clean_up(self.scenario, &traveller);
+        said += &cleaning;
+        faults.extend(residue(&traveller));
         // A key that was made beside the claim, which came too late, opens nothing.
         if self.trap.what != What::Kill && !traveller.keys().is_empty() {
             faults.push("a key is left".to_owned());
@@ -130,14 +153,19 @@ impl Case {
     }
 }
 
-/// What a user does after a mishap; its words.
-fn clean_up(traveller: &Traveller) -> String {
-    let mut said = String::new();
+/// What a user does after a mishap: cleans up, and stops what was to be kept. What was said, and what was wrong.
+fn clean_up(scenario: Scenario, traveller: &Traveller) -> (String, Vec<String>) {
+    let mut faults = Vec::new();
+    let ended = traveller.run(&["cleanup"]);
+    let mut said = format!("-- cleanup: {}\n{}{}", ended.status, ended.stdout, ended.stderr);
+    if !scenario.keeps() && !traveller.vendor.open().is_empty() {
+        faults.push("cleanup left a machine that nobody was to keep".to_owned());
+    }
     for lease in traveller.claims() {
         let ended = traveller.run(&["stop", &lease]);
         said += &format!("-- stop {lease}: {}\n{}{}", ended.status, ended.stdout, ended.stderr);
     }
-    said
+    (said, faults)
 }
 
 fn residue(traveller: &Traveller) -> Vec<String> {
