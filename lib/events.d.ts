@@ -37,6 +37,8 @@ export type VastEvent =
     }
   /** A release began. */
   | { readonly type: 'releasing'; readonly lease: string; readonly instance: string }
+  /** Somebody bid more: the instance is stopped, its disk is billed on. */
+  | { readonly type: 'outbid'; readonly lease: string; readonly instance: string }
   /** Something that did not stop the call but should be known. */
   | { readonly type: 'warning'; readonly message: string }
 

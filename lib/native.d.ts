@@ -65,7 +65,7 @@ export interface Native {
   /** The engine's table of settings, from which options and typings are generated. */
   settings(): { key: string; kind: string; words: string[]; max: number | null; default: string; unit: string; help: string; env: string[] }[]
   Cancel: typeof Cancel
-  acquire(request: { context: Context; keep: boolean; slug?: string }, cancel: Cancel, events: Events): Promise<LeaseHandle>
+  acquire(request: { context: Context; keep: boolean; slug?: string; leaseId?: string }, cancel: Cancel, events: Events): Promise<LeaseHandle>
   release(request: { context: Context; id: string; action?: Action }, cancel: Cancel, events: Events): Promise<Released>
   list(request: { context: Context; all: boolean }, cancel: Cancel, events: Events): Promise<LeaseSummary[]>
   status(

@@ -7,11 +7,12 @@ const { boolean, readId, readOptions } = require('./options.js')
 const { action, text, whole } = require('./settings.js')
 
 async function acquire(options) {
-  const own = { keep: boolean, slug: text, releaseOnExit: boolean }
+  const own = { keep: boolean, slug: text, leaseId: text, releaseOnExit: boolean }
   const { context, own: wanted, ...plumbing } = readOptions('acquire', options, own)
-  const { keep = false, slug, releaseOnExit = !keep } = wanted
+  const { keep = false, slug, leaseId, releaseOnExit = !keep } = wanted
+  const names = { ...(slug !== undefined && { slug }), ...(leaseId !== undefined && { leaseId }) }
   return call({ ...plumbing, atExit: 'undo' }, async (cancel, events) => {
-    const handle = await native().acquire({ context, keep, ...(slug !== undefined && { slug }) }, cancel, events)
+    const handle = await native().acquire({ context, keep, ...names }, cancel, events)
     // in the same turn as the answer: a lease is never without somebody who ends it
     return leaseOf(handle, { releaseOnExit })
   })

@@ -37,6 +37,11 @@ export interface AcquireOptions extends VastOptions {
   keep?: boolean
   /** A name for the lease; default a generated one. */
   slug?: string
+  /**
+   * A lease id of your choice, `cbx_` and twelve hexadecimal digits. It makes the call repeatable: another one with the
+   * same id and the same request resolves with the same lease, whatever became of the first answer.
+   */
+  leaseId?: string
   /** Releases the lease when this process ends by itself; default the opposite of `keep`. */
   releaseOnExit?: boolean
 }

@@ -44,6 +44,8 @@ export interface LeaseSummary {
   readonly state: string
   readonly gpu: string
   readonly price: number | null
+  /** What it cost so far at that price, in dollars; at most, since only running GPUs are billed in full. */
+  readonly accruedDollars: number | null
   readonly host: string | null
   readonly keep: boolean
   /** Whether this machine has the claim that allows its release. */
@@ -56,8 +58,10 @@ export interface LeaseStatus {
   readonly id: string
   readonly slug: string
   readonly instance: string | null
-  /** `ready`, `provisioning`, `stopped`, … */
+  /** `ready`, `provisioning`, `stopped`, `outbid`, … */
   readonly state: string
+  /** What to do about that state, where something is to be done. */
+  readonly advice: string | null
   /** Whether SSH let us in just now. */
   readonly ready: boolean
   readonly gpu: string

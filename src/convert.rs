@@ -34,6 +34,8 @@ pub struct AcquireCall {
     pub keep: bool,
     /// A name for it.
     pub slug: Option<String>,
+    /// The lease id of the caller's choice.
+    pub lease_id: Option<String>,
 }
 
 /// What `release` takes.

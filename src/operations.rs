@@ -27,7 +27,7 @@ pub fn acquire(
     let (call, token, covering) = (call(cancel, events), cancel.token(), cancel.begin());
     let work = async move {
         let engine = engine(request.context)?;
-        let wanted = AcquireRequest { keep: request.keep, slug: request.slug };
+        let wanted = AcquireRequest { keep: request.keep, slug: request.slug, lease_id: request.lease_id };
         let lease = engine.acquire(&wanted, &call).await?;
         Ok(Undelivered::new(LeaseHandle::new(engine, lease), call, token, covering))
     };

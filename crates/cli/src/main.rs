@@ -10,6 +10,8 @@ mod commands;
 mod hardening;
 mod printer;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod session;
 mod signals;
 mod simulate;

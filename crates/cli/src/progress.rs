@@ -146,6 +146,8 @@ impl Progress {
                 self.say(&format!("command complete in {} total={}", duration(*seconds), duration(*total)));
             }
             Event::Releasing { lease, instance } => self.say(&format!("releasing {lease} server={instance}")),
+            Event::Outbid { lease, instance } => self
+                .say(&format!("outbid lease={lease} server={instance}: somebody bid more for its machine")),
             Event::Warning { message } => self.write(&format!("warning: {message}")),
             _ => {}
         }

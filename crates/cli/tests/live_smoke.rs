@@ -114,7 +114,7 @@ fn a_whole_life_passes_and_leaves_nothing() {
 
 /// The steps of a smoke that passes.
 fn drill() -> Vec<&'static str> {
-    vec!["doctor", "list", "warmup", "status", "run", "list", "stop", "list"]
+    vec!["doctor", "list", "warmup", "status", "run", "list", "stop", "cleanup", "list"]
 }
 
 #[test]

@@ -114,9 +114,8 @@ fn one_fault_or_one_kill_at_each_call() {
     let killed = count(&|verdict| verdict.case.trap.what == What::Kill);
     let passing = count(&|verdict| verdict.case.is_passing());
     let survived = count(&|verdict| verdict.case.is_passing() && verdict.survived);
-    let create = |verdict: &Verdict| {
-        verdict.case.trap.route == Route::Create && verdict.case.trap.what != What::Kill
-    };
+    let create =
+        |verdict: &Verdict| verdict.case.trap.route == Route::Create && verdict.case.trap.what != What::Kill;
     let creates = count(&create);
     let created = count(&|verdict| create(verdict) && verdict.survived);
     let other = |verdict: &Verdict| {

@@ -96,8 +96,7 @@ fn no_secret_is_shown_recorded_or_passed_on() {
     for line in &sights.ours {
         is_free_of(line, &secrets, "a command line");
     }
-    let without_value: Vec<&str> =
-        secrets.iter().copied().filter(|secret| *secret != HANDED_OVER).collect();
+    let without_value: Vec<&str> = secrets.iter().copied().filter(|secret| *secret != HANDED_OVER).collect();
     for line in &sights.remote {
         is_free_of(line, &without_value, "a command line on the instance");
     }

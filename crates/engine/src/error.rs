@@ -9,11 +9,11 @@ use std::fmt;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! codes {
-    ($( $(#[$doc:meta])* $variant:ident = $text:literal, exit $exit:literal, retryable $retryable:literal; )*) => {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $text:literal, exit $exit:literal, retryable $retryable:literal; )*) => {
         /// The situation an [`Error`] describes. The text form is stable: scripts and programs may match on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
-        pub enum Code { $( $(#[$doc])* $variant, )* }
+        pub enum Code { $( $(#[doc = $doc])* $variant, )* }
 
         impl Code {
             /// Every code, in the order of the table.
@@ -25,6 +25,11 @@ macro_rules! codes {
             /// 4 not found, 5 timeout or unexpected provider state, 6 sync, 7 remote control).
             #[must_use]
             pub fn exit_code(self) -> u8 { match self { $( Code::$variant => $exit, )* } }
+            /// The situation in one sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $( Code::$variant => concat!($($doc),*).trim(), )* }
+            }
             /// Whether the same call may succeed later without any change by the user.
             #[must_use]
             pub fn retryable(self) -> bool { match self { $( Code::$variant => $retryable, )* } }
@@ -59,6 +64,10 @@ codes! {
     LeaseBusy = "lease_busy", exit 2, retryable true;
     /// The lease's state does not allow the step.
     InvalidState = "invalid_state", exit 2, retryable false;
+    /// The lease id was used for another request.
+    LeaseIdConflict = "lease_id_conflict", exit 2, retryable false;
+    /// The lease of this id was used and given back; its id is spent.
+    LeaseReleased = "lease_released", exit 2, retryable false;
     /// The call would drop or lose something and was not confirmed.
     ConfirmationNeeded = "confirmation_needed", exit 2, retryable false;
     /// No lease, slug or instance of that name.
@@ -95,14 +104,24 @@ codes! {
     BidTooLow = "bid_too_low", exit 5, retryable false;
     /// The instance costs more than the cap allows.
     PriceCapExceeded = "price_cap_exceeded", exit 5, retryable true;
+    /// What the lease may cost does not fit its own limit or what is left of the day's.
+    CostLimitExceeded = "cost_limit_exceeded", exit 5, retryable false;
+    /// The instance was rented on demand where a bid was made, or the other way round.
+    RentalMismatch = "rental_mismatch", exit 5, retryable true;
+    /// Somebody bid more: the instance is stopped, its disk is billed on.
+    Outbid = "outbid", exit 5, retryable true;
     /// The create may or may not have rented a machine.
     CreateAmbiguous = "create_ambiguous", exit 5, retryable true;
+    /// The create was answered with an instance that never appeared.
+    CreatePhantom = "create_phantom", exit 5, retryable true;
     /// The claimed instance does not exist any more.
     InstanceGone = "instance_gone", exit 1, retryable false;
     /// The instance cannot start because of its host.
     StartFailedHost = "start_failed_host", exit 5, retryable true;
     /// The instance cannot start because of its image.
     StartFailedImage = "start_failed_image", exit 5, retryable false;
+    /// The instance makes no progress in starting.
+    StartStalled = "start_stalled", exit 5, retryable true;
     /// A stopped instance cannot start now because its GPUs are taken; the queued start was withdrawn.
     StartQueued = "start_queued", exit 5, retryable true;
     /// The instance is stopped, failed or otherwise not usable.
@@ -143,6 +162,19 @@ codes! {
     Cancelled = "cancelled", exit 130, retryable true;
     /// A defect in crabbox-vast.
     Internal = "internal", exit 1, retryable false;
+}
+
+/// The Markdown table of all codes.
+#[must_use]
+pub fn errors_markdown() -> String {
+    let mut out = String::from(
+        "| Code | Exit code | Trying again may help | What it says |\n| --- | --- | --- | --- |\n",
+    );
+    for code in Code::ALL {
+        let again = if code.retryable() { "yes" } else { "no" };
+        out.push_str(&format!("| `{code}` | {} | {again} | {} |\n", code.exit_code(), code.meaning()));
+    }
+    out
 }
 
 impl fmt::Display for Code {

@@ -194,7 +194,10 @@ mod tests {
             assert_eq!(redact(&shown), shown);
         }
         assert_eq!(redact("see https://x.example/a?b=c now"), "see https://x.example/a?<redacted> now");
-        assert_eq!(redact("see https://x.example/a?<redacted> now"), "see https://x.example/a?<redacted> now");
+        assert_eq!(
+            redact("see https://x.example/a?<redacted> now"),
+            "see https://x.example/a?<redacted> now"
+        );
     }
 
     #[test]

@@ -301,7 +301,7 @@ async fn folders_are_checked_and_never_made() {
 #[tokio::test]
 async fn an_instance_that_came_back_is_reported() {
     use crabbox_vast_engine::lease::{InstanceId, LeaseId};
-    use crabbox_vast_engine::store::Journal;
+    use crabbox_vast_engine::store::{Journal, StepKind};
     let desk = Desk::new().await;
     let engine = desk.bench.engine();
     let id = desk.bench.sim.with_world(|world, now| {
@@ -312,7 +312,8 @@ async fn an_instance_that_came_back_is_reported() {
     });
     let lease = LeaseId::parse(LEASE).unwrap();
     let mut journal = Journal::new(&lease, "x", "1@bench", 1);
-    journal.proved_gone(InstanceId(id), 2);
+    journal.begin(StepKind::Destroy, InstanceId(id), 2);
+    journal.proved(StepKind::Destroy, InstanceId(id), 3);
     engine.store().write_journal(&journal).await.unwrap();
     let report = desk.report().await;
     let inventory = check(&report, "inventory");

@@ -41,7 +41,10 @@ async fn a_kept_lease_is_listed_shown_used_and_released() {
     let engine = bench.engine();
     let call = bench.call();
     let lease = engine
-        .acquire(&AcquireRequest { keep: true, slug: Some("My Box".into()) }, &call)
+        .acquire(
+            &AcquireRequest { keep: true, slug: Some("My Box".into()), ..AcquireRequest::default() },
+            &call,
+        )
         .await
         .expect("acquires");
     assert_eq!(lease.facts().slug, "my-box");

@@ -57,8 +57,6 @@ pub struct Unsupported {
     #[arg(long = "type", hide = true)]
     machine: Option<String>,
     #[arg(long, hide = true)]
-    lease_id: Option<String>,
-    #[arg(long, hide = true)]
     desktop: bool,
     #[arg(long, hide = true)]
     browser: bool,
@@ -69,6 +67,9 @@ pub struct Unsupported {
     /// Accepted and ignored, as crabbox does for Vast.
     #[arg(long, hide = true)]
     market: Option<String>,
+    /// Every machine is reached over its public address.
+    #[arg(long, hide = true)]
+    network: Option<String>,
 }
 
 impl Unsupported {
@@ -77,11 +78,11 @@ impl Unsupported {
         let given = [
             ("class", self.class.is_some()),
             ("type", self.machine.is_some()),
-            ("lease-id", self.lease_id.is_some()),
             ("desktop", self.desktop),
             ("browser", self.browser),
             ("code", self.code),
             ("tailscale", self.tailscale),
+            ("network tailscale", self.network.as_deref() == Some("tailscale")),
         ];
         match given.iter().find(|(_, given)| *given) {
             None => Ok(()),

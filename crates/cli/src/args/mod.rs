@@ -73,14 +73,32 @@ impl Refused {
             return 0;
         }
         if self.json {
-            let text = text.to_string();
-            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            let error = Error::new(Code::InvalidArgument, message).hint("see --help");
+            let error = Error::new(Code::InvalidArgument, self.message()).hint(self.hint());
             printer.json(&error.to_json());
         } else {
             printer.note(text.to_string().trim_end());
         }
         2
+    }
+}
+
+impl Refused {
+    /// What is wrong, in one line: the parser's text up to its remarks.
+    fn message(&self) -> String {
+        let missing = [ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ErrorKind::MissingSubcommand];
+        if missing.contains(&self.error.kind()) {
+            return "the command is missing".to_owned();
+        }
+        let text = self.error.render().to_string();
+        let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The parser's own advice, where it has one.
+    fn hint(&self) -> String {
+        let text = self.error.render().to_string();
+        let tip = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
+        tip.map_or_else(|| "see --help".to_owned(), |tip| format!("{tip}; see --help"))
     }
 }
 

@@ -17,7 +17,7 @@ struct Options {
 
 pub fn definition() -> Command {
     super::command::<Options>("list", false)
-        .about("List leases: instance, slug, state, GPU, host")
+        .about("List leases: instance, slug, state, GPU, host, cost")
         .after_help("Examples:\n  crabbox-vast list\n  crabbox-vast list --all --json")
 }
 

@@ -5,6 +5,7 @@ use crate::printer::Printer;
 use crate::progress::{Progress, duration};
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
+use crabbox_vast_engine::lease::Dollars;
 use crabbox_vast_engine::ops::{AcquireRequest, RunRequest, RunResult};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::{ExecIo, Output, StdinChunk};
@@ -44,10 +45,13 @@ struct Options {
     /// Also hand this local variable over; a final `*` matches any ending
     #[arg(long, value_name = "NAME", action = clap::ArgAction::Append, value_delimiter = ',')]
     allow_env: Vec<String>,
+    /// Lease id of your choice (cbx_ and 12 hex digits): repeating the command with it uses the same lease
+    #[arg(long, value_name = "LEASE_ID", conflicts_with = "id")]
+    lease_id: Option<String>,
     #[command(flatten)]
     unsupported: Unsupported,
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<String>,
 }
 
@@ -83,7 +87,11 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let allowed = engine.settings().env_allow.iter().chain(&options.allow_env);
     let request = RunRequest {
         identifier: options.id.clone(),
-        acquire: AcquireRequest { keep: options.keep, slug: options.slug.clone() },
+        acquire: AcquireRequest {
+            keep: options.keep,
+            slug: options.slug.clone(),
+            lease_id: options.lease_id.clone(),
+        },
         reclaim: options.reclaim,
         keep_on_failure: options.keep_on_failure,
         stop_after: options.stop_after.as_deref().map(str::parse).transpose()?,
@@ -112,11 +120,12 @@ fn report(session: &Session, result: &RunResult, policy: Option<&str>) -> Result
         return Ok(());
     }
     session.progress.say(&format!(
-        "run summary lease={} command={} total={} exit={}",
+        "run summary lease={} command={} total={} exit={}{}",
         duration(result.lease_secs),
         duration(result.command_secs),
         duration(result.total_secs),
-        result.exit_code
+        result.exit_code,
+        result.cost_dollars.map_or_else(String::new, |cost| format!(" cost={}", Dollars(cost)))
     ));
     let policy = policy.unwrap_or("auto");
     match (result.released, &result.release_error) {

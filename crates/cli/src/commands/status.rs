@@ -3,7 +3,7 @@
 use crate::args::Target;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
-use crabbox_vast_engine::lease::parse_go_duration;
+use crabbox_vast_engine::lease::{Dollars, parse_go_duration};
 use crabbox_vast_engine::{Code, Error, Result};
 
 #[derive(Debug, Args)]
@@ -45,6 +45,12 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         session.printer.json(&status.to_json());
     } else {
         session.printer.line(&status.line());
+        if let Some(cost) = status.accrued_dollars {
+            session.progress.say(&format!("cost so far: at most {}", Dollars(cost)));
+        }
+        if let Some(advice) = &status.advice {
+            session.progress.say(&format!("hint: {advice}"));
+        }
     }
     Ok(0)
 }

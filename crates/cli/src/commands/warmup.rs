@@ -26,6 +26,9 @@ struct Options {
     /// Name of the lease; a taken one gets a suffix
     #[arg(long)]
     slug: Option<String>,
+    /// Lease id of your choice (cbx_ and 12 hex digits): repeating the command with it gets the same lease
+    #[arg(long, value_name = "LEASE_ID")]
+    lease_id: Option<String>,
     #[command(flatten)]
     unsupported: Unsupported,
 }
@@ -37,7 +40,8 @@ fn go_boolean(text: &str) -> std::result::Result<bool, String> {
 pub fn definition() -> Command {
     super::command::<Options>("warmup", true).about("Lease a machine and leave it running").after_help(
         "Examples:\n  crabbox-vast warmup --vast-gpu-name RTX_4090 --vast-max-dph-total 0.6\n  \
-             crabbox-vast warmup --slug trainer --ttl 8h\n  crabbox-vast run --id trainer -- nvidia-smi\n  \
+             crabbox-vast warmup --slug trainer --ttl 8h --max-cost 5\n  \
+             crabbox-vast warmup --vast-instance-type interruptible --bid 0.25\n  crabbox-vast run --id trainer -- nvidia-smi\n  \
              crabbox-vast stop trainer\n\n\
              The machine is billed until it is stopped: `crabbox-vast stop <slug>`.",
     )
@@ -47,8 +51,9 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
     options.unsupported.check()?;
     let began = Instant::now();
-    let request = AcquireRequest { keep: options.keep, slug: options.slug };
-    let lease = session.engine()?.acquire(&request, &session.call).await?;
+    let request = AcquireRequest { keep: options.keep, slug: options.slug, lease_id: options.lease_id };
+    let engine = session.engine()?;
+    let lease = engine.acquire(&request, &session.call).await?;
     let total = began.elapsed();
     session.progress.pause();
     let facts = lease.facts();
@@ -83,12 +88,14 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
              to keep it, start `crabbox-vast sim` in another terminal first",
         );
     } else if let Some(price) = facts.price {
-        session.progress.say(&format!(
-            "billed at {price}, {:.2} $ a day, until `crabbox-vast stop {}{}`",
-            price.0 * 24.0,
-            facts.slug,
-            session.suffix()
-        ));
+        let stop = format!("crabbox-vast stop {}{}", facts.slug, session.suffix());
+        session.progress.say(&format!("billed at {price}, {:.2} $ a day, until `{stop}`", price.0 * 24.0));
+        if facts.keep && !engine.settings().ttl_explicit {
+            session.progress.say(
+                "nothing else ends it: it is kept, and no TTL was given (--ttl 8h gives it one, --keep=false an idle \
+                 timeout too)",
+            );
+        }
     }
     Ok(0)
 }

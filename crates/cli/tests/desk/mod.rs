@@ -18,6 +18,13 @@ impl Desk {
         Desk { folder }
     }
 
+    /// A home in a path without blanks, for scripts that cannot take them.
+    pub fn plain() -> Self {
+        let folder = tempfile::Builder::new().prefix("crabbox-vast-").tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("repo")).unwrap();
+        Desk { folder }
+    }
+
     pub fn repo(&self) -> std::path::PathBuf {
         self.folder.path().join("repo")
     }
@@ -70,8 +77,12 @@ pub struct Sim {
 
 impl Sim {
     pub fn start(desk: &Desk) -> Self {
+        Self::start_with(desk, &[])
+    }
+
+    pub fn start_with(desk: &Desk, flags: &[&str]) -> Self {
         let mut child = desk
-            .command(&["sim", "-json", "-api-latency", "1ms", "-boot", "300ms"])
+            .command(&[&["sim", "-json", "-api-latency", "1ms", "-boot", "300ms"], flags].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -82,6 +93,20 @@ impl Sim {
         assert!(said["url"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{said}");
         let text = |name: &str| said[name].as_str().unwrap().to_owned();
         Sim { child, url: text("url"), key: text("apiKey") }
+    }
+
+    /// Every request that came in, as the control plane tells.
+    pub fn requests(&self) -> Vec<Value> {
+        use std::io::{Read as _, Write as _};
+        let address = self.url.trim_start_matches("http://").trim_end_matches("/api/v0");
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let ask = format!("GET /_sim/requests HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let told: Value = serde_json::from_str(body).unwrap();
+        told["requests"].as_array().unwrap().clone()
     }
 
     /// Ends it; its last words.

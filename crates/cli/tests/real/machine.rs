@@ -38,10 +38,8 @@ impl Machine {
     pub fn start(folder: &Path) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let host_key = folder.join("host key");
-        let made = Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(&host_key)
-            .status();
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&host_key).status();
         assert!(made.unwrap().success());
         let keys = folder.join("keys");
         std::fs::write(&keys, "").unwrap();

@@ -160,6 +160,19 @@ pub static SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        key: "bid",
+        yaml: &["vast.bid"],
+        env: &["CRABBOX_VAST_BID"],
+        flag: Some("bid"),
+        scope: Scope::Creating,
+        kind: Kind::Number(128.0),
+        default: "0",
+        unit: "$/h",
+        help: "Bid for an interruptible machine, without its disk; 0 means the lowest bid that wins",
+        trust: Trust::CostCap,
+        ..PLAIN
+    },
+    Setting {
         key: "gpuName",
         yaml: &["vast.gpuName"],
         env: &["CRABBOX_VAST_GPU_NAME"],
@@ -225,6 +238,32 @@ pub static SETTINGS: &[Setting] = &[
         default: "0",
         unit: "$/h",
         help: "Price cap of the instance with its disk; 0 means no cap",
+        trust: Trust::CostCap,
+        ..PLAIN
+    },
+    Setting {
+        key: "maxCost",
+        yaml: &["vast.maxCost"],
+        env: &["CRABBOX_VAST_MAX_COST"],
+        flag: Some("max-cost"),
+        scope: Scope::Creating,
+        kind: Kind::Number(f64::MAX),
+        default: "0",
+        unit: "$",
+        help: "Most that one lease may cost in its whole TTL; 0 means no limit",
+        trust: Trust::CostCap,
+        ..PLAIN
+    },
+    Setting {
+        key: "maxCostPerDay",
+        yaml: &["vast.maxCostPerDay"],
+        env: &["CRABBOX_VAST_MAX_COST_PER_DAY"],
+        flag: Some("vast-max-cost-per-day"),
+        scope: Scope::Creating,
+        kind: Kind::Number(f64::MAX),
+        default: "0",
+        unit: "$",
+        help: "Most that all leases of this state directory may cost in a day; 0 means no limit",
         trust: Trust::CostCap,
         ..PLAIN
     },

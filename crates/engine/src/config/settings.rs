@@ -2,7 +2,7 @@
 
 use super::check::{items, parse_order};
 use super::{OrderTerm, Origin, Overrides, Resolved, Snapshot};
-use crate::lease::{DollarsPerHour, ReleaseAction, parse_go_duration};
+use crate::lease::{Dollars, DollarsPerHour, ReleaseAction, parse_go_duration};
 use crate::store::Paths;
 use crate::sync::guard::Limits;
 use crate::{Code, Error, Result};
@@ -56,6 +56,12 @@ pub struct Settings {
     pub disk_gb: u32,
     /// The price cap; `None` means no cap.
     pub max_dph_total: Option<DollarsPerHour>,
+    /// The bid of an interruptible rental, without its disk; `None` means the lowest that wins.
+    pub bid: Option<DollarsPerHour>,
+    /// The most one lease may cost in its TTL; `None` means no limit.
+    pub max_cost: Option<Dollars>,
+    /// The most all leases of this state directory may cost in a day; `None` means no limit.
+    pub max_cost_per_day: Option<Dollars>,
     /// Lowest reliability, 0 to 1.
     pub min_reliability: f64,
     /// The order of offers as it was written.
@@ -154,6 +160,9 @@ impl Resolved {
             runtype: self.text("runtype")?,
             disk_gb: self.parsed("diskGB")?,
             max_dph_total: Some(self.parsed("maxDphTotal")?).filter(|cap| *cap > 0.0).map(DollarsPerHour),
+            bid: Some(self.parsed("bid")?).filter(|bid| *bid > 0.0).map(DollarsPerHour),
+            max_cost: Some(self.parsed("maxCost")?).filter(|limit| *limit > 0.0).map(Dollars),
+            max_cost_per_day: Some(self.parsed("maxCostPerDay")?).filter(|limit| *limit > 0.0).map(Dollars),
             min_reliability: self.parsed("minReliability")?,
             order_terms: parse_order(&order).unwrap_or_default(),
             order,

@@ -24,18 +24,6 @@ const CRABBOX_VAST: [&str; 15] = [
     "auth",
 ];
 
-/// crabbox's `sync` line: its word, the setting's place below `sync` in a file, and whether items are counted.
-const CRABBOX_SYNC: [(&str, &str, bool); 8] = [
-    ("delete", "delete", false),
-    ("checksum", "checksum", false),
-    ("git_seed", "gitSeed", false),
-    ("fingerprint", "fingerprint", false),
-    ("base_ref", "baseRef", false),
-    ("excludes", "exclude", true),
-    ("includes", "include", true),
-    ("timeout", "timeout", false),
-];
-
 /// The lines of `config show`: crabbox's, with a line of ours before the last.
 ///
 /// # Errors
@@ -44,19 +32,7 @@ pub fn show_text(resolved: &Resolved) -> Result<String> {
     let text = |key: &str| resolved.text(key);
     let blank = |key: &str| Ok::<_, crate::Error>(dash(resolved.text(key)?));
     let provider = resolved.value("provider")?;
-    let sync: Vec<String> = CRABBOX_SYNC
-        .iter()
-        .filter_map(|(word, place, counted)| {
-            let value = &below("sync", place, resolved)?.text;
-            let shown = if *counted {
-                (super::check::items(value).count() + built_in(place)).to_string()
-            } else {
-                dash(value.clone())
-            };
-            Some(format!("{word}={shown}"))
-        })
-        .collect();
-    let sync = if sync.is_empty() { String::new() } else { format!("sync {}\n", sync.join(" ")) };
+    let items = |key: &str| Ok::<_, crate::Error>(super::check::items(&resolved.text(key)?).count());
     let own: Vec<String> = own_settings()
         .filter_map(|setting| {
             Some((snake_case(setting.key), dash(resolved.values.get(setting.key)?.text.clone())))
@@ -68,7 +44,7 @@ pub fn show_text(resolved: &Resolved) -> Result<String> {
          provider={} provider_selected=true provider_source={} target=linux arch=amd64 os=- windows_mode=normal class={} \
          type= profile={}\n\
          ssh={}@<host>:22 fallback_ports=- key={}\n\
-         {sync}\
+         sync delete={} checksum={} git_seed={} fingerprint={} base_ref={} excludes={} includes={} timeout={}\n\
          env allow={}\n\
          run preflight_tools=-\n\
          lease ttl={} idle_timeout={} {}\n\
@@ -81,6 +57,14 @@ pub fn show_text(resolved: &Resolved) -> Result<String> {
         text("profile")?,
         resolved.user()?,
         resolved.ssh_key()?.display(),
+        text("syncDelete")?,
+        text("syncChecksum")?,
+        text("syncGitSeed")?,
+        text("syncFingerprint")?,
+        blank("syncBaseRef")?,
+        BUILT_IN_COUNT + items("syncExclude")?,
+        items("syncInclude")?,
+        text("syncTimeout")?,
         blank("envAllow")?,
         text("ttl")?,
         text("idleTimeout")?,
@@ -150,11 +134,6 @@ fn section(name: &str, resolved: &Resolved) -> Map<String, Json> {
         .collect()
 }
 
-fn below<'a>(section: &str, place: &str, resolved: &'a Resolved) -> Option<&'a Value> {
-    let setting = SETTINGS.iter().find(|setting| place_below(section, setting) == Some(place))?;
-    resolved.values.get(setting.key)
-}
-
 fn place_below(section: &str, setting: &Setting) -> Option<&'static str> {
     setting.yaml.iter().find_map(|place| place.strip_prefix(section)?.strip_prefix('.'))
 }
@@ -164,11 +143,6 @@ fn own_settings() -> impl Iterator<Item = &'static Setting> {
     SETTINGS
         .iter()
         .filter(|setting| place_below("vast", setting).is_some_and(|place| !CRABBOX_VAST.contains(&place)))
-}
-
-/// crabbox counts its built-in excludes with the configured ones.
-fn built_in(place: &str) -> usize {
-    if place == "exclude" { BUILT_IN_COUNT } else { 0 }
 }
 
 fn dash(text: String) -> String {

@@ -371,7 +371,6 @@ fn config_show_prints_crabboxs_lines() {
     for word in ["ttl=1h30m0s idle_timeout=30m0s", "boot_timeout=20m0s", "ssh_timeout=2m0s"] {
         assert!(own.contains(word), "{own}");
     }
-    lines.retain(|line| !line.starts_with("sync "));
     assert_eq!(
         lines.join("\n"),
         "\
@@ -379,6 +378,7 @@ config=~/.config/crabbox/config.yaml
 provider=vast provider_selected=true provider_source=user target=linux arch=amd64 os=- windows_mode=normal class=beast \
 type= profile=default
 ssh=root@<host>:22 fallback_ports=- key=~/.ssh/id_ed25519
+sync delete=true checksum=false git_seed=true fingerprint=true base_ref=- excludes=35 includes=0 timeout=15m0s
 env allow=CI,NODE_OPTIONS
 run preflight_tools=-
 vast api_url=https://console.vast.ai/api/v0 instance_type=ondemand gpu_name=RTX 4090 gpu_count=0 \

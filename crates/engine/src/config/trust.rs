@@ -27,8 +27,12 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
             Trust::CostCap => {
                 let (allowed, wanted) = (number(&own(setting)?), number(value));
                 if !repository_may && allowed > 0.0 && (wanted == 0.0 || wanted > allowed) {
-                    let complaint =
-                        format!("may not raise or remove your price cap of ${allowed}/h (it says {wanted})");
+                    let limit = match setting.key {
+                        "maxDphTotal" => format!("price cap of ${allowed}/h"),
+                        "bid" => format!("bid of ${allowed}/h"),
+                        _ => format!("cost limit of ${allowed}"),
+                    };
+                    let complaint = format!("may not raise or remove your {limit} (it says {wanted})");
                     return Err(policy(setting, &value.origin, &complaint));
                 }
             }

@@ -22,7 +22,7 @@ pub use file_name::legal_file_stem;
 pub(crate) use ids::as_text;
 pub use ids::{AccountId, InstanceId, LeaseId, MachineId, OfferId, RunId};
 pub use labels::{LabelPlan, Labels};
-pub use money::{Dollars, DollarsPerHour, accrued};
+pub use money::{Dollars, DollarsPerHour, accrued, affordable, lasts};
 pub use ownership::OwnershipLabel;
 pub use release_action::ReleaseAction;
 pub use slug::Slug;

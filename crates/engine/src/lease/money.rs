@@ -32,6 +32,20 @@ pub fn accrued(rate: DollarsPerHour, time: Duration) -> Dollars {
     Dollars(rate.0 * time.as_secs_f64() / 3600.0)
 }
 
+/// The highest rate at which `time` costs no more than `amount`.
+#[must_use]
+pub fn affordable(amount: Dollars, time: Duration) -> DollarsPerHour {
+    DollarsPerHour(amount.0 * 3600.0 / time.as_secs_f64().max(1.0))
+}
+
+/// How long `amount` lasts at `rate`, in whole minutes.
+#[must_use]
+pub fn lasts(amount: Dollars, rate: DollarsPerHour) -> Duration {
+    let minutes = amount.0.max(0.0) / rate.0.max(1e-9) * 60.0;
+    // Bounded, so that a rate of nothing is no infinite time.
+    Duration::from_secs(minutes.min(1e6).floor() as u64 * 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +54,9 @@ mod tests {
     fn shows_and_accrues() {
         assert_eq!(DollarsPerHour(0.43).to_string(), "$0.4300/h");
         assert_eq!(accrued(DollarsPerHour(0.43), Duration::from_secs(1800)).to_string(), "$0.2150");
+        assert_eq!(affordable(Dollars(0.6), Duration::from_secs(5400)).to_string(), "$0.4000/h");
+        assert_eq!(lasts(Dollars(0.61), DollarsPerHour(0.4)), Duration::from_secs(91 * 60));
+        assert_eq!(lasts(Dollars(-1.0), DollarsPerHour(0.4)), Duration::ZERO);
         assert!(DollarsPerHour(0.5) > DollarsPerHour(0.43));
     }
 }

@@ -2,15 +2,15 @@
 
 use super::connect::{Connected, Whereabouts};
 use super::gone::{Sight, VISIBILITY};
+use super::verdict::{Ages, Asked, unusable};
 use super::{Call, Engine, Phase};
-use crate::lease::{DollarsPerHour, InstanceId, LeaseId};
+use crate::lease::{InstanceId, LeaseId};
 use crate::store::LeaseKey;
-use crate::vast::instance::{StartFault, start_fault};
 use crate::vast::pacing::LimitClass;
 use crate::vast::{Failure, Instance, Kind};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -28,10 +28,8 @@ pub(super) struct Booting<'a> {
     pub lease: &'a LeaseId,
     pub instance: InstanceId,
     pub key: &'a LeaseKey,
-    /// Highest price the created instance may have.
-    pub cap: Option<DollarsPerHour>,
-    /// We asked for an interruptible rental.
-    pub interruptible: bool,
+    /// What the instance must be like.
+    pub asked: Asked,
 }
 
 /// A usable instance.
@@ -48,7 +46,7 @@ impl Engine {
     pub(super) async fn boot(&self, booting: &Booting<'_>, ready_label: &str, call: &Call) -> Result<Booted> {
         let limit = self.settings.boot_timeout;
         let (sender, receiver) = watch::channel(Whereabouts::default());
-        let sightings = Sightings { began: Instant::now(), whereabouts: sender, last: Mutex::default() };
+        let sightings = Sightings::new(sender);
         let raced = async {
             let enter = self.enter(booting, receiver, ready_label, call);
             let watch = self.watch(booting, &sightings, call);
@@ -68,8 +66,23 @@ impl Engine {
             Ok(connected) => connected?,
             Err(_) => return Err(timed_out(booting.instance, limit, sightings.last().as_ref())),
         };
-        let instance = sightings.last().ok_or_else(|| vanished(booting.instance))?;
+        let instance = self.priced(sightings.last(), booting).await?;
         Ok(Booted { connected, instance })
+    }
+
+    /// The instance as last seen, with its price: where none showed and a limit needs one, it is read once more.
+    async fn priced(&self, seen: Option<Instance>, booting: &Booting<'_>) -> Result<Instance> {
+        let limited = booting.asked.cap.or(booting.asked.affordable).is_some();
+        if let Some(instance) = seen.clone().filter(|instance| instance.dph_total.is_some() || !limited) {
+            return Ok(instance);
+        }
+        // Failing to learn the price of a machine that works is no reason to give it up: the offer's was checked.
+        let read = self.client.show(booting.instance).await.ok().flatten();
+        let instance = read.or(seen).ok_or_else(|| vanished(booting.instance))?;
+        match unusable(&instance, Ages::default(), booting.asked) {
+            Some(error) => Err(error),
+            None => Ok(instance),
+        }
     }
 
     /// A session that passed the ready check. A connection that drops during the check is made again.
@@ -188,12 +201,29 @@ impl Engine {
 struct Sightings {
     began: Instant,
     whereabouts: watch::Sender<Whereabouts>,
-    last: Mutex<Option<Instance>>,
+    seen: Mutex<Seen>,
+}
+
+/// The last sighting, and since when it reads so.
+struct Seen {
+    last: Option<Instance>,
+    status_since: Instant,
+    text_since: Instant,
 }
 
 impl Sightings {
+    fn new(whereabouts: watch::Sender<Whereabouts>) -> Self {
+        let began = Instant::now();
+        let seen = Seen { last: None, status_since: began, text_since: began };
+        Self { began, whereabouts, seen: Mutex::new(seen) }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn last(&self) -> Option<Instance> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen().last.clone()
     }
 
     /// The time until the next read of the same kind. The pacing slots keep the published intervals besides.
@@ -211,25 +241,44 @@ impl Sightings {
     ) -> Option<Error> {
         match looked {
             Ok(Some(instance)) => {
-                if let Some(error) = unusable(&instance, booting) {
-                    return Some(error);
-                }
-                let told = progress(&instance);
-                if self.last().is_none_or(|before| progress(&before) != told) {
-                    call.phase(Phase::Boot, told);
-                }
+                let ages = self.note(&instance, call);
                 self.whereabouts.send_if_modified(|known| merge(known, &instance));
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
-                None
+                unusable(&instance, ages, booting.asked)
             }
             Ok(None) => {
                 // A record may be missing from single reads for a while; only a long absence means anything.
-                let patience = if self.last().is_some() { VISIBILITY } else { VISIBILITY * 2 };
-                (self.began.elapsed() > patience).then(|| vanished(booting.instance))
+                let never = self.last().is_none();
+                let patience = if never { VISIBILITY * 2 } else { VISIBILITY };
+                let over = self.began.elapsed() > patience;
+                over.then(|| if never { phantom(booting.instance) } else { vanished(booting.instance) })
             }
             Err(failure) if failure.is_passing() => None,
             Err(failure) => Some(Error::from(failure)),
         }
+    }
+
+    /// Notes a sighting, and says what is new; for how long it has read so.
+    fn note(&self, instance: &Instance, call: &Call) -> Ages {
+        let now = Instant::now();
+        let mut seen = self.seen();
+        let told = progress(instance);
+        let before = seen.last.as_ref();
+        let new_text = before.is_none_or(|before| progress(before) != told);
+        let same_status = before.is_some_and(|before| before.actual_status == instance.actual_status);
+        let same_text = before.is_some_and(|before| before.status_msg == instance.status_msg);
+        if !same_status {
+            seen.status_since = now;
+        }
+        if !same_status || !same_text {
+            seen.text_since = now;
+        }
+        seen.last = Some(instance.clone());
+        let ages = Ages { status: now - seen.status_since, text: now - seen.text_since };
+        drop(seen);
+        if new_text {
+            call.phase(Phase::Boot, told);
+        }
+        ages
     }
 }
 
@@ -245,66 +294,6 @@ fn merge(known: &mut Whereabouts, instance: &Instance) -> bool {
     changed
 }
 
-/// Why this instance will not do, if it will not.
-fn unusable(instance: &Instance, booting: &Booting<'_>) -> Option<Error> {
-    let id = instance.id;
-    if let (Some(cap), Some(price)) = (booting.cap, instance.dph_total)
-        && price.0 > cap.0 + 1e-9
-    {
-        return Some(
-            Error::new(
-                Code::PriceCapExceeded,
-                format!("instance {id} costs {price}, more than the cap of {cap}"),
-            )
-            .hint("prices can change between search and create; try again, or raise vast.maxDphTotal")
-            .with("instance", id.0),
-        );
-    }
-    if instance.is_bid == Some(true) && !booting.interruptible {
-        return Some(
-            Error::new(
-                Code::ApiRejected,
-                format!("instance {id} was rented as interruptible, not on demand"),
-            )
-            .with("instance", id.0),
-        );
-    }
-    if instance.is_running() {
-        return None;
-    }
-    let message = instance.status_msg.as_deref().unwrap_or_default();
-    let brief: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
-    match start_fault(message) {
-        Some(StartFault::Image) => {
-            return Some(
-                Error::new(Code::StartFailedImage, format!("instance {id} cannot start its image: {brief}"))
-                    .hint("check vast.image: its name, its tag and whether it needs a login")
-                    .with("instance", id.0),
-            );
-        }
-        Some(StartFault::Host) => {
-            return Some(
-                Error::new(
-                    Code::StartFailedHost,
-                    format!("the host of instance {id} cannot start it: {brief}"),
-                )
-                .hint("another machine may do: try again")
-                .with("instance", id.0),
-            );
-        }
-        None => {}
-    }
-    let stopped = |field: &Option<String>| field.as_deref() == Some("stopped");
-    if stopped(&instance.intended_status) && stopped(&instance.cur_state) {
-        return Some(
-            Error::new(Code::InstanceNotRunning, format!("instance {id} was stopped while it started"))
-                .hint("outbid, out of credit, or stopped by someone else: see the Vast console")
-                .with("instance", id.0),
-        );
-    }
-    None
-}
-
 fn progress(instance: &Instance) -> String {
     let status = instance.actual_status.as_deref().unwrap_or("provisioning");
     match instance.status_msg.as_deref() {
@@ -317,8 +306,14 @@ fn progress(instance: &Instance) -> String {
 }
 
 fn vanished(id: InstanceId) -> Error {
-    Error::new(Code::InstanceGone, format!("instance {id} is not to be seen"))
-        .hint("the create may have been a phantom, or somebody destroyed it")
+    Error::new(Code::InstanceGone, format!("instance {id} vanished while it started"))
+        .hint("somebody destroyed it, or its host did")
+        .with("instance", id.0)
+}
+
+fn phantom(id: InstanceId) -> Error {
+    Error::new(Code::CreatePhantom, format!("instance {id} was never to be seen after its create"))
+        .hint("the API answered for a machine that it did not rent; try again")
         .with("instance", id.0)
 }
 

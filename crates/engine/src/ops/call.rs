@@ -180,6 +180,14 @@ pub enum Event {
         #[serde(serialize_with = "as_text")]
         instance: InstanceId,
     },
+    /// Somebody bid more: the instance is stopped, its disk is billed on.
+    Outbid {
+        /// The lease.
+        lease: LeaseId,
+        /// The instance.
+        #[serde(serialize_with = "as_text")]
+        instance: InstanceId,
+    },
     /// Something that did not stop the operation but should be known.
     Warning {
         /// One line.

@@ -219,7 +219,8 @@ impl Engine {
             amiss.extend(back.iter().map(|instance| {
                 format!("instance {instance} of lease {id} was proved gone and is listed again: see the Vast console")
             }));
-            if !back.is_empty() || self.store.claim(&id).await?.is_some() {
+            // A claim that cannot be read is one that exists.
+            if !back.is_empty() || !matches!(self.store.claim(&id).await, Ok(None)) {
                 continue;
             }
             let stray = journal

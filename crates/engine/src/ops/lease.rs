@@ -174,7 +174,8 @@ impl Lease {
                 never = &mut heartbeat => match never {},
             }
         };
-        call.until_cancelled(alive).await
+        let outcome = call.until_cancelled(alive).await;
+        self.inner.engine.explain_loss(outcome, self.facts(), call).await
     }
 
     /// Touches the lease while a command runs, so that no cleanup takes it for idle.

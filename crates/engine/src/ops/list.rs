@@ -3,12 +3,13 @@
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
-use crate::lease::{Claim, DollarsPerHour, InstanceId, OwnershipLabel};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, accrued};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Whose an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,6 +39,8 @@ pub struct Listed {
     pub host: String,
     /// $/h, disk included.
     pub price: Option<DollarsPerHour>,
+    /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
+    pub accrued_dollars: Option<f64>,
     /// Whose it is.
     pub ownership: Ownership,
     /// The claim's labels; without a claim what its label and the settings tell.
@@ -62,10 +65,11 @@ impl Listed {
     pub fn line(&self) -> String {
         let label = |key: &str| self.labels.get(key).map(String::as_str).unwrap_or_default();
         let slug = Some(label(key::SLUG)).filter(|slug| !slug.is_empty()).unwrap_or("-");
+        let cost = self.accrued_dollars.map_or_else(String::new, |cost| format!(" cost={}", Dollars(cost)));
         // crabbox's line for what is ours; what is not must not be taken for it.
         let mark = if self.ownership == Ownership::Foreign { " ownership=foreign" } else { "" };
         format!(
-            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}{mark}",
+            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}{cost}{mark}",
             self.instance.to_string(),
             self.name,
             self.status,
@@ -73,14 +77,14 @@ impl Listed {
             self.host,
             label(key::LEASE),
             label(key::KEEP),
-            label(key::TARGET)
+            label(key::TARGET),
         )
     }
 
     /// The element crabbox prints under `--json`, and whose the instance is.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut element = json!({
             "CloudID": self.instance.to_string(),
             "Provider": "vast",
             "HostID": "",
@@ -92,7 +96,14 @@ impl Listed {
             "private_net": {"ipv4": {"ip": ""}},
             "server_type": {"name": self.gpu},
             "ownership": self.ownership,
-        })
+        });
+        if let Some(price) = self.price {
+            element["pricePerHour"] = json!(price);
+        }
+        if let Some(cost) = self.accrued_dollars {
+            element["accruedDollars"] = json!(cost);
+        }
+        element
     }
 }
 
@@ -191,8 +202,18 @@ impl Engine {
             gpu: instance.gpu_name.clone().unwrap_or_default(),
             host,
             price: instance.dph_total,
+            accrued_dollars: instance
+                .dph_total
+                .zip(self.age(instance, &labels))
+                .map(|(price, age)| accrued(price, age).0),
             ownership,
             labels,
         }
+    }
+
+    /// How long the rental has been billed, as the vendor tells it, or its claim.
+    fn age(&self, instance: &Instance, labels: &Labels) -> Option<Duration> {
+        let since = instance.start_date.map(|at| at as i64).or_else(|| labels::created_at(labels))?;
+        Some(Duration::from_secs(u64::try_from(self.unix_now() - since).unwrap_or(0)))
     }
 }

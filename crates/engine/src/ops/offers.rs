@@ -4,9 +4,9 @@ use super::{Call, Engine};
 use crate::Result;
 use crate::config::{InstanceType, parse_order};
 use crate::vast::request::OfferQuery;
-use crate::vast::select::{Candidate, select};
+use crate::vast::select::{Candidate, Terms, select};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Offers that meet the settings, and why others do not.
 #[derive(Debug, Clone, Serialize)]
@@ -81,8 +81,12 @@ impl Engine {
     /// The API's refusals. An empty list is no error.
     pub async fn offers(&self, call: &Call) -> Result<OfferList> {
         let query = self.offer_query();
-        let offers = call.until_cancelled(async { Ok(self.client.search(&query).await?) }).await?;
-        let selection = select(&offers, &query, &BTreeSet::new());
+        let search = call.until_cancelled(async { Ok(self.client.search(&query).await?) });
+        let (offers, machines) =
+            tokio::join!(search, self.store.failed_machines(&self.settings.api_url, self.unix_now()));
+        let avoid = machines?.into_keys().collect();
+        let terms = Terms { avoid, bid: self.settings.bid, affordable: self.lease_limit() };
+        let selection = select(&offers?, &query, &terms);
         Ok(OfferList {
             offers: selection.candidates.iter().map(OfferLine::from).collect(),
             refused: selection.refused,

@@ -219,9 +219,11 @@ impl Engine {
     ) -> Result<ItemOutcome> {
         let lease = self.authorise(id, instance, "recover").await?;
         // The claim was read after the cloud: somebody may have made the lease usable meanwhile.
-        let journal = self.store.journal(id).await?;
-        if unfinished(&lease.claim, journal.as_ref()).is_none() {
-            return Err(changed(id));
+        let mut journal = self.store.journal(id).await?;
+        match (unfinished(&lease.claim, journal.as_ref()), &mut journal) {
+            (None, _) => return Err(changed(id)),
+            (Some(Unfinished::Acquire), Some(journal)) => self.note_cut_off(journal, call).await,
+            _ => {}
         }
         let outcome = self.destroy_lease(id, &lease, instance, Some(lock), call).await?;
         Ok(ItemOutcome::from(outcome))
@@ -302,9 +304,18 @@ impl Engine {
             return self.bind_only(id, found, call).await.map(Some);
         }
         let instance = self.take_over(id, found, journal.as_mut(), call).await?;
+        if let Some(journal) = &mut journal {
+            self.note_cut_off(journal, call).await;
+        }
         let lease = self.authorise(id, instance, "recover").await?;
         let outcome = self.destroy_lease(id, &lease, instance, lock, call).await?;
         Ok(Some(ItemOutcome::from(outcome)))
+    }
+
+    /// The lease was never anybody's to use: the same acquire may be made again under its id.
+    async fn note_cut_off(&self, journal: &mut Journal, call: &Call) {
+        journal.discard("its process died");
+        self.note_or_warn(journal, call).await;
     }
 
     /// One list: an instance with the label decides at once, an empty list only together with an earlier one.

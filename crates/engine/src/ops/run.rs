@@ -1,8 +1,10 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
 use super::lease::Machine;
+use super::verdict::outbid;
 use super::{AcquireRequest, Call, Engine, Event, ExecRequest, Lease, Phase};
-use crate::lease::{Claim, LeaseId, RunId};
+use crate::lease::labels::key;
+use crate::lease::{Claim, LeaseId, RunId, accrued};
 use crate::ssh::command::Script;
 use crate::vast::Instance;
 use crate::world::{ExecExit, ExecIo};
@@ -82,6 +84,8 @@ pub struct RunResult {
     pub command_secs: f64,
     /// Seconds in all, release included.
     pub total_secs: f64,
+    /// What the machine cost in that time at its price, $; an upper bound, since a booting one is billed for less.
+    pub cost_dollars: Option<f64>,
     /// Whether the lease was released; `None` when it was to be left.
     pub released: Option<bool>,
     /// Why the release failed, if it did.
@@ -160,6 +164,7 @@ impl Engine {
             lease_secs,
             command_secs,
             total_secs: began.elapsed().as_secs_f64(),
+            cost_dollars: lease.facts().price.map(|price| accrued(price, began.elapsed()).0),
             released: released.as_ref().map(Result::is_ok),
             release_error: released.and_then(Result::err).map(|error| error.to_string()),
         })
@@ -234,6 +239,9 @@ impl Engine {
 }
 
 fn require_usable(claim: &Claim, instance: &Instance) -> Result<()> {
+    if instance.is_outbid() && claim.label(key::STATE) != Some("stopped") {
+        return Err(outbid(instance.id, Some(&claim.slug)));
+    }
     if !instance.is_running() {
         let status = instance.shown_status();
         return Err(Error::new(

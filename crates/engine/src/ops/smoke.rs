@@ -7,6 +7,7 @@ mod drive;
 
 pub use drive::{Classification, Smoked, Step};
 
+use super::cleanup::{CleanupItem, CleanupRequest, ItemOutcome};
 use super::doctor::doctor;
 use super::{AcquireRequest, Call, Engine, ExecRequest, ReleaseRequest};
 use crate::config::{Settings, Snapshot};
@@ -114,6 +115,7 @@ struct Real<'a> {
     snapshot: &'a Snapshot,
     engine: Engine,
     slug: String,
+    lease: Option<String>,
     call: &'a Call,
 }
 
@@ -123,7 +125,7 @@ impl<'a> Real<'a> {
         // A name of its own, so that a stop can be sent although the acquire never told one.
         let slug = format!("smoke-{}", hex::encode(engine.entropy::<4>()));
         let slug = Slug::requested(&slug)?.map_or(slug, |slug| slug.as_str().to_owned());
-        Ok(Self { world, snapshot, engine, slug, call })
+        Ok(Self { world, snapshot, engine, slug, lease: None, call })
     }
 }
 
@@ -157,8 +159,10 @@ impl Steps for Real<'_> {
         let lease = self.engine.acquire(&request, self.call).await?;
         // A taken name got a suffix.
         self.slug = lease.facts().slug.clone();
+        let id = lease.facts().id.as_str().to_owned();
+        self.lease = Some(id.clone());
         lease.close().await;
-        Ok(lease.facts().id.as_str().to_owned())
+        Ok(id)
     }
 
     async fn wait(&mut self) -> Result<()> {
@@ -198,6 +202,14 @@ impl Steps for Real<'_> {
     async fn stop(&mut self) -> Result<()> {
         let request = ReleaseRequest { identifier: self.slug.clone(), action: Some(ReleaseAction::Destroy) };
         self.engine.release(&request, &self.call.uncancelled()).await.map(drop)
+    }
+
+    async fn preview(&mut self) -> Result<Vec<String>> {
+        let cleaned = self.engine.cleanup(&CleanupRequest { dry_run: true }, self.call).await?;
+        // What other leases left behind is not the smoke's.
+        let own = |item: &&CleanupItem| item.name == self.slug || Some(&item.lease) == self.lease.as_ref();
+        let left = cleaned.items.iter().filter(own).filter(|item| item.outcome != ItemOutcome::Skipped);
+        Ok(left.map(|item| format!("{} ({})", item.lease, item.name)).collect())
     }
 
     async fn pause(&mut self) {

@@ -5,6 +5,7 @@ use super::boot::Booting;
 use super::lease::Machine;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
+use super::verdict::Asked;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
 use crate::lease::{self, Claim, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
@@ -52,7 +53,8 @@ impl Engine {
         starting.may_start(&live)?;
         self.check_price(&live)?;
         starting.warn_of_expiry(call);
-        let sent = !live.is_running();
+        // One that was just asked to stop runs on for a while.
+        let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
         if sent {
             starting.send(live.id, call).await?;
         }
@@ -60,8 +62,12 @@ impl Engine {
             lease: &starting.id,
             instance: live.id,
             key: &key,
-            cap: self.settings.max_dph_total,
-            interruptible: live.is_bid == Some(true),
+            asked: Asked {
+                cap: self.settings.max_dph_total,
+                affordable: None,
+                interruptible: live.is_bid == Some(true),
+                again: true,
+            },
         };
         let label = starting.label(claim_state(State::Ready).2);
         let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {

@@ -1,7 +1,8 @@
 //! Status: the truth about one lease, from its claim and a look at the cloud and at SSH.
 
 use super::resolve::Resolved;
-use super::{Call, Engine, Phase};
+use super::verdict::{outbid, outbid_advice};
+use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::{self, Labels, key};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration, moment};
 use crate::vast::{Endpoint, Instance};
@@ -17,6 +18,9 @@ const PROBE: Duration = Duration::from_secs(4);
 /// How long [`Engine::status_wait`] waits where nobody says.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 
+/// The state of an interruptible lease that others stopped.
+const OUTBID: &str = "outbid";
+
 /// A lease as it stands.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,7 +29,7 @@ pub struct LeaseStatus {
     pub id: String,
     /// Slug.
     pub slug: String,
-    /// `ready`, `provisioning`, `stopped`, …: the claim's state where the instance runs, what the container does where
+    /// `ready`, `provisioning`, `stopped`, `outbid`, …: the claim's state where the instance runs, what the container does where
     /// it does not.
     pub state: String,
     /// The instance, if known.
@@ -58,6 +62,8 @@ pub struct LeaseStatus {
     pub price: Option<DollarsPerHour>,
     /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
     pub accrued_dollars: Option<f64>,
+    /// What to do about its state, where something is to be done.
+    pub advice: Option<String>,
     /// There is no claim for it here.
     pub unclaimed: bool,
     /// The claim's labels.
@@ -129,6 +135,7 @@ impl LeaseStatus {
         put("ttl", seconds(self.ttl_secs));
         put("pricePerHour", json!(self.price.map(|price| price.0)));
         put("accruedDollars", json!(self.accrued_dollars));
+        put("advice", text(&self.advice));
         Value::Object(out)
     }
 }
@@ -157,6 +164,9 @@ impl Engine {
             let status = self.status(identifier, call).await?;
             if status.ready {
                 return Ok(status);
+            }
+            if let (OUTBID, Some(instance)) = (status.state.as_str(), status.instance) {
+                return Err(outbid(instance, Some(&status.slug)));
             }
             if labels::is_terminal(&status.state) || matches!(status.state.as_str(), "exited" | "offline") {
                 return Err(Error::new(
@@ -224,14 +234,21 @@ impl Engine {
                 Err(_) => {}
             }
         }
+        let slug = slug_of(claim.as_ref(), instance.as_ref());
+        let state = state_of(claim.as_ref(), instance.as_ref());
+        let advice = (state == OUTBID).then(|| outbid_advice(&slug));
+        if let (Some(_), Some(lease), Some(instance)) = (&advice, &id, &instance) {
+            call.event(Event::Outbid { lease: lease.clone(), instance: instance.id });
+        }
         let labels = claim.as_ref().map(|claim| claim.labels.clone()).unwrap_or_default();
         let price = instance.as_ref().and_then(|instance| instance.dph_total);
         let now = self.unix_now();
         let since = labels::created_at(&labels);
         let age = since.and_then(|since| u64::try_from(now - since).ok());
         Ok(LeaseStatus {
-            slug: slug_of(claim.as_ref(), instance.as_ref()),
-            state: state_of(claim.as_ref(), instance.as_ref()),
+            slug,
+            state,
+            advice,
             instance: instance.as_ref().map(|instance| instance.id),
             gpu: instance.as_ref().and_then(|instance| instance.gpu_name.clone()).unwrap_or_default(),
             ready: answered.is_some(),
@@ -266,6 +283,10 @@ fn state_of(claim: Option<&Claim>, instance: Option<&Instance>) -> String {
             Some(state) => state.to_owned(),
             None => instance.ownership().map_or_else(|| instance.shown_status(), |label| label.state),
         },
+        // We did not stop it.
+        Some(instance) if instance.is_outbid() && !claimed.is_some_and(labels::is_terminal) => {
+            OUTBID.to_owned()
+        }
         Some(_) if claimed.is_some_and(labels::is_terminal) => claimed.unwrap_or_default().to_owned(),
         Some(instance) if matches!(instance.actual_status.as_deref(), None | Some("created" | "loading")) => {
             "provisioning".to_owned()

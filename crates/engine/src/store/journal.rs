@@ -2,13 +2,16 @@
 //!
 //! A journal is written by the process that holds the lease's operation lock, so it needs no lock of its own.
 
-use super::Store;
 use super::file::{At, remove_durably, replace_durably};
+use super::{Inner, Store};
 use crate::lease::{InstanceId, LeaseId};
+use crate::world::Files;
 use crate::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+
+const DISCARDED: &str = "discarded";
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -28,6 +31,23 @@ pub struct JournalRequest {
     pub gpu_count: u32,
     /// Whether a bid was made instead of renting on demand.
     pub interruptible: bool,
+    /// Hash of the template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The bid in dollars per hour that was asked for; none where the lowest winning one was to be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bid: Option<f64>,
+    /// Whether the lease outlives its command.
+    pub keep: bool,
+    /// The slug that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slug: Option<String>,
+    /// Most dollars that the lease may cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<f64>,
+    /// Seconds after which the lease ends by itself; none where nothing ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_secs: Option<u64>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -46,7 +66,8 @@ pub struct Attempt {
     pub price: f64,
     /// Unix seconds.
     pub started_at: i64,
-    /// `created:<instance>`, `nothing:<why>` or `ambiguous:<why>`; absent while the answer is awaited.
+    /// `created: <instance>`, `adopted: <instance>`, `nothing: <why>`, `ambiguous: <why>` or, once the instance is to
+    /// be destroyed because it will not do, `discarded: <why>`; absent while the answer is awaited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// The instance, where one was made.
@@ -175,6 +196,28 @@ impl Journal {
         }
     }
 
+    /// The lease it belongs to.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`] when its identifier is not canonical.
+    pub(super) fn lease_id(&self) -> Result<LeaseId> {
+        LeaseId::parse(&self.lease).ok_or_else(|| {
+            Error::new(Code::InvalidArgument, format!("{:?} is no canonical lease identifier", self.lease))
+                .hint("an identifier is cbx_ and 12 hex digits")
+        })
+    }
+
+    /// The bytes of its file.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] for a number that JSON cannot hold.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::new(Code::Internal, format!("journal of {}: {error}", self.lease)))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
     /// Records how the last create came out, and its instance, where there is one.
     pub fn note(&mut self, outcome: String, instance: Option<InstanceId>) {
         let instance = instance.map(|id| id.0);
@@ -183,6 +226,31 @@ impl Journal {
             attempt.instance = instance;
         }
         self.instance = instance;
+    }
+
+    /// Records that the instance of the last create will not do and is about to be destroyed.
+    pub fn discard(&mut self, why: &str) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.outcome = Some(format!("{DISCARDED}: {why}"));
+        }
+    }
+
+    /// Whether the acquire itself gave `instance` up, so that the lease may still get another one.
+    #[must_use]
+    pub fn discarded(&self, instance: InstanceId) -> bool {
+        self.attempts.iter().any(|attempt| {
+            attempt.instance == Some(instance.0)
+                && attempt.outcome.as_deref().is_some_and(|outcome| outcome.starts_with(DISCARDED))
+        })
+    }
+
+    /// Whether the answer to the last create is not known: it may have rented a machine.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        self.attempts.last().is_some_and(|attempt| {
+            attempt.instance.is_none()
+                && attempt.outcome.as_deref().is_none_or(|outcome| outcome.starts_with("ambiguous"))
+        })
     }
 
     /// Whether a create of this lease was answered with `instance`: then it is ours, whatever its label says by now.
@@ -276,14 +344,7 @@ impl Store {
     /// [`Code::InvalidArgument`] when its lease is not canonical; [`Code::StateUnavailable`], with the old journal
     /// still in place.
     pub async fn write_journal(&self, journal: &Journal) -> Result<()> {
-        let lease = LeaseId::parse(&journal.lease).ok_or_else(|| {
-            Error::new(Code::InvalidArgument, format!("{:?} is no canonical lease identifier", journal.lease))
-                .hint("an identifier is cbx_ and 12 hex digits")
-        })?;
-        let path = self.journal_path(&lease);
-        let mut bytes = serde_json::to_vec_pretty(journal)
-            .map_err(|error| Error::new(Code::Internal, format!("journal of {lease}: {error}")))?;
-        bytes.push(b'\n');
+        let (path, bytes) = (self.journal_path(&journal.lease_id()?), journal.encode()?);
         self.transact(move |files, inner| replace_durably(files, inner.ambient.as_ref(), &path, &bytes)).await
     }
 
@@ -301,24 +362,24 @@ impl Store {
     /// # Errors
     /// [`Code::StateUnavailable`] when the folder cannot be listed.
     pub async fn scan_journals(&self) -> Result<Vec<Journal>> {
-        self.transact(|files, inner| {
-            let folder = inner.paths.journal();
-            let names = files.list(&folder).at("list", &folder)?;
-            let stem =
-                |name: &std::ffi::OsString| name.to_str()?.strip_suffix(".json").and_then(LeaseId::parse);
-            Ok(names
-                .iter()
-                .filter(|name| stem(name).is_some())
-                .filter_map(|name| files.read(&folder.join(name)).ok().flatten())
-                .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
-                .collect())
-        })
-        .await
+        self.transact(scan).await
     }
 
-    fn journal_path(&self, lease: &LeaseId) -> std::path::PathBuf {
+    pub(super) fn journal_path(&self, lease: &LeaseId) -> std::path::PathBuf {
         self.paths().journal().join(format!("{lease}.json"))
     }
+}
+
+pub(super) fn scan(files: &dyn Files, inner: &Inner) -> Result<Vec<Journal>> {
+    let folder = inner.paths.journal();
+    let names = files.list(&folder).at("list", &folder)?;
+    let stem = |name: &std::ffi::OsString| name.to_str()?.strip_suffix(".json").and_then(LeaseId::parse);
+    Ok(names
+        .iter()
+        .filter(|name| stem(name).is_some())
+        .filter_map(|name| files.read(&folder.join(name)).ok().flatten())
+        .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
+        .collect())
 }
 
 #[cfg(test)]

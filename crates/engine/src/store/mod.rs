@@ -6,20 +6,25 @@
 //! A lock on a file is held only inside a function of this module, for local work; only [`OperationGuard`] outlives
 //! its call. Every change is one transaction on the [`Disk`]: a caller that is dropped cannot cut it in half.
 
+mod budget;
 mod claims;
 mod file;
 mod journal;
 mod keys;
 mod known_hosts;
+mod machines;
 mod pacing;
 mod paths;
 
 #[cfg(test)]
 mod testing;
 
+pub use budget::DayCost;
+pub(crate) use budget::left_hint;
 pub use claims::ClaimScan;
 pub use journal::{Attempt, Holder, Journal, JournalRequest, Step, StepKind};
 pub use keys::LeaseKey;
+pub use machines::FailedMachine;
 pub use paths::Paths;
 
 use crate::lease::LeaseId;

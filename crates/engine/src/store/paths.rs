@@ -43,6 +43,18 @@ impl Paths {
         self.state.join("vast-pacing")
     }
 
+    /// Machines that failed lately, with their lock beside the file; ours.
+    #[must_use]
+    pub fn machines(&self) -> PathBuf {
+        self.state.join("vast-machines.json")
+    }
+
+    /// Lock under which the day's budget is counted and taken; ours.
+    #[must_use]
+    pub fn budget_lock(&self) -> PathBuf {
+        self.state.join("vast-budget.lock")
+    }
+
     /// Claim file of a lease.
     #[must_use]
     pub fn claim(&self, lease: &LeaseId) -> PathBuf {

@@ -8,7 +8,7 @@ use super::failure::{self, Failure, Kind};
 use super::instance::Instance;
 use super::offer::Offer;
 use super::pacing::LimitClass;
-use super::request::{self, CreateBody, Filter, OfferQuery, Request, Version};
+use super::request::{self, CreateBody, Filter, LogSource, OfferQuery, Request, Version};
 use crate::lease::{InstanceId, OfferId};
 use crate::store::Store;
 use crate::world::{Ambient, Http, HttpReply, HttpRequest, Limits, Method};
@@ -284,12 +284,19 @@ impl Client {
         }
     }
 
-    /// The last `tail` lines of the container's log. The object behind the address appears after some seconds.
+    /// The last `tail` lines of a log. The object behind the address appears after some seconds, and is fetched
+    /// without our key.
     ///
     /// # Errors
     /// [`Failure`]; the address itself is never part of it.
-    pub async fn logs(&self, id: InstanceId, tail: u32, patience: Duration) -> Result<String, Failure> {
-        let request = request::request_logs(id, tail);
+    pub async fn logs(
+        &self,
+        id: InstanceId,
+        source: LogSource,
+        tail: u32,
+        patience: Duration,
+    ) -> Result<String, Failure> {
+        let request = request::request_logs(id, source, tail);
         let address = self.call(&request, decode::log_address).await?;
         let deadline = Instant::now() + patience;
         loop {

@@ -1,8 +1,8 @@
 //! What a rented machine shows of itself.
 
 use super::field;
-use crate::redact::redact;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
+use crate::redact::redact;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -38,6 +38,8 @@ pub struct Instance {
     pub intended_status: Option<String>,
     /// Whether the contract holds hardware.
     pub cur_state: Option<String>,
+    /// What the contract is scheduled to become.
+    pub next_state: Option<String>,
     /// Progress or error text, perhaps stale.
     pub status_msg: Option<String>,
     /// The free-text label.
@@ -56,6 +58,8 @@ pub struct Instance {
     pub dph_total: Option<DollarsPerHour>,
     /// Interruptible.
     pub is_bid: Option<bool>,
+    /// Disk in use; negative while the host has reported nothing yet.
+    pub disk_util: Option<f64>,
     /// Seconds since 1970 at which the rental began.
     pub start_date: Option<f64>,
 }
@@ -70,6 +74,7 @@ impl Instance {
             actual_status: lower(raw, "actual_status"),
             intended_status: lower(raw, "intended_status"),
             cur_state: lower(raw, "cur_state"),
+            next_state: lower(raw, "next_state"),
             // It quotes what the container's host said, which may hold credentials.
             status_msg: field::text(raw, "status_msg").map(|text| redact(&text)),
             label: field::text(raw, "label"),
@@ -80,6 +85,7 @@ impl Instance {
             gpu_count: field::integer(raw, "num_gpus").and_then(|n| u32::try_from(n).ok()),
             dph_total: field::number(raw, "dph_total").map(DollarsPerHour),
             is_bid: field::flag(raw, "is_bid"),
+            disk_util: field::number(raw, "disk_util"),
             start_date: field::number(raw, "start_date"),
         })
     }
@@ -100,6 +106,21 @@ impl Instance {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.actual_status.as_deref() == Some("running")
+    }
+
+    /// The contract holds no hardware and is not about to: outbid, out of credit, at its end, or stopped by hand.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let stopped = |field: &Option<String>| field.as_deref() == Some("stopped");
+        // A reader that was not told what comes next goes by what is and what was asked.
+        let next = self.next_state.is_none() || stopped(&self.next_state);
+        stopped(&self.intended_status) && stopped(&self.cur_state) && next && !self.is_running()
+    }
+
+    /// Stopped, and rented at a bid: as long as we did not stop it, somebody bid more.
+    #[must_use]
+    pub fn is_outbid(&self) -> bool {
+        self.is_bid == Some(true) && self.is_stopped()
     }
 
     /// The contract is already taken apart: the record lingers for some seconds after a destroy.

@@ -34,6 +34,8 @@ pub struct Offer {
     pub min_bid: Option<f64>,
     /// Storage, $/GB/month.
     pub storage_cost: Option<f64>,
+    /// The requested storage, $/h, as the search computed it.
+    pub storage_total: Option<f64>,
     /// 0 to 1.
     pub reliability: Option<f64>,
     /// Ports that can be mapped directly.
@@ -75,6 +77,7 @@ impl Offer {
             dph_base: field::number(raw, "dph_base"),
             min_bid: field::number(raw, "min_bid"),
             storage_cost: field::number(raw, "storage_cost"),
+            storage_total: field::number(raw, "storage_total_cost"),
             reliability,
             direct_ports: field::integer(raw, "direct_port_count"),
             duration_secs: field::number(raw, "duration"),
@@ -99,11 +102,11 @@ impl Offer {
         dearer(self.dph_total, own).map(DollarsPerHour)
     }
 
-    /// What an interruptible rental costs an hour at `bid`, disk included.
+    /// What an interruptible rental costs an hour at `bid`, disk included: again the dearer of quote and own sum.
     #[must_use]
     pub fn price_at_bid(&self, bid: DollarsPerHour, disk_gb: u32) -> DollarsPerHour {
-        let storage = self.storage_cost.map_or(0.0, |cost| self.storage_per_hour(cost, disk_gb));
-        DollarsPerHour(bid.0 + storage)
+        let own = self.storage_cost.map(|cost| self.storage_per_hour(cost, disk_gb));
+        DollarsPerHour(bid.0 + dearer(self.storage_total, own).unwrap_or(0.0))
     }
 
     /// A number of the offer by its field name, for sorting.

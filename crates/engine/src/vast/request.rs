@@ -267,11 +267,24 @@ pub fn detach_key(id: InstanceId, key: u64) -> Request {
     Request::new(Method::Delete, format!("/instances/{id}/ssh/{key}/"), LimitClass::KeyDetach)
 }
 
+/// Whose log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogSource {
+    /// What the container printed.
+    Container,
+    /// What the host's daemon says of the container: why it cannot be loaded.
+    Daemon,
+}
+
 /// `PUT instances/request_logs/{id}`: asks for the log's address, which is itself a secret.
 #[must_use]
-pub fn request_logs(id: InstanceId, tail: u32) -> Request {
+pub fn request_logs(id: InstanceId, source: LogSource, tail: u32) -> Request {
     let mut request = Request::new(Method::Put, format!("/instances/request_logs/{id}/"), LimitClass::Logs);
-    request.body = Some(json!({ "tail": tail.to_string() }));
+    let mut body = json!({ "tail": tail.to_string() });
+    if source == LogSource::Daemon {
+        body["daemon_logs"] = json!("true");
+    }
+    request.body = Some(body);
     request.sensitive = true;
     request.patience = Duration::from_secs(10);
     request

@@ -24,27 +24,99 @@ pub struct Selection {
     pub candidates: Vec<Candidate>,
     /// How many offers each requirement refused (the first one that did).
     pub refused: BTreeMap<&'static str, usize>,
+    /// The lowest bid that would win one of the offers that only the bid ruled out.
+    pub lowest_bid: Option<DollarsPerHour>,
+    /// The price of the cheapest offer that only [`Terms::affordable`] ruled out.
+    pub cheapest_refused: Option<DollarsPerHour>,
 }
 
-/// Checks `offers` against `query`, leaves out `avoid`, and sorts.
+/// What decides besides the search.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// Machines that failed lately.
+    pub avoid: BTreeSet<MachineId>,
+    /// The bid to make; `None` is the lowest that wins.
+    pub bid: Option<DollarsPerHour>,
+    /// The highest price at which the lease stays within what it and the day may cost.
+    pub affordable: Option<DollarsPerHour>,
+}
+
+/// The least and the most that the API takes for a bid, $/h.
+const LEAST_BID: f64 = 0.001;
+const HIGHEST_BID: f64 = 128.0;
+
+/// Why an offer is left out.
+enum Refusal {
+    /// A requirement.
+    Unfit(&'static str),
+    /// Only the bid; this one would win.
+    Outbid(DollarsPerHour),
+    /// Only what the lease may cost.
+    Unaffordable(DollarsPerHour),
+}
+
+impl From<&'static str> for Refusal {
+    fn from(why: &'static str) -> Self {
+        Self::Unfit(why)
+    }
+}
+
+/// Checks `offers` against `query` and `terms`, and sorts.
 #[must_use]
-pub fn select(offers: &[Offer], query: &OfferQuery, avoid: &BTreeSet<MachineId>) -> Selection {
+pub fn select(offers: &[Offer], query: &OfferQuery, terms: &Terms) -> Selection {
     let mut selection = Selection::default();
     let mut seen = BTreeSet::new();
     for offer in offers {
         if !seen.insert(offer.id) {
             continue;
         }
-        match check(offer, query, avoid) {
-            Ok(candidate) => selection.candidates.push(candidate),
-            Err(why) => *selection.refused.entry(why).or_default() += 1,
-        }
+        let why = match check(offer, query, terms) {
+            Ok(candidate) => {
+                selection.candidates.push(candidate);
+                continue;
+            }
+            Err(Refusal::Unfit(why)) => why,
+            Err(Refusal::Outbid(bid)) => {
+                selection.lowest_bid = lower(selection.lowest_bid, bid);
+                "wants a higher bid"
+            }
+            Err(Refusal::Unaffordable(price)) => {
+                selection.cheapest_refused = lower(selection.cheapest_refused, price);
+                "over what the lease may cost"
+            }
+        };
+        *selection.refused.entry(why).or_default() += 1;
     }
     selection.candidates.sort_by(|a, b| compare(a, b, &query.order));
     selection
 }
 
-fn check(offer: &Offer, query: &OfferQuery, avoid: &BTreeSet<MachineId>) -> Result<Candidate, &'static str> {
+fn lower(one: Option<DollarsPerHour>, other: DollarsPerHour) -> Option<DollarsPerHour> {
+    Some(DollarsPerHour(one.map_or(other.0, |one| one.0.min(other.0))))
+}
+
+fn check(offer: &Offer, query: &OfferQuery, terms: &Terms) -> Result<Candidate, Refusal> {
+    requirements(offer, query, terms)?;
+    let (price, bid) = if query.interruptible {
+        let lowest = offer.min_bid.ok_or("no bid price")?.max(LEAST_BID);
+        let bid = DollarsPerHour(terms.bid.map_or(lowest, |bid| bid.0).min(HIGHEST_BID));
+        if lowest > bid.0 {
+            return Err(Refusal::Outbid(DollarsPerHour(lowest)));
+        }
+        (offer.price_at_bid(bid, query.disk_gb), Some(bid))
+    } else {
+        (offer.price(query.disk_gb).ok_or("no price")?, None)
+    };
+    if query.cap.is_some_and(|cap| price.0 > cap.0) {
+        return Err("over the price cap".into());
+    }
+    if terms.affordable.is_some_and(|limit| price.0 > limit.0 + 1e-9) {
+        return Err(Refusal::Unaffordable(price));
+    }
+    Ok(Candidate { offer: offer.clone(), price, bid })
+}
+
+fn requirements(offer: &Offer, query: &OfferQuery, terms: &Terms) -> Result<(), &'static str> {
     if !offer.rentable || offer.rented {
         return Err("not rentable");
     }
@@ -68,19 +140,10 @@ fn check(offer: &Offer, query: &OfferQuery, avoid: &BTreeSet<MachineId>) -> Resu
     if offer.duration_secs.is_some_and(|secs| secs < query.duration_secs as f64) {
         return Err("rentable for too short a time");
     }
-    if offer.machine.is_some_and(|machine| avoid.contains(&machine)) {
+    if offer.machine.is_some_and(|machine| terms.avoid.contains(&machine)) {
         return Err("its machine failed lately");
     }
-    let (price, bid) = if query.interruptible {
-        let bid = DollarsPerHour(offer.min_bid.ok_or("no bid price")?);
-        (offer.price_at_bid(bid, query.disk_gb), Some(bid))
-    } else {
-        (offer.price(query.disk_gb).ok_or("no price")?, None)
-    };
-    if query.cap.is_some_and(|cap| price.0 > cap.0) {
-        return Err("over the price cap");
-    }
-    Ok(Candidate { offer: offer.clone(), price, bid })
+    Ok(())
 }
 
 /// GPU names compare without regard to case and to the underscores of the vendor's own query language.
@@ -167,13 +230,14 @@ mod tests {
             ),
         ];
         for (change, why) in cases {
-            let selection = select(&[offer(change)], &query(), &BTreeSet::new());
+            let selection = select(&[offer(change)], &query(), &Terms::default());
             assert!(selection.candidates.is_empty(), "{why}");
             assert_eq!(selection.refused.keys().collect::<Vec<_>>(), [why]);
         }
-        assert_eq!(select(&[offer(|_| ())], &query(), &BTreeSet::new()).candidates.len(), 1);
-        let avoid = BTreeSet::from([MachineId(9)]);
-        assert!(select(&[offer(|_| ())], &query(), &avoid).candidates.is_empty());
+        assert_eq!(select(&[offer(|_| ())], &query(), &Terms::default()).candidates.len(), 1);
+        let terms = Terms { avoid: BTreeSet::from([MachineId(9)]), ..Terms::default() };
+        let selection = select(&[offer(|_| ())], &query(), &terms);
+        assert_eq!(selection.refused.keys().collect::<Vec<_>>(), [&"its machine failed lately"]);
     }
 
     #[test]
@@ -192,7 +256,7 @@ mod tests {
             make(1, json!(90), 0.5),
         ];
         let ids = |offers: &[Offer]| {
-            select(offers, &query(), &BTreeSet::new())
+            select(offers, &query(), &Terms::default())
                 .candidates
                 .iter()
                 .map(|c| c.offer.id.0)
@@ -209,11 +273,38 @@ mod tests {
         let mut query = query();
         query.interruptible = true;
         query.cap = Some(DollarsPerHour(0.22));
-        let selection = select(&[offer(|_| ())], &query, &BTreeSet::new());
+        let selection = select(&[offer(|_| ())], &query, &Terms::default());
         let best = &selection.candidates[0];
         assert_eq!(best.bid.map(|b| b.0), Some(0.2));
         assert!((best.price.0 - (0.2 + 10.0 / 730.0)).abs() < 1e-9);
         query.cap = Some(DollarsPerHour(0.21));
-        assert!(select(&[offer(|_| ())], &query, &BTreeSet::new()).candidates.is_empty());
+        assert!(select(&[offer(|_| ())], &query, &Terms::default()).candidates.is_empty());
+    }
+
+    #[test]
+    fn an_own_bid_must_win_and_fit_the_cap() {
+        let mut query = query();
+        query.interruptible = true;
+        let bidding = |bid: f64| Terms { bid: Some(DollarsPerHour(bid)), ..Terms::default() };
+        let selection = select(&[offer(|_| ())], &query, &bidding(0.3));
+        assert_eq!(selection.candidates[0].bid.map(|bid| bid.0), Some(0.3));
+        let selection = select(&[offer(|_| ())], &query, &bidding(0.1));
+        assert!(selection.candidates.is_empty());
+        assert_eq!(selection.lowest_bid.map(|bid| bid.0), Some(0.2), "what would win is said");
+        let selection = select(&[offer(|_| ())], &query, &bidding(0.49));
+        assert_eq!(selection.refused.keys().collect::<Vec<_>>(), [&"over the price cap"], "the disk counts");
+        // The API quotes more for the storage than our own sum: the quote counts.
+        let dear = offer(|o| o["storage_total_cost"] = json!(0.25));
+        assert_eq!(select(&[dear], &query, &bidding(0.3)).candidates.len(), 0);
+    }
+
+    #[test]
+    fn what_a_lease_may_cost_is_a_limit_of_its_own() {
+        let terms = Terms { affordable: Some(DollarsPerHour(0.3)), ..Terms::default() };
+        let selection = select(&[offer(|_| ())], &query(), &terms);
+        assert!(selection.candidates.is_empty());
+        assert_eq!(selection.cheapest_refused.map(|price| price.0), Some(0.4));
+        let terms = Terms { affordable: Some(DollarsPerHour(0.4)), ..Terms::default() };
+        assert_eq!(select(&[offer(|_| ())], &query(), &terms).candidates.len(), 1);
     }
 }

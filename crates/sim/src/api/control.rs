@@ -46,6 +46,7 @@ impl World {
             ("POST", ["instances"]) => self.make_instance(&body),
             ("POST", ["instances", id]) => self.alter_instance(id, &body),
             ("POST", ["offers", id, "take"]) => self.take_offer(id),
+            ("POST", ["market"]) => self.move_market(&body),
             ("POST", ["shutdown"]) => {
                 self.shutdown_asked = true;
                 Ok(json!({"success": true}))
@@ -165,6 +166,31 @@ impl World {
         let instance = &self.instances[&id];
         if instance.queued && !instance.relet {
             self.instances.get_mut(&id).into_iter().for_each(|instance| instance.queued = false);
+            self.schedule_start(id);
+        }
+        Ok(json!({"success": true}))
+    }
+
+    /// Others bid more, or less: every minimum bid is multiplied by `min_bid_factor`. Interruptible instances below
+    /// it are stopped, not destroyed, and those that are on top again resume (Vast API, documented).
+    fn move_market(&mut self, body: &Value) -> Result<Value, String> {
+        let factor = body["min_bid_factor"].as_f64().filter(|factor| (0.0..=1.0e6).contains(factor));
+        let factor = factor.ok_or("`min_bid_factor` is a number")?;
+        self.offers.iter_mut().for_each(|offer| offer.min_bid *= factor);
+        let (mut outbid, mut resumed) = (Vec::new(), Vec::new());
+        for instance in self.instances.values_mut().filter(|one| one.is_bid && one.deleted_at.is_none()) {
+            instance.offer.min_bid *= factor;
+            let (wins, stopped) =
+                (instance.gpu_price >= instance.offer.min_bid, instance.current == "stopped");
+            match (wins, stopped) {
+                (false, false) => outbid.push(instance.id),
+                (true, true) if instance.outbid => resumed.push(instance.id),
+                _ => {}
+            }
+        }
+        outbid.into_iter().for_each(|id| self.outbid(id));
+        for id in resumed {
+            self.instances.get_mut(&id).into_iter().for_each(|instance| instance.outbid = false);
             self.schedule_start(id);
         }
         Ok(json!({"success": true}))

@@ -140,6 +140,7 @@ impl World {
             deleted_at: None,
             relet: false,
             queued: false,
+            outbid: false,
             holds_offer: true,
             knobs: Knobs {
                 direct: !self.settings.break_direct,

@@ -139,6 +139,17 @@ impl World {
         }
     }
 
+    /// The machine goes to a higher bid: the container ends, the disk stays and is billed.
+    pub(super) fn outbid(&mut self, id: u64) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        halt(instance, "exited");
+        instance.intended = "stopped".to_owned();
+        instance.next = "stopped".to_owned();
+        instance.timeline.clear();
+        instance.outbid = true;
+        self.host.stop(id);
+    }
+
     /// Ends a contract: the bill at once, the record later; the machine comes back under a new offer id.
     pub(super) fn end_contract(&mut self, id: u64) {
         let (now, linger) = (self.now, self.settings.destroy_linger);

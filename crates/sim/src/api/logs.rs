@@ -22,7 +22,7 @@ pub(crate) struct Object {
 /// Logs are written when they are fetched first, so that they hold what the container printed meanwhile.
 #[derive(Clone, Debug)]
 enum Content {
-    Log { instance: u64, tail: usize },
+    Log { instance: u64, tail: usize, daemon: bool },
     Text(String),
 }
 
@@ -38,7 +38,8 @@ impl World {
             Value::Number(tail) => tail.as_u64().unwrap_or(1000) as usize,
             _ => 1000,
         };
-        let url = self.store(Content::Log { instance: id, tail });
+        let daemon = matches!(&body["daemon_logs"], Value::String(flag) if flag == "true");
+        let url = self.store(Content::Log { instance: id, tail, daemon });
         Reply::json(200, &json!({"success": true, "result_url": url}))
     }
 
@@ -92,15 +93,19 @@ impl World {
         }
         let text = match &object.content {
             Content::Text(text) => text.clone(),
-            Content::Log { instance, tail } => self.log(*instance, *tail),
+            Content::Log { instance, tail, daemon } => self.log(*instance, *tail, *daemon),
         };
         Reply::typed(200, "text/plain", text)
     }
 
-    fn log(&self, id: u64, tail: usize) -> String {
+    fn log(&self, id: u64, tail: usize, daemon: bool) -> String {
         let Some(instance) = self.instances.get(&id) else { return String::new() };
         let mut log =
             format!("{}\n", instance.message.as_deref().unwrap_or("waiting for the machine").trim());
+        if daemon {
+            // The host's own log: what it did with the image, not what the container printed.
+            return format!("host: pulling {}\nhost: {log}", instance.image);
+        }
         if instance.ssh_ready_at.is_some_and(|ready| self.now >= ready) {
             let _ = writeln!(log, "Server listening on 0.0.0.0 port 22.");
         }

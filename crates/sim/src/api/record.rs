@@ -53,6 +53,8 @@ pub(crate) struct Instance {
     /// Somebody else has the GPU: a start is queued.
     pub relet: bool,
     pub queued: bool,
+    /// Stopped because others bid more, not by its renter.
+    pub outbid: bool,
     /// Whether the contract ever took its offer off the market.
     pub holds_offer: bool,
     pub knobs: Knobs,

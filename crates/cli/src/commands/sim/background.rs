@@ -7,7 +7,7 @@ use crate::printer::Printer;
 use crate::session::world;
 use crate::simulate;
 use clap::ArgMatches;
-use crabbox_vast_engine::world::{Http as _, HttpRequest, Limits, Method};
+use crabbox_vast_engine::world::{HttpRequest, Limits, Method};
 use crabbox_vast_engine::{Code, Error, Result};
 use crabbox_vast_sim::Announced;
 use serde_json::{Value, json};

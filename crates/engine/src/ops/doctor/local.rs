@@ -46,7 +46,8 @@ pub(super) async fn tools(world: &World, snapshot: &Snapshot) -> Vec<Check> {
     world
         .disk
         .transact(move |files| {
-            let folders: Vec<PathBuf> = std::env::split_paths(&path).map(|folder| cwd.join(folder)).collect();
+            let separator = if cfg!(windows) { ';' } else { ':' };
+            let folders: Vec<PathBuf> = path.split(separator).map(|folder| cwd.join(folder)).collect();
             TOOLS.iter().map(|tool| tool_check(files, &folders, tool)).collect()
         })
         .await
@@ -127,10 +128,10 @@ pub(super) async fn records(world: &World, paths: Paths) -> Vec<Check> {
         Ok(folders) => key_store(&paths, folders, &known),
         Err(error) => failed("keys", &unreadable(&testboxes(&paths), &error)),
     });
-    let watched = journals.iter().filter(|journal| journal.tombstones().next().is_some()).count();
+    let watched = journals.iter().map(|journal| journal.tombstones().count()).sum::<usize>();
     let claimless: Vec<&str> = journals
         .iter()
-        .filter(|journal| journal.tombstones().next().is_none())
+        .filter(|journal| journal.tombstones().next().is_none() && journal.forgotten_at.is_none())
         .map(|journal| journal.lease.as_str())
         .filter(|lease| !scan.claims.iter().any(|claim| claim.lease_id == *lease))
         .collect();

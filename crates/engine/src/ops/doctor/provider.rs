@@ -3,6 +3,7 @@
 use super::report::{Check, class, failed_provider, found, inner};
 use super::{PROBE, failed};
 use crate::ops::{Call, Engine};
+use crate::store::Journal;
 use crate::vast::{Account, Failure, Filter, Inventory, Kind, Offer};
 use crate::{Code, Error};
 use serde_json::Value;
@@ -78,9 +79,9 @@ async fn instances(engine: &Engine, inventory: &Inventory) -> Check {
     let ours = inventory.instances.iter().filter(|instance| instance.ownership().is_some()).count();
     let back: Vec<String> = journals
         .iter()
-        .flat_map(|journal| journal.tombstones())
-        .filter(|(instance, _)| inventory.find(*instance).is_some())
-        .map(|(instance, _)| instance.to_string())
+        .flat_map(Journal::tombstones)
+        .filter(|(gone, _)| inventory.find(*gone).is_some())
+        .map(|(gone, _)| gone.to_string())
         .collect();
     let check = found(
         "inventory",

@@ -150,6 +150,8 @@ pub(super) trait Steps {
     async fn gpus(&mut self) -> Result<usize>;
     /// Destroys.
     async fn stop(&mut self) -> Result<()>;
+    /// What a cleanup would do.
+    async fn preview(&mut self) -> Result<Vec<String>>;
     /// Lets some time pass.
     async fn pause(&mut self);
 }
@@ -237,8 +239,14 @@ async fn life(
         .hint("something else rents on this account meanwhile, or the list is wrong"));
     }
     log.take("stop", steps.stop(), |()| "destroyed".to_owned()).await?;
+    let planned =
+        log.take("cleanup", steps.preview(), |planned| format!("planned={}", planned.len())).await?;
     let left = log.take("list", steps.owned(), |owned| count(owned)).await?;
-    if left.is_empty() { Ok(()) } else { Err(residue(&left)) }
+    match (left.is_empty(), planned.is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(residue(&planned)),
+        (false, _) => Err(residue(&left)),
+    }
 }
 
 fn count(owned: &[String]) -> String {
@@ -246,7 +254,7 @@ fn count(owned: &[String]) -> String {
 }
 
 fn residue(left: &[String]) -> Error {
-    Error::new(Code::CleanupFailed, format!("still rented after the stop: {}", left.join(", ")))
+    Error::new(Code::CleanupFailed, format!("left after the stop: {}", left.join(", ")))
         .hint("`crabbox-vast list` shows it; stop it, or destroy it in the Vast console")
 }
 

@@ -13,6 +13,7 @@ struct Script {
     gpus: Option<Result<usize>>,
     stops: VecDeque<Error>,
     lists: VecDeque<Vec<&'static str>>,
+    planned: Vec<String>,
 }
 
 impl Script {
@@ -53,6 +54,10 @@ impl Steps for Script {
         self.calls.push("stop");
         self.stops.pop_front().map_or(Ok(()), Err)
     }
+    async fn preview(&mut self) -> Result<Vec<String>> {
+        self.calls.push("cleanup");
+        Ok(std::mem::take(&mut self.planned))
+    }
     async fn pause(&mut self) {}
 }
 
@@ -69,7 +74,10 @@ async fn the_lifecycle_has_one_order() {
     let mut script = Script::listing(&[&[], &["1"], &[]]);
     let smoked = drive(&mut script, 1).await;
     assert_eq!((smoked.classification, smoked.exit_code), (Classification::Passed, 0), "{smoked:?}");
-    assert_eq!(script.calls, ["doctor", "list", "warmup", "status", "run", "list", "stop", "list"]);
+    assert_eq!(
+        script.calls,
+        ["doctor", "list", "warmup", "status", "run", "list", "stop", "cleanup", "list"]
+    );
     let steps: Vec<&str> = smoked.steps.iter().map(|step| step.step).collect();
     assert_eq!(steps, script.calls);
     assert_eq!(
@@ -100,6 +108,15 @@ async fn clean_up_stays_armed_until_nothing_is_listed() {
     let smoked = drive(&mut script, 1).await;
     assert_eq!(smoked.classification, Classification::CleanupFailed);
     assert!(smoked.error.unwrap()["hint"].as_str().unwrap().contains("stop smoke-1"));
+}
+
+#[tokio::test]
+async fn what_a_cleanup_would_still_do_is_residue() {
+    let mut script = Script::listing(&[&[], &["1"], &[]]);
+    script.planned = vec!["cbx_0123456789ab (smoke-1)".to_owned()];
+    let smoked = drive(&mut script, 1).await;
+    assert_eq!((smoked.classification, smoked.exit_code), (Classification::CleanupFailed, 1), "{smoked:?}");
+    assert_eq!(script.calls.iter().filter(|call| **call == "stop").count(), 2, "{:?}", script.calls);
 }
 
 #[tokio::test]

@@ -1,0 +1,492 @@
+//! Renting: one create after another until an instance is usable, and the way back from each.
+
+use super::boot::Booting;
+use super::gone::VISIBILITY;
+use super::lease::Machine;
+use super::recover::Recovered;
+use super::spending::Spending;
+use super::verdict::{Asked, Blame, blame};
+use super::{Call, Engine, Event, Lease};
+use crate::lease::labels::{self, key};
+use crate::lease::{
+    self, Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, OwnershipLabel, Slug, State, claim_state,
+};
+use crate::store::{Attempt, FailedMachine, Journal, LeaseKey};
+use crate::vast::Kind;
+use crate::vast::client::Created;
+use crate::vast::decode::Account;
+use crate::vast::request::CreateBody;
+use crate::vast::select::{Candidate, Selection};
+use crate::{Code, Error, Result};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Offers tried before giving up. The vendor publishes 4.5 s between creates, so more would take longer than a person
+/// waits.
+const MOST_ATTEMPTS: usize = 8;
+
+/// One acquire from its first create on.
+pub(super) struct Acquiring<'a> {
+    pub engine: &'a Engine,
+    pub id: LeaseId,
+    pub slug: Slug,
+    pub key: LeaseKey,
+    pub journal: Journal,
+    pub state: State,
+    pub instance: Option<InstanceId>,
+    pub keep: bool,
+    pub began: Instant,
+}
+
+/// What the offers are chosen from.
+pub(super) struct Choice {
+    pub account: Account,
+    pub selection: Selection,
+    pub spending: Spending,
+}
+
+/// What was rented, as far as the choice of the offer or the journal tells.
+pub(super) struct Rental {
+    pub machine: Option<MachineId>,
+    pub gpu: String,
+    pub price: DollarsPerHour,
+    pub interruptible: bool,
+    /// At a bid that we chose, not the user.
+    pub own_bid: bool,
+}
+
+/// How one attempt ended without an instance we can use.
+pub(super) enum Next {
+    /// Another offer may do; this machine will not.
+    Another(Option<MachineId>, Error),
+    /// None will.
+    Stop(Error),
+}
+
+impl Acquiring<'_> {
+    pub(super) async fn run(mut self, choice: &Choice, call: &Call) -> Result<Lease> {
+        let mut avoid = BTreeSet::new();
+        let mut last = None;
+        let mut lost = 0;
+        for candidate in choice.selection.candidates.iter().take(MOST_ATTEMPTS) {
+            if candidate.offer.machine.is_some_and(|machine| avoid.contains(&machine)) {
+                continue;
+            }
+            let error = match self.attempt(candidate, &choice.account, call).await {
+                Ok(lease) => return Ok(lease),
+                Err(Next::Stop(error)) => return Err(self.undo(error, call).await),
+                Err(Next::Another(machine, error)) => {
+                    avoid.extend(machine);
+                    error
+                }
+            };
+            lost += usize::from(error.code() == Code::CreateAmbiguous);
+            let enough = lost > 1;
+            last = Some(error);
+            if enough {
+                break;
+            }
+        }
+        let error = last.unwrap_or_else(|| self.engine.no_offers(&choice.selection, &choice.spending));
+        Err(self.undo(error, call).await)
+    }
+
+    async fn attempt(
+        &mut self,
+        candidate: &Candidate,
+        account: &Account,
+        call: &Call,
+    ) -> Result<Lease, Next> {
+        if call.is_cancelled() {
+            return Err(Next::Stop(Error::new(Code::Cancelled, "cancelled")));
+        }
+        self.engine.check_credit(account, candidate).map_err(Next::Stop)?;
+        // The wait for the slot comes first: what is journalled is when the create was sent.
+        let slot = async {
+            self.engine.client.create_slot().await;
+            Ok(())
+        };
+        call.until_cancelled(slot).await.map_err(Next::Stop)?;
+        self.before_create(candidate, call).await.map_err(Next::Stop)?;
+        let what = self.create_body(candidate);
+        // Not cancelled: an answer that nobody reads would leave a machine to be searched for.
+        match self.engine.client.create(candidate.offer.id, &what).await {
+            Created::Instance(id) => self.created(id, "created").await.map_err(Next::Stop)?,
+            Created::Unwanted(id, failure) if self.is_foreign(id).await => {
+                call.warn(format!("the refusal names instance {id}, which is not ours and is left alone"));
+                self.note(format!("nothing: {}", failure.message), None).await.map_err(Next::Stop)?;
+                return Err(Next::Another(None, Error::from(failure)));
+            }
+            Created::Unwanted(id, failure) => {
+                self.created(id, "created unwanted").await.map_err(Next::Stop)?;
+                let stop = failure.kind == Kind::BadPrice && self.users_bid(candidate);
+                let error = Error::from(failure);
+                if stop {
+                    return Err(Next::Stop(error));
+                }
+                self.discard(&error, call).await.map_err(Next::Stop)?;
+                return Err(Next::Another(candidate.offer.machine, error));
+            }
+            Created::Nothing(failure) => {
+                self.note(format!("nothing: {}", failure.message), None).await.map_err(Next::Stop)?;
+                let another = match failure.kind {
+                    Kind::OfferGone | Kind::NotSent => true,
+                    // A price that the user chose is the user's to change.
+                    Kind::BadPrice => !self.users_bid(candidate),
+                    _ => false,
+                };
+                let message = failure.message.clone();
+                let error = Error::from(failure);
+                if !another {
+                    return Err(Next::Stop(error));
+                }
+                call.event(Event::OfferGone { offer: candidate.offer.id, message });
+                return Err(Next::Another(None, error));
+            }
+            Created::Unknown(failure) => {
+                self.step(lease::Event::CreateUnclear)?;
+                self.note(format!("ambiguous: {}", failure.message), None).await.map_err(Next::Stop)?;
+                self.recover(failure.message, VISIBILITY, call).await?;
+            }
+        }
+        let Some(instance) = self.instance else {
+            return Err(Next::Stop(Error::new(Code::Internal, "an instance was expected")));
+        };
+        call.event(Event::Created { lease: self.id.clone(), instance });
+        let rental = Rental {
+            machine: candidate.offer.machine,
+            gpu: candidate.offer.gpu_name.clone(),
+            price: candidate.price,
+            interruptible: candidate.bid.is_some(),
+            own_bid: candidate.bid.is_some() && !self.users_bid(candidate),
+        };
+        self.start(instance, &rental, call).await
+    }
+
+    /// Whether this is the bid that the user chose: then it is not ours to try elsewhere.
+    fn users_bid(&self, candidate: &Candidate) -> bool {
+        candidate.bid.is_some() && self.engine.settings.bid.is_some()
+    }
+
+    /// Brings a rented instance up; one that will not do because of its machine or offer is destroyed, with the proof.
+    pub(super) async fn start(
+        &mut self,
+        instance: InstanceId,
+        rental: &Rental,
+        call: &Call,
+    ) -> Result<Lease, Next> {
+        let error = match self.bring_up(instance, rental, call).await {
+            Ok(lease) => return Ok(lease),
+            Err(error) => self.engine.with_log(error, instance, call).await,
+        };
+        let blame = blame(error.code(), rental.own_bid);
+        if blame == Blame::Machine || error.code() == Code::BootTimeout {
+            self.remember(rental.machine, &error, call).await;
+        }
+        if blame == Blame::Nobody {
+            return Err(Next::Stop(error));
+        }
+        call.warn(format!("{error}; trying another machine"));
+        self.discard(&error, call).await.map_err(Next::Stop)?;
+        Err(Next::Another(rental.machine, error))
+    }
+
+    /// Everybody here avoids the machine for a day.
+    async fn remember(&self, machine: Option<MachineId>, why: &Error, call: &Call) {
+        let Some(machine) = machine else { return };
+        let failed = FailedMachine {
+            machine: machine.0,
+            api: self.engine.settings.api_url.clone(),
+            failed_at: self.engine.unix_now(),
+            why: why.to_string(),
+        };
+        // Only a courtesy to the next acquire.
+        if let Err(error) = self.engine.store.remember_machine(failed).await {
+            call.warn(format!("machine {machine} could not be remembered as failed: {error}"));
+        }
+    }
+
+    /// The record before the paid call.
+    async fn before_create(&mut self, candidate: &Candidate, call: &Call) -> Result<()> {
+        let next =
+            if self.state == State::Intent { lease::Event::CreateSent } else { lease::Event::NextAttempt };
+        self.state = lease::step(self.state, next)?;
+        let offer = &candidate.offer;
+        self.journal.attempts.push(Attempt {
+            offer: offer.id.0,
+            machine: offer.machine.map(|machine| machine.0),
+            price: candidate.price.0,
+            started_at: self.engine.unix_now(),
+            ..Attempt::default()
+        });
+        self.take_money().await?;
+        call.event(Event::Provisioning {
+            lease: self.id.clone(),
+            slug: self.slug.clone(),
+            offer: offer.id,
+            gpu: offer.gpu_name.clone(),
+            count: offer.gpu_count,
+            price: candidate.price.0,
+            max_dph: self.engine.settings.max_dph_total.map_or(0.0, |cap| cap.0),
+            keep: self.keep,
+        });
+        Ok(())
+    }
+
+    /// The journal of the attempt, which is also what counts against the day's budget. Where that does not allow it,
+    /// the attempt was never made.
+    async fn take_money(&mut self) -> Result<()> {
+        let (store, settings) = (&self.engine.store, &self.engine.settings);
+        let written = match settings.max_cost_per_day {
+            Some(limit) => store.write_journal_within(&self.journal, limit, self.engine.unix_now()).await,
+            None => store.write_journal(&self.journal).await,
+        };
+        if written.is_err() {
+            self.journal.attempts.pop();
+        }
+        written
+    }
+
+    fn create_body(&self, candidate: &Candidate) -> CreateBody {
+        let settings = &self.engine.settings;
+        let mut env = serde_json::Map::new();
+        env.insert("CRABBOX".into(), "1".into());
+        CreateBody {
+            image: settings.image.clone(),
+            template: settings.template_id.clone(),
+            disk_gb: settings.disk_gb,
+            label: self.label(claim_state(State::Creating).2),
+            public_key: self.key.public.clone(),
+            env,
+            onstart: Some(crate::ssh::onstart::script(&self.key.public)),
+            bid: candidate.bid,
+        }
+    }
+
+    fn label(&self, state: &str) -> String {
+        OwnershipLabel { lease: self.id.to_string(), slug: self.slug.to_string(), state: state.to_owned() }
+            .encode()
+    }
+
+    /// The record after the paid call: the claim first, because it leads to the destruction.
+    async fn created(&mut self, instance: InstanceId, outcome: &str) -> Result<()> {
+        self.instance = Some(instance);
+        self.state = lease::step(self.state, lease::Event::Created)?;
+        let offer = self.journal.attempts.last().map(|attempt| attempt.offer);
+        self.write_claim(Some(instance), move |claim| {
+            if let Some(offer) = offer {
+                claim.labels.insert(key::VAST_OFFER_ID.into(), offer.to_string());
+            }
+        })
+        .await?;
+        self.note(format!("{outcome}: {instance}"), Some(instance)).await
+    }
+
+    async fn note(&mut self, outcome: String, instance: Option<InstanceId>) -> Result<()> {
+        self.journal.note(outcome, instance);
+        self.engine.store.write_journal(&self.journal).await
+    }
+
+    /// For how long the last create's instance may still be missing from reads.
+    pub(super) fn fresh(&self) -> Duration {
+        let age = self.journal.last_create_at().map_or(0, |at| self.engine.unix_now() - at);
+        VISIBILITY.saturating_sub(Duration::from_secs(u64::try_from(age).unwrap_or(0)))
+    }
+
+    /// Whether an instance that a refusal named visibly belongs to somebody else.
+    async fn is_foreign(&self, id: InstanceId) -> bool {
+        let Ok(Some(live)) = self.engine.client.show(id).await else { return false };
+        live.label.is_some() && live.ownership().is_none_or(|label| label.lease != self.id.as_str())
+    }
+
+    /// Puts our state and instance into the claim, if it still exists.
+    async fn write_claim(
+        &self,
+        instance: Option<InstanceId>,
+        change: impl FnOnce(&mut Claim) + Send + 'static,
+    ) -> Result<()> {
+        let (state, recovery, _) = claim_state(self.state);
+        self.engine
+            .store
+            .update_claim(&self.id, move |claim| {
+                match instance {
+                    Some(instance) => claim.set_instance(instance),
+                    None => claim.cloud_id.clear(),
+                }
+                claim.labels.insert(key::STATE.into(), state.to_owned());
+                match recovery {
+                    Some(recovery) => claim.labels.insert(key::RECOVERY.into(), recovery.to_owned()),
+                    None => claim.labels.remove(key::RECOVERY),
+                };
+                change(claim);
+                Ok(())
+            })
+            .await
+            .map(|_| ())
+    }
+
+    fn step(&mut self, event: lease::Event) -> Result<(), Next> {
+        self.state = lease::step(self.state, event).map_err(Next::Stop)?;
+        Ok(())
+    }
+
+    /// After a lost answer: adopt the one instance with our label, or prove that there is none.
+    pub(super) async fn recover(&mut self, why: String, window: Duration, call: &Call) -> Result<(), Next> {
+        let found = self
+            .engine
+            .recover_by_label(&self.id, self.slug.as_str(), window, call)
+            .await
+            .map_err(Next::Stop)?;
+        match found {
+            Recovered::Found { instance, surplus } => {
+                for id in surplus {
+                    let engine = self.engine;
+                    let destroyed = engine.destroy_journalled(Some(&mut self.journal), id, VISIBILITY, call);
+                    destroyed.await.map_err(Next::Stop)?;
+                }
+                self.instance = Some(instance.id);
+                self.step(lease::Event::Adopted)?;
+                self.write_claim(Some(instance.id), |_| ()).await.map_err(Next::Stop)?;
+                self.note(format!("adopted: {}", instance.id), Some(instance.id)).await.map_err(Next::Stop)
+            }
+            Recovered::Nothing => {
+                self.step(lease::Event::NextAttempt)?;
+                self.note("nothing: proved by the complete list".into(), None).await.map_err(Next::Stop)?;
+                Err(Next::Another(None, lost(&why)))
+            }
+        }
+    }
+
+    async fn bring_up(&mut self, instance: InstanceId, rental: &Rental, call: &Call) -> Result<Lease> {
+        let settings = &self.engine.settings;
+        let booting = Booting {
+            lease: &self.id,
+            instance,
+            key: &self.key,
+            asked: Asked {
+                cap: settings.max_dph_total,
+                affordable: self.engine.lease_limit(),
+                interruptible: rental.interruptible,
+                again: false,
+            },
+        };
+        let ready = self.label(claim_state(State::Ready).2);
+        let booted = call.until_cancelled(self.engine.boot(&booting, &ready, call)).await?;
+        self.state = lease::step(self.state, lease::Event::EndpointKnown)?;
+        self.state = lease::step(self.state, lease::Event::SshReady)?;
+        let endpoint = booted.connected.endpoint.clone();
+        let (host, port) = (endpoint.host.clone(), endpoint.port);
+        let now = self.engine.unix_now();
+        let (ttl, idle) = (settings.ttl, settings.idle_timeout);
+        self.write_claim(Some(instance), move |claim| {
+            claim.ssh_host = host;
+            claim.ssh_port = i64::from(port);
+            // The idle time counts from here: a slow boot must not use it up.
+            labels::touch(&mut claim.labels, now, None, ttl, idle, None);
+        })
+        .await?;
+        let price = booted.instance.dph_total.unwrap_or(rental.price);
+        if settings.max_dph_total.is_some() && booted.instance.dph_total.is_none() {
+            call.warn(format!("instance {instance} shows no price: the cap was checked on the offer only"));
+        }
+        self.journal.price = Some(price.0);
+        let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.journal.phases.insert("ready".into(), took);
+        self.engine.store.write_journal(&self.journal).await?;
+        let gpu = booted.instance.gpu_name.clone().unwrap_or_else(|| rental.gpu.clone());
+        call.event(Event::Provisioned {
+            lease: self.id.clone(),
+            instance,
+            gpu: gpu.clone(),
+            seconds: self.began.elapsed().as_secs_f64(),
+        });
+        let claim = self.engine.store.claim(&self.id).await?.ok_or_else(|| self.claim_removed(instance))?;
+        let machine = Machine { instance, gpu, price: Some(price) };
+        Ok(Lease::new(self.engine, &self.id, &claim, machine, &self.key, booted.connected))
+    }
+
+    fn claim_removed(&self, instance: InstanceId) -> Error {
+        Error::new(Code::ClaimMissing, format!("the claim of lease {} was removed while it started", self.id))
+            .with("instance", instance.0)
+    }
+
+    /// Destroys the instance of this attempt, proves it, and makes the claim an intent again.
+    pub(super) async fn discard(&mut self, why: &Error, call: &Call) -> Result<()> {
+        if let Some(instance) = self.instance {
+            let call = call.uncancelled();
+            // Told apart from a release by whoever takes the lease up again: it may still get another machine.
+            self.journal.discard(why.code().as_str());
+            let fresh = self.fresh();
+            self.engine.destroy_journalled(Some(&mut self.journal), instance, fresh, &call).await?;
+        }
+        self.instance = None;
+        self.state = lease::step(self.state, lease::Event::NextAttempt)?;
+        self.write_claim(None, |_| ()).await?;
+        // The next attempt steps again from here.
+        Ok(())
+    }
+
+    /// Ends a failed acquire: nothing rented is left, or a claim that leads to it.
+    pub(super) async fn undo(mut self, error: Error, call: &Call) -> Error {
+        let call = call.uncancelled();
+        if error.code() == Code::ClaimMissing {
+            return self.verify_abandoned(error, &call).await;
+        }
+        let cleaned = match (self.instance, self.state) {
+            (Some(instance), _) => self.release_failed(instance, error.code(), &call).await,
+            // Unresolved: the claim is what leads to the machine, should there be one.
+            (None, State::Ambiguous) => {
+                return error
+                    .hint(format!("its claim is kept: run `crabbox-vast stop {}`", self.slug))
+                    .with("lease", self.id.as_str());
+            }
+            // Of a machine that was given up the journal keeps the proof for a day.
+            (None, _) if self.journal.tombstones().next().is_some() => {
+                self.engine.forget(&self.id, None).await
+            }
+            (None, _) => self.engine.forget_unused(&self.id).await,
+        };
+        match cleaned {
+            Ok(()) => error,
+            Err(left) => error
+                .and(&left)
+                .hint(format!("its claim is kept: run `crabbox-vast stop {}`", self.slug))
+                .with("lease", self.id.as_str()),
+        }
+    }
+
+    async fn release_failed(&mut self, instance: InstanceId, why: Code, call: &Call) -> Result<()> {
+        self.journal.discard(why.as_str());
+        self.state = lease::step(self.state, lease::Event::AcquireFailed)?;
+        // A full disk is no reason to let the machine bill on; the claim names it already.
+        if let Err(error) = self.write_claim(Some(instance), |_| ()).await {
+            call.warn(format!("the claim could not be marked: {error}"));
+        }
+        call.event(Event::Releasing { lease: self.id.clone(), instance });
+        let fresh = self.fresh();
+        self.engine.destroy_journalled(Some(&mut self.journal), instance, fresh, call).await?;
+        self.engine.forget(&self.id, Some(instance)).await
+    }
+
+    /// Somebody removed the claim: what they did is looked at, nothing is destroyed or written without a claim.
+    async fn verify_abandoned(&self, error: Error, call: &Call) -> Error {
+        let Some(instance) = self.instance else { return error };
+        match self.engine.prove_vanished(instance, self.fresh(), call).await {
+            Ok(true) => {
+                let forgotten = self.engine.forget(&self.id, Some(instance)).await;
+                match forgotten {
+                    Ok(()) => error.hint("another process released it; nothing is left"),
+                    Err(left) => error.and(&left),
+                }
+            }
+            Ok(false) | Err(_) => error.hint(format!(
+                "instance {instance} may still run and bill: destroy it in the Vast console, or adopt it with crabbox"
+            )),
+        }
+    }
+}
+
+pub(super) fn lost(why: &str) -> Error {
+    Error::new(Code::CreateAmbiguous, format!("the answer to the create was lost: {why}")).hint("try again")
+}

@@ -1,0 +1,274 @@
+//! Cleanup: crabbox's decisions, one item's refusal holding up no other, and nothing done on half an answer.
+
+mod support;
+mod virtual_time;
+
+use crabbox_vast_engine::Code;
+use crabbox_vast_engine::lease::LeaseId;
+use crabbox_vast_engine::ops::cleanup::ItemOutcome;
+use crabbox_vast_engine::ops::{Cleaned, CleanupRequest};
+use crabbox_vast_sim::api::{Effect, Fault};
+use serde_json::json;
+use std::time::Duration;
+use support::{Warm, claim, edit, mutations, open, pass, rented_elsewhere, strangers, warm, warnings};
+use virtual_time::{Process, Stage};
+
+async fn cleanup(stage: &Stage, process: &Process, dry_run: bool) -> Cleaned {
+    let cleaned = process.engine.cleanup(&CleanupRequest { dry_run }, &stage.call()).await;
+    cleaned.expect("cleans up")
+}
+
+fn lines(cleaned: &Cleaned) -> Vec<String> {
+    cleaned.items.iter().map(|item| item.line()).collect()
+}
+
+/// Puts labels into a claim.
+async fn label(process: &Process, lease: &Warm, pairs: &'static [(&'static str, &'static str)]) {
+    edit(process, &lease.id, move |claim| {
+        for (key, value) in pairs {
+            claim.labels.insert((*key).into(), (*value).into());
+        }
+    })
+    .await;
+}
+
+const PAST: (&str, &str) = ("expires_at", "1700000000");
+
+#[tokio::test(start_paused = true)]
+async fn decisions_are_crabboxs_and_a_refusal_holds_up_nothing() {
+    let stage = Stage::new();
+    let process = stage.process();
+    // The stranger comes first in the list, where crabbox stops.
+    strangers(&stage);
+    let kept = warm(&stage, &process, "kept", true).await;
+    let fresh = warm(&stage, &process, "fresh", false).await;
+    let over = warm(&stage, &process, "over", false).await;
+    let stopped = warm(&stage, &process, "stopped", false).await;
+    let left = warm(&stage, &process, "left", false).await;
+    let stale = warm(&stage, &process, "stale", false).await;
+    label(&process, &kept, &[PAST]).await;
+    label(&process, &over, &[PAST]).await;
+    label(&process, &stopped, &[PAST, ("state", "stopped"), ("release_action", "stop")]).await;
+    label(&process, &left, &[PAST, ("release_action", "keep")]).await;
+    edit(&process, &stale.id, |claim| claim.cloud_id = "999999".into()).await;
+    mutations(&stage);
+
+    let other = open(&stage)[1];
+    let expected = [
+        format!("delete server id={other} name=other-box"),
+        format!("skip server id={} name=kept reason=keep=true", kept.instance),
+        format!("skip server id={} name=fresh reason=state=ready", fresh.instance),
+        format!("delete server id={} name=over", over.instance),
+        format!("delete server id={} name=stopped", stopped.instance),
+        format!("skip server id={} name=left reason=release_action=keep", left.instance),
+        format!("delete server id={} name=stale", stale.instance),
+    ];
+    let dry = cleanup(&stage, &process, true).await;
+    assert_eq!(lines(&dry), expected);
+    assert!(dry.failure().is_none(), "a dry run refuses nothing");
+    assert_eq!(mutations(&stage), Vec::<String>::new(), "a dry run changes nothing");
+    assert_eq!(dry.line(), "cleanup: dry run, 4 to do, 3 skipped");
+
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert_eq!(lines(&cleaned), expected);
+    assert_eq!(
+        cleaned.line(),
+        "cleanup: 2 destroyed, 0 stopped, 0 forgotten, 3 skipped, 2 refused, 0 failed"
+    );
+    let refusals: Vec<&str> = cleaned.items.iter().filter_map(|item| item.error_message()).collect();
+    assert_eq!(
+        refusals,
+        [
+            "lease=cbx_aaaaaaaaaaaa has no local Vast claim; refusing destructive cleanup".to_owned(),
+            format!("refusing to release Vast instance {} from stale local claim", stale.instance),
+        ]
+    );
+    let failure = cleaned.failure().expect("refusals");
+    assert_eq!((failure.code(), failure.exit_code()), (Code::ClaimMissing, 2));
+    let alive = open(&stage);
+    for (lease, lives) in
+        [(&kept, true), (&fresh, true), (&over, false), (&stopped, false), (&left, true), (&stale, true)]
+    {
+        assert_eq!(alive.contains(&lease.instance), lives, "{}", lease.slug);
+    }
+    assert!(!stage.claims().contains(&over.id.to_string()) && !stage.keys().contains(&over.id.to_string()));
+    let document = serde_json::to_value(&cleaned).unwrap();
+    assert_eq!(document["summary"]["destroyed"], 2);
+    assert_eq!(document["items"][0]["error"]["code"], "claim_missing");
+    assert_eq!(document["items"][3]["outcome"], "destroyed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incomplete_list_or_an_error_destroys_and_forgets_nothing() {
+    let faults = [
+        Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: r#"{"success":true,"instances":[],"total_instances":3,"next_token":null}"#.into(),
+            headers: vec![],
+        },
+        Effect::Html(502),
+        Effect::Answer {
+            status: 404,
+            content_type: "application/json".into(),
+            body: r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#.into(),
+            headers: vec![],
+        },
+    ];
+    for effect in faults {
+        let stage = Stage::new();
+        let process = stage.process();
+        let over = warm(&stage, &process, "over", false).await;
+        let gone = warm(&stage, &process, "gone", false).await;
+        label(&process, &over, &[PAST]).await;
+        let rival = stage.process();
+        rival.engine.client().destroy(crabbox_vast_engine::lease::InstanceId(gone.instance)).await.unwrap();
+        pass(Duration::from_secs(200)).await;
+        mutations(&stage);
+        stage.vast(|vast, _| {
+            vast.add_fault(Fault::once("GET", "/api/v1/instances/", effect.clone()).times(None));
+        });
+        let refused = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await;
+        assert!(refused.is_err(), "{effect:?}: {refused:?}");
+        assert_eq!(mutations(&stage), Vec::<String>::new(), "{effect:?}");
+        assert_eq!(stage.claims().len(), 2, "{effect:?}");
+        assert_eq!(stage.keys().len(), 2, "{effect:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_and_keys_of_vanished_instances_are_collected() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let gone = warm(&stage, &process, "gone", true).await;
+    let elsewhere = warm(&stage, &process, "elsewhere", true).await;
+    label(&process, &elsewhere, &[("vast_account_id", "1")]).await;
+    for lease in [&gone, &elsewhere] {
+        let id = crabbox_vast_engine::lease::InstanceId(lease.instance);
+        process.engine.client().destroy(id).await.unwrap();
+    }
+    pass(Duration::from_secs(200)).await;
+    let dry = cleanup(&stage, &process, true).await;
+    let line = format!("forget lease={} name=gone reason=instance {} is gone", gone.id, gone.instance);
+    assert_eq!(lines(&dry), [line.clone()]);
+    assert_eq!(stage.claims().len(), 2);
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert_eq!(lines(&cleaned), [line]);
+    assert_eq!(cleaned.items[0].outcome, ItemOutcome::Forgotten);
+    assert_eq!(stage.claims(), [elsewhere.id.to_string()]);
+    assert_eq!(stage.keys(), [elsewhere.id.to_string()]);
+    // The proof is looked at again for a day.
+    let journal = process.engine.store().journal(&gone.id).await.unwrap().unwrap();
+    assert_eq!(journal.tombstones().count(), 1);
+    pass(Duration::from_secs(25 * 3600)).await;
+    cleanup(&stage, &process, false).await;
+    assert_eq!(process.engine.store().journal(&gone.id).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_instance_one_read_still_shows_is_kept() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let hidden = warm(&stage, &process, "hidden", true).await;
+    pass(Duration::from_secs(200)).await;
+    // Only the list misses it.
+    stage.vast(|vast, _| {
+        let answer = Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: r#"{"success":true,"instances":[],"total_instances":0,"next_token":null}"#.into(),
+            headers: vec![],
+        };
+        vast.add_fault(Fault::once("GET", "/api/v1/instances/", answer).times(None));
+    });
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert_eq!(cleaned.summary.forgotten, 0, "{cleaned:?}");
+    assert_eq!(stage.claims(), [hidden.id.to_string()]);
+    assert_eq!(stage.keys(), [hidden.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_keys_that_are_provably_ours_and_unused_are_collected() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let store = process.engine.store();
+    let id = |n: u8| LeaseId::from_entropy([n; 6]);
+    let (ours, crabboxs, alive, listed) = (id(1), id(2), id(3), id(4));
+    for lease in [&ours, &crabboxs, &alive, &listed] {
+        store.create_key(lease).await.unwrap();
+    }
+    // Ours were made under the operation lock, which stays as a file.
+    drop(store.operation_lock(&ours).await.unwrap());
+    drop(store.operation_lock(&listed).await.unwrap());
+    let guard = store.operation_lock(&alive).await.unwrap();
+    rented_elsewhere(&stage, &format!("cbx1|{listed}|one|ready"));
+    let cleaned = cleanup(&stage, &process, false).await;
+    let line = format!("forget keys lease={ours} reason=no claim and no instance");
+    assert!(lines(&cleaned).contains(&line), "{:?}", lines(&cleaned));
+    assert_eq!(stage.keys(), [crabboxs.to_string(), alive.to_string(), listed.to_string()]);
+    drop(guard);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_touched_while_the_cleanup_decides_lives() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    label(&process, &lease, &[PAST]).await;
+    let toucher = stage.process();
+    let call = stage.call();
+    let request = CleanupRequest::default();
+    // The touch comes after the claims were read and before the cloud has answered for this instance.
+    let (cleaned, ()) = tokio::join!(process.engine.cleanup(&request, &call), async {
+        while !stage.calls.lock().unwrap().iter().any(|call| call.starts_with("GET /api/v1/instances")) {
+            pass(Duration::from_millis(1)).await;
+        }
+        pass(Duration::from_millis(12)).await;
+        toucher.engine.touch("one", None).await.expect("touches");
+    });
+    let cleaned = cleaned.expect("cleans up");
+    assert_eq!(open(&stage), [lease.instance], "{cleaned:?}");
+    assert_eq!(claim(&process, &lease.id).await.state(), "ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_claim_refuses_its_own_instance_only() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let broken = warm(&stage, &process, "broken", false).await;
+    let over = warm(&stage, &process, "over", false).await;
+    label(&process, &over, &[PAST]).await;
+    let path = stage.settings().paths.claim(&broken.id);
+    std::fs::write(path, b"{").unwrap();
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert_eq!(cleaned.items[0].outcome, ItemOutcome::Refused);
+    assert_eq!(cleaned.failure().map(|error| error.code()), Some(Code::ClaimCorrupt));
+    assert_eq!(open(&stage), [broken.instance]);
+    assert!(cleaned.problems[0].contains(broken.id.as_str()), "{:?}", cleaned.problems);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destroyed_instance_that_comes_back_is_reported_for_a_day_and_never_touched() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    support::stop(&process.engine, "one", &stage.call()).await.expect("stops");
+    let back =
+        json!({"id": lease.instance, "label": "cbx1|cbx_bbbbbbbbbbbb|x|ready", "actual_status": "running"});
+    let body = json!({"success": true, "instances": [back], "total_instances": 1, "next_token": null});
+    stage.vast(|vast, _| {
+        let answer = Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: body.to_string(),
+            headers: vec![],
+        };
+        vast.add_fault(Fault::once("GET", "/api/v1/instances/", answer).times(None));
+    });
+    mutations(&stage);
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert!(cleaned.problems[0].contains("was proved gone and is listed again"), "{:?}", cleaned.problems);
+    assert_eq!(mutations(&stage), Vec::<String>::new());
+    process.engine.list(false, &stage.call()).await.expect("lists");
+    assert!(warnings(&stage).iter().any(|line| line.contains("is listed again")));
+}
