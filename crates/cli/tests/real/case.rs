@@ -116,12 +116,14 @@ impl Case {
 
     /// Nobody knows whether a machine is rented, and none is: that takes the visibility window to prove.
     pub fn waits_out_the_window(&self) -> bool {
-        let Trap { route, what, after, .. } = self.trap;
+        let Trap { route, nth, what, after } = self.trap;
         let early = matches!(route, Route::Account | Route::Search | Route::List) && what == What::Kill;
         let creates = matches!(self.scenario, Scenario::Warmup | Scenario::Run);
         // A destroyed machine that is missing from every read may as well be one too fresh to be seen.
         let destroyed = match self.scenario {
-            Scenario::Stop | Scenario::Cleanup => route == Route::Destroy && after || self.trap.nth > 1,
+            Scenario::Stop | Scenario::Cleanup => {
+                route == Route::Destroy && after || route == Route::Show || nth > 1
+            }
             Scenario::Run => route == Route::Destroy && after || route == Route::Show,
             Scenario::Warmup | Scenario::RunId => false,
         };
