@@ -17,6 +17,7 @@ fuzz_target!(|text: &str| {
         status,
         retry_after: (!after.is_empty()).then(|| after.to_owned()),
         location: None,
+        date: None,
         body: bytes::Bytes::copy_from_slice(body.as_bytes()),
     };
     let Err(failure) = judge("PUT /asks/1/", &reply) else {

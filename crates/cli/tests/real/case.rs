@@ -141,8 +141,7 @@ impl Case {
         let (cleaning, mut faults) = clean_up(self.scenario, &traveller);
         said += &cleaning;
         faults.extend(residue(&traveller));
-        // A key that was made beside the claim, which came too late, opens nothing.
-        if self.trap.what != What::Kill && !traveller.keys().is_empty() {
+        if !traveller.keys().is_empty() {
             faults.push("a key is left".to_owned());
         }
         for secret in [API_KEY, Secrets::INSTANCE_KEY, Secrets::JUPYTER, "PRIVATE KEY"] {
