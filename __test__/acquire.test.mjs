@@ -87,5 +87,6 @@ test('touch moves the end that the lease shows', async () => {
   assert.equal(lease.expiresAt, null)
   await lease.touch()
   assert.equal(lease.expiresAt, '2026-01-01T01:00:00Z')
+  assert.equal(lease.deadman.armed, true)
   await lease.release()
 })

@@ -51,6 +51,7 @@ export type VastEngineCode =
   | 'ssh_lost'
   | 'release_unproved'
   | 'remote_control'
+  | 'workspace_busy'
   | 'cleanup_failed'
   | 'doctor_failed'
   | 'cancelled'

@@ -1,6 +1,6 @@
 import type { Command, ExecOptions, RemoteCommand } from './exec.js'
 import type { CallOptions, ReleaseAction } from './options.js'
-import type { Endpoint, LeaseInfo, LeaseStatus, Released, Touched } from './results.js'
+import type { Deadman, Endpoint, LeaseInfo, LeaseStatus, Released, Touched } from './results.js'
 
 /**
  * A leased instance with a live SSH session; made by {@link acquire}.
@@ -22,6 +22,7 @@ export declare class Lease implements LeaseInfo {
   readonly workRoot: string
   readonly idleTimeoutSeconds: number
   readonly expiresAt: string | null
+  readonly deadman: Deadman
 
   /**
    * Runs a command, at once. An array of words reaches the program as it is; `{ shell }` is read by the remote shell.

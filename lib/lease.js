@@ -35,7 +35,7 @@ class Lease {
   async touch(options) {
     const plumbing = readPlumbing('touch', options)
     const touched = await call(plumbing, (cancel, events) => this.#live().touch(cancel, events))
-    this.#info = Object.freeze({ ...this.#info, expiresAt: touched.expiresAt })
+    this.#info = Object.freeze({ ...this.#info, expiresAt: touched.expiresAt, deadman: touched.deadman ?? this.#info.deadman })
     return touched
   }
 
@@ -86,7 +86,7 @@ class Lease {
   }
 
   static {
-    const names = 'id slug instance offer price gpu endpoint keep workRoot idleTimeoutSeconds expiresAt'
+    const names = 'id slug instance offer price gpu endpoint keep workRoot idleTimeoutSeconds expiresAt deadman'
     for (const name of names.split(' ')) {
       Object.defineProperty(this.prototype, name, { get() { return this.#info[name] }, enumerable: true, configurable: true }) // prettier-ignore
     }

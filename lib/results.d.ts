@@ -31,6 +31,25 @@ export interface LeaseInfo {
   readonly idleTimeoutSeconds: number
   /** When it may be swept, touches aside. */
   readonly expiresAt: string | null
+  /** What ends the instance by itself, also when this machine is lost. */
+  readonly deadman: Deadman
+}
+
+/** The dead-man switch: a watchdog on the instance that destroys that one instance at its deadline. */
+export interface Deadman {
+  readonly armed: boolean
+  /** The deadline that comes first, RFC 3339. */
+  readonly until: string | null
+  /** The end that no use moves. */
+  readonly endsAt: string | null
+  /** The deadline that each use moves. */
+  readonly idleUntil: string | null
+  /** The instance said so just now; otherwise it is what was recorded when the lease was made. */
+  readonly confirmed: boolean
+  /** The programs with which the instance can call the API. */
+  readonly clients: readonly string[]
+  /** Why it is not armed. */
+  readonly whyNot: string | null
 }
 
 /** A line of {@link list}. */
@@ -81,6 +100,8 @@ export interface LeaseStatus {
   readonly idleTimeoutSeconds: number | null
   readonly ttlSeconds: number | null
   readonly expiresAt: string | null
+  /** Absent where there is no claim. */
+  readonly deadman: Deadman | null
   readonly labels: Readonly<Record<string, string>>
 }
 
@@ -91,6 +112,8 @@ export interface Touched {
   readonly state: string
   readonly lastTouchedAt: string | null
   readonly expiresAt: string | null
+  /** After it was told of the use; null where being idle ends nothing, or the instance was not reached. */
+  readonly deadman: Deadman | null
 }
 
 /** What a release came to: `stopped` still bills the disk, `kept` everything. The first three are proved. */

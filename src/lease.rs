@@ -63,7 +63,7 @@ impl LeaseHandle {
     pub fn touch(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<Value>> {
         let (handle, call) = (self.clone(), call(cancel, events));
         let work = async move {
-            let touched = call.until_cancelled(handle.engine.touch(&handle.id(), None)).await?;
+            let touched = handle.engine.touch(&handle.id(), None, &call).await?;
             Ok(results::touched(&touched))
         };
         start(env, cancel, work, |_, value| Ok(value))

@@ -106,7 +106,7 @@ pub fn touch(
         let settings = context.settings()?;
         let idle_timeout = context.given_idle_timeout(&settings);
         let engine = engine_for(settings)?;
-        let touched = call.until_cancelled(engine.touch(&request.id, idle_timeout)).await?;
+        let touched = engine.touch(&request.id, idle_timeout, &call).await?;
         Ok(results::touched(&touched))
     };
     start(env, cancel, work, |_, value| Ok(value))

@@ -5,7 +5,7 @@ use crabbox_vast_engine::ops::list::{Listed, Ownership};
 use crabbox_vast_engine::ops::offers::OfferLine;
 use crabbox_vast_engine::ops::status::LeaseStatus;
 use crabbox_vast_engine::ops::touch::Touched;
-use crabbox_vast_engine::ops::{Facts, Released};
+use crabbox_vast_engine::ops::{Deadman, Facts, Released};
 use crabbox_vast_engine::vast::Endpoint;
 use serde_json::{Value, json};
 
@@ -15,6 +15,18 @@ fn endpoint(endpoint: &Endpoint, user: &str) -> Value {
 
 fn text(id: Option<impl ToString>) -> Option<String> {
     id.map(|id| id.to_string())
+}
+
+fn deadman(deadman: &Deadman) -> Value {
+    json!({
+        "armed": deadman.armed,
+        "until": deadman.until,
+        "endsAt": deadman.ends_at,
+        "idleUntil": deadman.idle_until,
+        "confirmed": deadman.confirmed,
+        "clients": deadman.clients,
+        "whyNot": deadman.why_not,
+    })
 }
 
 pub(crate) fn facts(facts: &Facts) -> Value {
@@ -30,6 +42,7 @@ pub(crate) fn facts(facts: &Facts) -> Value {
         "workRoot": facts.work_root,
         "idleTimeoutSeconds": facts.idle_timeout_secs,
         "expiresAt": facts.expires_at.map(moment),
+        "deadman": deadman(&facts.deadman),
     })
 }
 
@@ -70,6 +83,7 @@ pub(crate) fn status(status: &LeaseStatus) -> Value {
         "idleTimeoutSeconds": status.idle_timeout_secs,
         "ttlSeconds": status.ttl_secs,
         "expiresAt": status.expires_at,
+        "deadman": status.deadman.as_ref().map(deadman),
         "labels": status.labels,
     })
 }
@@ -81,6 +95,7 @@ pub(crate) fn touched(touched: &Touched) -> Value {
         "state": touched.state,
         "lastTouchedAt": touched.last_touched_at,
         "expiresAt": touched.expires_at,
+        "deadman": touched.deadman.as_ref().map(deadman),
     })
 }
 

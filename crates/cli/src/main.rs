@@ -1,7 +1,7 @@
 //! The command line of crabbox-vast: reads arguments, calls the engine, prints what comes back.
 //!
 //! `args` is what can be typed, `commands` has one file per command, `session` builds the engine (on Vast, or on the
-//! simulator with `--sim`), `progress` shows what happens meanwhile, and `printer` alone writes to the terminal.
+//! simulator with `--sim`), `terminal` is that of a shell, `progress` shows what happens meanwhile, and `printer` alone writes to the terminal.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -15,6 +15,7 @@ mod reference;
 mod session;
 mod signals;
 mod simulate;
+mod terminal;
 
 use printer::Printer;
 use std::process::ExitCode;

@@ -4,9 +4,13 @@ use crate::printer::Printer;
 use crabbox_vast_engine::Event;
 use crabbox_vast_engine::lease::go_duration;
 use crabbox_vast_engine::ops::Phase;
+use crabbox_vast_engine::sync::guard::human_bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// How long nothing is shown.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,9 @@ pub struct InWork {
 }
 
 struct State {
+    /// What to show, should nothing else have been shown by then.
+    waiting: Option<String>,
+    quiet: bool,
     spinner: Option<ProgressBar>,
     lease: Option<InWork>,
     output: RemoteOutput,
@@ -52,7 +59,7 @@ impl Progress {
             (false, true) => Mode::Spinner,
             (false, false) => Mode::Lines,
         };
-        let state = State { spinner: None, lease: None, output: RemoteOutput::default() };
+        let state = State { waiting: None, quiet: false, spinner: None, lease: None, output: RemoteOutput::default() };
         Self { printer: printer.clone(), mode, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -61,16 +68,40 @@ impl Progress {
         self.state().lease.clone()
     }
 
+    /// Shows a spinner once a second has passed in which nothing was shown.
+    pub fn waiting(&self, what: &str) {
+        if self.mode != Mode::Spinner {
+            return;
+        }
+        self.state().waiting = Some(what.to_owned());
+        let progress = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            let mut state = progress.state();
+            if let Some(what) = state.waiting.take() {
+                state.spinner.get_or_insert_with(spinner).set_message(what);
+            }
+        });
+    }
+
     /// Takes the spinner off the screen: something else is going to be written.
     pub fn pause(&self) {
-        if let Some(spinner) = self.state().spinner.take() {
+        let mut state = self.state();
+        state.waiting = None;
+        if let Some(spinner) = state.spinner.take() {
             spinner.finish_and_clear();
         }
     }
 
+    /// No spinner and no lines from here on: something else owns the screen. Warnings stay.
+    pub fn quieten(&self) {
+        self.pause();
+        self.state().quiet = true;
+    }
+
     /// A line that stays, unless nothing is to be shown.
     pub fn say(&self, text: &str) {
-        if self.mode != Mode::Silent {
+        if self.mode() != Mode::Silent {
             self.write(text);
         }
     }
@@ -127,11 +158,22 @@ impl Progress {
                 "provisioned lease={lease} vast={instance} gpu={gpu} state=ready in={}",
                 duration(*seconds)
             )),
-            Event::Running { run, lease, workdir, command } => {
+            Event::WorkspaceAcquired { seconds, recovered } => {
+                self.say(&format!(
+                    "workspace owner acquired wait={} recovered={recovered}",
+                    duration(*seconds)
+                ));
+            }
+            Event::WorkspaceBusy { seconds, state } => self.say(&format!(
+                "waiting for reusable workspace owner elapsed={} state={state}",
+                duration(seconds.round())
+            )),
+            Event::WorkspaceReleased => self.say("workspace owner released"),
+            Event::RunContext { run, lease, workdir } => {
                 self.pause();
                 self.say(&format!(
-                    "run context:\n  run={}\n  lease={} slug={} provider=vast target=linux type={}\n  \
-                     ssh={}@{}:{}\n  workdir={workdir}\nrunning on {} {command}",
+                    "run context:\n  run={} portal=- logs=-\n  lease={} slug={} provider=vast target=linux type={}\n  \
+                     ssh={}@{}:{} ip={}\n  workdir={workdir} workspace=raw actions=-",
                     run.as_str(),
                     lease.id,
                     lease.slug,
@@ -142,6 +184,41 @@ impl Progress {
                     lease.endpoint.host
                 ));
             }
+            Event::Syncing { from, host, workdir } => {
+                self.say(&format!("syncing {from} -> {host}:{workdir}"))
+            }
+            Event::SyncCandidate { files, bytes, changed_files, changed_bytes } => {
+                let mut line = format!("sync candidate: {files} files, {}", human_bytes(*bytes));
+                if *changed_files > 0 {
+                    line.push_str(&format!(
+                        " dirty_delta={changed_files} files, {}",
+                        human_bytes(*changed_bytes)
+                    ));
+                }
+                self.say(&line);
+            }
+            Event::Transfer { files, total_files, bytes, total_bytes } => {
+                self.transfer((*files, *total_files), (*bytes, *total_bytes))
+            }
+            Event::SyncSkipped { seconds } => {
+                self.say(&format!("No changes detected, skipping sync ({})", duration(*seconds)));
+            }
+            Event::SyncComplete { seconds, .. } => {
+                self.pause();
+                self.say(&format!("sync complete in {}", duration(*seconds)));
+            }
+            Event::EnvForwarded { line, .. } => self.say(line),
+            Event::ScriptUploaded { path, bytes } => {
+                self.say(&format!("uploaded script {path} bytes={bytes}"))
+            }
+            Event::Downloaded { remote, local, bytes } => {
+                self.say(&format!("downloaded {remote} -> {local} bytes={bytes}"));
+            }
+            Event::Running { lease, command, .. } => {
+                self.pause();
+                self.say(&format!("running on {} {command}", lease.endpoint.host));
+            }
+            Event::RunReport { lines } => lines.iter().for_each(|line| self.say(line)),
             Event::CommandEnded { seconds, total } => {
                 self.say(&format!("command complete in {} total={}", duration(*seconds), duration(*total)));
             }
@@ -159,9 +236,10 @@ impl Progress {
             self.pause();
             return;
         }
-        match self.mode {
+        match self.mode() {
             Mode::Spinner => {
                 let mut state = self.state();
+                state.waiting = None;
                 let spinner = state.spinner.get_or_insert_with(spinner);
                 spinner.set_message(format!("{}: {message}", phase.as_str()));
             }
@@ -170,12 +248,30 @@ impl Progress {
         }
     }
 
+    fn transfer(&self, files: (u64, u64), bytes: (u64, u64)) {
+        if self.mode() != Mode::Spinner {
+            return;
+        }
+        let of =
+            |part: String, all: u64, text: String| if all > 0 { format!("{part} of {text}") } else { part };
+        let message = format!(
+            "sync: {} files, {}",
+            of(files.0.to_string(), files.1, files.1.to_string()),
+            of(human_bytes(bytes.0), bytes.1, human_bytes(bytes.1))
+        );
+        self.state().spinner.get_or_insert_with(spinner).set_message(message);
+    }
+
     fn write(&self, text: &str) {
         let spinner = self.state().spinner.clone();
         match spinner {
             Some(spinner) => spinner.suspend(|| self.printer.note(text)),
             None => self.printer.note(text),
         }
+    }
+
+    fn mode(&self) -> Mode {
+        if self.state().quiet { Mode::Silent } else { self.mode }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -46,6 +46,8 @@ pub struct Session {
     pub call: Call,
     /// Ends the operation.
     pub cancel: CancellationToken,
+    /// The signal that did, if one did.
+    pub interrupted: signals::Interrupted,
     /// Whether one JSON document is wanted.
     pub json: bool,
     /// The environment.
@@ -67,7 +69,7 @@ impl Session {
         }
         let progress = Progress::new(printer, common.json || common.quiet);
         let cancel = CancellationToken::new();
-        signals::watch(cancel.clone(), progress.clone(), printer.clone());
+        let interrupted = signals::watch(cancel.clone(), progress.clone(), printer.clone());
         let listener = progress.clone();
         let call = Call::new(move |event| listener.show(event), cancel.clone());
         let snapshot = snapshot()?;
@@ -84,6 +86,7 @@ impl Session {
             progress,
             call,
             cancel,
+            interrupted,
             json: common.json,
             snapshot,
             settings,

@@ -1,15 +1,31 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end, which releases what it rented; the second leaves.
+//! The exit code is that of a program that the signal ended: 130, 143, 129.
 
 use crate::printer::Printer;
 use crate::progress::Progress;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Which signal came first.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupted(Arc<AtomicU8>);
+
+impl Interrupted {
+    /// The exit code that tells of it; `None` while none came.
+    pub fn exit_code(&self) -> Option<u8> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|number| *number > 0).map(|number| 128 + number)
+    }
+}
+
 /// Cancels `token` at the first signal; at the second says what is left and ends the process.
-pub fn watch(token: CancellationToken, progress: Progress, printer: Printer) {
+pub fn watch(token: CancellationToken, progress: Progress, printer: Printer) -> Interrupted {
+    let interrupted = Interrupted::default();
+    let seen = interrupted.clone();
     tokio::spawn(async move {
         let Ok(mut signals) = Signals::new() else { return };
-        signals.next().await;
+        seen.0.store(signals.next().await, Ordering::Relaxed);
         token.cancel();
         progress.pause();
         printer.note("interrupted: ending in order; once more to leave at once");
@@ -24,12 +40,14 @@ pub fn watch(token: CancellationToken, progress: Progress, printer: Printer) {
             )),
             None => printer.note("left at once; `crabbox-vast list` shows what is rented"),
         }
-        std::process::exit(130);
+        crate::terminal::restore();
+        std::process::exit(seen.exit_code().unwrap_or(130).into());
     });
+    interrupted
 }
 
 #[cfg(unix)]
-struct Signals(Vec<tokio::signal::unix::Signal>);
+struct Signals(Vec<(u8, tokio::signal::unix::Signal)>);
 
 #[cfg(unix)]
 impl Signals {
@@ -37,17 +55,21 @@ impl Signals {
         use tokio::signal::unix::{SignalKind, signal};
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let heard = kinds.into_iter().filter(|kind| !is_ignored(kind.as_raw_value()));
-        heard.map(signal).collect::<Result<_, _>>().map(Self)
+        let number = |kind: SignalKind| u8::try_from(kind.as_raw_value()).unwrap_or(2);
+        heard.map(|kind| Ok((number(kind), signal(kind)?))).collect::<Result<_, _>>().map(Self)
     }
 
-    async fn next(&mut self) {
-        let waits = self.0.iter_mut().map(|signal| Box::pin(signal.recv()));
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        let waits = self.0.iter_mut().map(|(number, signal)| (*number, Box::pin(signal.recv())));
         let mut waits: Vec<_> = waits.collect();
         std::future::poll_fn(|context| {
-            let ready = waits.iter_mut().any(|wait| wait.as_mut().poll(context).is_ready());
-            if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            let ready = waits
+                .iter_mut()
+                .find_map(|(number, wait)| wait.as_mut().poll(context).is_ready().then_some(*number));
+            ready.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
         })
-        .await;
+        .await
     }
 }
 
@@ -70,7 +92,8 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> u8 {
         let _ = tokio::signal::ctrl_c().await;
+        2
     }
 }

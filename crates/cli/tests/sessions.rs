@@ -67,7 +67,7 @@ fn a_lease_from_warmup_to_stop() {
 fn an_interrupted_run_gives_the_machine_back() {
     let desk = Desk::new();
     let sim = Sim::start(&desk);
-    for name in ["INT", "TERM", "HUP"] {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let mut child = desk
             .command(&["run", "--sim", "--", "sh", "-c", "echo here; sleep 60"])
             .stdout(Stdio::piped())
@@ -78,7 +78,7 @@ fn an_interrupted_run_gives_the_machine_back() {
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "here\n");
         signal(&child, name);
-        Done::of(child.wait_with_output().unwrap()).exits(130);
+        Done::of(child.wait_with_output().unwrap()).exits(code);
     }
     let words = sim.end();
     assert!(words.contains("3 machines rented, 3 given back"), "{words}");

@@ -87,6 +87,27 @@ fn the_manual_has_a_page_for_everything() {
 }
 
 #[test]
+fn what_takes_more_than_a_second_shows_that_on_a_terminal() {
+    let desk = Desk::plain();
+    let sim = Sim::start_with(&desk, &["-api-latency", "1500ms"]);
+    let binary = env!("CARGO_BIN_EXE_crabbox-vast");
+    let terminal = |words: &str| {
+        // util-linux's `script` runs a command on a terminal of its own.
+        let surroundings = desk.command(&[]);
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &format!("{binary} {words}"), "/dev/null"]).env_clear();
+        command.envs(surroundings.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = command.env("TERM", "xterm").current_dir(desk.repo()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(terminal("list --sim").contains("waiting for Vast"));
+    assert!(terminal("doctor --sim").contains("asking the API"));
+    assert!(!terminal("list --sim --quiet").contains("waiting for Vast"));
+    assert_eq!(terminal("list --sim --json").trim(), "[]");
+    sim.end();
+}
+
+#[test]
 fn progress_is_for_terminals() {
     let desk = Desk::new();
     let done = desk.run(&["warmup", "--sim"]).exits(0);

@@ -154,6 +154,8 @@ codes! {
     CopyFailed = "copy_failed", exit 6, retryable true;
     /// Preparing or controlling the remote side failed.
     RemoteControl = "remote_control", exit 7, retryable true;
+    /// Another run works in the workspace of the lease.
+    WorkspaceBusy = "workspace_busy", exit 7, retryable true;
     /// The command worked, the release after it did not.
     CleanupFailed = "cleanup_failed", exit 7, retryable true;
     /// `doctor` found a problem.

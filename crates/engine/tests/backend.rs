@@ -599,3 +599,88 @@ async fn two_processes_that_acquire_at_once_never_share_a_slug() {
     assert_ne!(one.slug, other.slug);
     assert!(one.slug == "same" || other.slug == "same", "{} {}", one.slug, other.slug);
 }
+
+// --- acquire -------------------------------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn a_definite_refusal_of_the_create_leaves_nothing() {
+    for (status, body) in [
+        (400, r#"{"success":false,"error":"invalid_args","msg":"error 400/3467: Invalid args: image"}"#),
+        (401, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#),
+        (404, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#),
+        (422, r#"{"success":false,"error":"invalid_args","msg":"no"}"#),
+    ] {
+        let stage = Stage::new();
+        let process = stage.process_with(None, |settings| settings.repo_root = String::new());
+        let refusal = Effect::Answer {
+            status,
+            content_type: "application/json".into(),
+            body: body.into(),
+            headers: vec![],
+        };
+        stage.vast(|vast, _| {
+            vast.add_fault(Fault::once("PUT", "/api/v0/asks/*/", refusal).times(None));
+        });
+        let refused = support::run(&process.engine, &stage.call()).await.expect_err("refused");
+        assert!(!matches!(refused.code(), Code::CreateAmbiguous), "{status}: {refused}");
+        assert_eq!((stage.claims().len(), stage.keys().len()), (0, 0), "{status}");
+        let sent = mutations(&stage);
+        assert_eq!(
+            sent.iter().filter(|call| call.starts_with("PUT /api/v0/asks/")).count(),
+            1,
+            "{status}: {sent:?}"
+        );
+        assert!(!sent.iter().any(|call| call.starts_with("DELETE")), "{status}: {sent:?}");
+    }
+}
+
+/// The acquire fails, and so does every destroy: the claim leads to the machine, and every error is told.
+#[tokio::test(start_paused = true)]
+async fn a_failed_clean_up_leaves_a_claim_that_stop_finishes() {
+    let stage = Stage::new();
+    let process = stage.process_with(None, |settings| settings.repo_root = String::new());
+    stage.vast(|vast, _| {
+        vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", Effect::Html(502)).times(None));
+    });
+    let call = stage.call();
+    let (outcome, ()) = tokio::join!(support::run(&process.engine, &call), async {
+        while open(&stage).is_empty() {
+            pass(Duration::from_millis(50)).await;
+        }
+        let path = format!("/_sim/instances/{}", open(&stage)[0]);
+        let message = "docker: manifest for nosuch/image:1 not found: manifest unknown";
+        stage.control("POST", &path, &json!({"freeze": true, "status_msg": message}));
+    });
+    let error = outcome.expect_err("the image is bad");
+    assert_eq!(error.code(), Code::StartFailedImage, "{error}");
+    assert!(error.to_string().contains("; and "), "both failures are told: {error}");
+    let lease = LeaseId::parse(&stage.claims()[0]).unwrap();
+    let left = claim(&process, &lease).await;
+    assert_eq!((left.state(), left.recovery()), ("rollback-cleanup", Some("rollback-cleanup")));
+    assert_eq!(left.cloud_id, open(&stage)[0].to_string());
+    assert_eq!(stage.keys(), [lease.to_string()]);
+    stage.control("DELETE", "/_sim/faults", &json!({}));
+    stop(&process.engine, lease.as_str(), &stage.call()).await.expect("finishes");
+    assert_eq!((open(&stage).len(), stage.claims().len(), stage.keys().len()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_create_of_another_account_is_not_looked_into() {
+    for (key, value) in [("vast_account_id", "1"), ("vast_api_url", "https://elsewhere.example/api/v0")] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", false).await;
+        edit(&process, &lease.id, move |claim| {
+            claim.cloud_id.clear();
+            claim.labels.insert("state".into(), "ambiguous-create".into());
+            claim.labels.insert("recovery".into(), "ambiguous-create".into());
+            claim.labels.insert(key.into(), value.into());
+        })
+        .await;
+        let before = claim(&process, &lease.id).await;
+        let refused = stop(&process.engine, "one", &stage.call()).await.expect_err("refused");
+        assert_eq!(refused.code(), Code::IdentityMismatch, "{key}: {refused}");
+        assert_eq!(claim(&process, &lease.id).await, before, "same revision");
+        assert_eq!(open(&stage), [lease.instance]);
+    }
+}

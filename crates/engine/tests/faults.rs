@@ -8,22 +8,13 @@ use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use virtual_time::Stage;
 
 async fn run(engine: &Engine, call: &Call) -> Result<RunResult> {
-    let request = RunRequest {
-        identifier: None,
-        acquire: AcquireRequest::default(),
-        reclaim: false,
-        keep_on_failure: false,
-        stop_after: None,
-        script: Script::Argv(vec!["nvidia-smi".into()]),
-        env: BTreeMap::new(),
-    };
+    let request = RunRequest::new(Script::Argv(vec!["nvidia-smi".into()]));
     let (output, mut receive) = mpsc::channel(16);
     let drain = async { while receive.recv().await.is_some() {} };
     tokio::join!(engine.run(&request, ExecIo { stdin: None, output }, call), drain).0

@@ -7,15 +7,7 @@ use crabbox_vast_engine::ops::{AcquireRequest, ReleaseOutcome, ReleaseRequest, R
 use crabbox_vast_engine::ssh::command::Script;
 
 fn run(words: &[&str]) -> RunRequest {
-    RunRequest {
-        identifier: None,
-        acquire: AcquireRequest::default(),
-        reclaim: false,
-        keep_on_failure: false,
-        stop_after: None,
-        script: Script::Argv(words.iter().map(|word| (*word).to_owned()).collect()),
-        env: Default::default(),
-    }
+    RunRequest::new(Script::Argv(words.iter().map(|word| (*word).to_owned()).collect()))
 }
 
 #[tokio::test]

@@ -181,7 +181,7 @@ async fn a_lease_has_a_limit_of_its_own() {
 async fn a_day_has_a_budget_and_its_last_dollar_is_spent_once() {
     let stage = Stage::new();
     let budget = |settings: &mut Settings| {
-        settings.max_cost_per_day = Some(Dollars(0.9));
+        settings.max_cost_per_day = Some(Dollars(0.4));
         settings.max_dph_total = Some(DollarsPerHour(0.5));
     };
     let (one, other) = (stage.process_with(None, budget), stage.process_with(None, budget));

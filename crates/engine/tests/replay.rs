@@ -131,7 +131,8 @@ async fn a_lost_answer_and_a_kill_are_recovered_by_the_label() {
 async fn another_request_under_the_same_id_is_refused() {
     let stage = Stage::new();
     acquire(&stage.process().engine, &stage.call()).await.expect("acquires");
-    let conflicts: [(&str, fn(&mut crabbox_vast_engine::config::Settings)); 5] = [
+    type Change = fn(&mut crabbox_vast_engine::config::Settings);
+    let conflicts: [(&str, Change); 5] = [
         ("image", |settings| settings.image = "other/image:1".into()),
         ("disk", |settings| settings.disk_gb = 33),
         ("GPU", |settings| settings.gpu_name = Some("RTX 3090".into())),

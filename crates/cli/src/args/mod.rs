@@ -1,5 +1,6 @@
 //! What can be typed.
 
+pub mod foreign;
 mod go;
 mod lease;
 mod settings;

@@ -5,6 +5,7 @@ mod claims;
 mod cleanup;
 mod completions;
 mod config;
+mod connect;
 mod doctor;
 mod forget;
 mod inspect;
@@ -19,6 +20,7 @@ mod start;
 mod status;
 mod stop;
 mod touch;
+mod tunnel;
 mod version;
 mod warmup;
 
@@ -37,8 +39,10 @@ pub fn definitions() -> Vec<Command> {
         warmup::definition(),
         list::definition(),
         status::definition(),
+        connect::definition(),
         inspect::definition(),
         ssh::definition(),
+        tunnel::definition(),
         touch::definition(),
         stop::definition(),
         start::definition(),
@@ -99,6 +103,8 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "warmup" => talk(matches, printer, async |session| warmup::run(matches, session).await).await,
             "list" => talk(matches, printer, async |session| list::run(matches, session).await).await,
             "status" => talk(matches, printer, async |session| status::run(matches, session).await).await,
+            "connect" => talk(matches, printer, async |session| connect::run(matches, session).await).await,
+            "tunnel" => talk(matches, printer, async |session| tunnel::run(matches, session).await).await,
             "inspect" => talk(matches, printer, async |session| inspect::run(matches, session).await).await,
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,
@@ -141,15 +147,19 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
         Ok(session) => session,
         Err(error) => return printer.failure(&error, json),
     };
+    session.progress.waiting("waiting for Vast");
     let outcome = work(&session).await;
-    let progress = session.progress.clone();
+    let (progress, interrupted) = (session.progress.clone(), session.interrupted.clone());
     session.close().await;
     progress.pause();
     match outcome {
         Ok(code) => code,
         // Whoever reads our output went away on purpose: that ended the command.
         Err(error) if error.code() == Code::Cancelled && printer.reader_is_gone() => 0,
-        Err(error) => printer.failure(&error, json),
+        Err(error) => {
+            let code = printer.failure(&error, json);
+            interrupted.exit_code().filter(|_| error.code() == Code::Cancelled).unwrap_or(code)
+        }
     }
 }
 

@@ -43,36 +43,33 @@ fn refusals(session: &Session, offers: &OfferList) {
 fn table(offers: &OfferList) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header([
-        "OFFER",
-        "GPU",
-        "$/h",
-        "RELIAB",
-        "CORES",
-        "DISK GB",
-        "DOWN Mb/s",
-        "CUDA",
-        "PERF/$",
-        "PLACE",
-    ]);
+    // A bid is made for the machine alone; the price counts its disk.
+    let bids = offers.offers.iter().any(|offer| offer.bid.is_some());
+    let mut header = vec!["OFFER", "GPU", "$/h", "RELIAB", "CORES", "DISK GB", "DOWN Mb/s", "CUDA", "PERF/$"];
+    header.extend(bids.then_some("BID"));
+    let numbers = 2..header.len();
+    header.push("PLACE");
+    table.set_header(header);
     for offer in &offers.offers {
         let number = |value: Option<f64>, places: usize| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.places$}"))
         };
-        table.add_row([
+        let mut row = vec![
             offer.id.clone(),
             format!("{}x {}", offer.gpu_count, offer.gpu),
-            format!("{:.4}", offer.bid.unwrap_or(offer.price)),
+            format!("{:.4}", offer.price),
             number(offer.reliability, 3),
             number(offer.cpu_cores, 0),
             number(offer.disk_gb, 0),
             number(offer.down_mbps, 0),
             number(offer.cuda, 1),
             number(offer.dlperf_per_dollar, 1),
-            offer.location.clone().unwrap_or_else(|| "-".to_owned()),
-        ]);
+        ];
+        row.extend(bids.then(|| number(offer.bid, 4)));
+        row.push(offer.location.clone().unwrap_or_else(|| "-".to_owned()));
+        table.add_row(row);
     }
-    for index in [2, 3, 4, 5, 6, 7, 8] {
+    for index in numbers {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -1,17 +1,17 @@
 //! `run`: one command on a leased machine.
 
-use crate::args::Unsupported;
+use crate::args::{Unsupported, foreign};
 use crate::printer::Printer;
-use crate::progress::{Progress, duration};
+use crate::progress::Progress;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
-use crabbox_vast_engine::lease::Dollars;
-use crabbox_vast_engine::ops::{AcquireRequest, RunRequest, RunResult};
+use crabbox_vast_engine::ops::{AcquireRequest, RunRequest, RunResult, ScriptFile, SyncRequest};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::{ExecIo, Output, StdinChunk};
 use crabbox_vast_engine::{Code, Error, Result};
-use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -36,15 +36,48 @@ struct Options {
     /// Do not bring the working tree over
     #[arg(long)]
     no_sync: bool,
+    /// Bring the working tree over and end
+    #[arg(long, conflicts_with_all = ["no_sync", "script", "script_stdin", "download"])]
+    sync_only: bool,
+    /// Compare contents, not sizes and times
+    #[arg(long)]
+    checksum: bool,
+    /// Bring everything over again
+    #[arg(long, visible_alias = "fresh-sync")]
+    full_resync: bool,
+    /// Refuse no tree for its size
+    #[arg(long)]
+    force_sync_large: bool,
     /// Run the words as a shell command line
     #[arg(long)]
     shell: bool,
+    /// Bring this local script over and run it; the words of the command are its arguments
+    #[arg(long, value_name = "FILE", conflicts_with = "shell")]
+    script: Option<PathBuf>,
+    /// The same with a script on standard input
+    #[arg(long, conflicts_with_all = ["script", "shell"])]
+    script_stdin: bool,
     /// Take over a lease that another repository made
     #[arg(long)]
     reclaim: bool,
     /// Also hand this local variable over; a final `*` matches any ending
     #[arg(long, value_name = "NAME", action = clap::ArgAction::Append, value_delimiter = ',')]
     allow_env: Vec<String>,
+    /// Fetch this file after a command that succeeded; paths are below the command's folder
+    #[arg(long, value_name = "REMOTE[=LOCAL]", action = clap::ArgAction::Append)]
+    download: Vec<String>,
+    /// Write standard output to this file in place of the terminal
+    #[arg(long, value_name = "FILE")]
+    capture_stdout: Option<PathBuf>,
+    /// Write standard error to this file in place of the terminal
+    #[arg(long, value_name = "FILE")]
+    capture_stderr: Option<PathBuf>,
+    /// A word for the reports
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// End standard error with the times as one JSON document
+    #[arg(long)]
+    timing_json: bool,
     /// Lease id of your choice (cbx_ and 12 hex digits): repeating the command with it uses the same lease
     #[arg(long, value_name = "LEASE_ID", conflicts_with = "id")]
     lease_id: Option<String>,
@@ -56,79 +89,133 @@ struct Options {
 }
 
 pub fn definition() -> Command {
-    super::command::<Options>("run", true)
+    foreign::flags(super::command::<Options>("run", true))
         .about("Rent a machine, run a command on it and give it back")
         .override_usage("crabbox-vast run [flags] -- <command...>")
         .after_help(
             "Examples:\n  crabbox-vast run --sim -- nvidia-smi\n  \
              crabbox-vast run --vast-gpu-name RTX_4090 --vast-max-dph-total 0.6 -- python3 train.py\n  \
-             crabbox-vast run --id swift-krill --shell -- 'make test | tail'\n\n\
+             crabbox-vast run --id swift-krill --shell -- 'make test | tail'\n  \
+             crabbox-vast run --id swift-krill --script bench.sh --download result.json -- --fast\n\n\
              Both output streams arrive as they are (under --json both on standard error), and the exit code of the\n\
-             command is passed on. What this command rented it releases, also when it is interrupted.",
+             command is passed on. What this command rented it releases, also when it is interrupted. One run at a time\n\
+             works on a lease; the next one waits up to two minutes.",
         )
 }
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
     options.unsupported.check()?;
-    if options.command.is_empty() {
-        return Err(Error::new(Code::InvalidArgument, "usage: crabbox-vast run [flags] -- <command...>")
-            .hint("for example: crabbox-vast run -- nvidia-smi"));
-    }
+    foreign::check(matches)?;
+    let request = options.request(session)?;
     let engine = session.engine()?;
-    if !options.no_sync {
-        session.progress.say("nothing was synced: this version leaves the working tree here (--no-sync says that this is meant)");
-    }
-    let script = if options.shell {
-        Script::Shell(options.command.join(" "))
-    } else {
-        Script::from_words(options.command.clone())
-    };
-    let allowed = engine.settings().env_allow.iter().chain(&options.allow_env);
-    let request = RunRequest {
-        identifier: options.id.clone(),
-        acquire: AcquireRequest {
-            keep: options.keep,
-            slug: options.slug.clone(),
-            lease_id: options.lease_id.clone(),
-        },
-        reclaim: options.reclaim,
-        keep_on_failure: options.keep_on_failure,
-        stop_after: options.stop_after.as_deref().map(str::parse).transpose()?,
-        script,
-        env: forwarded(&session.snapshot.vars, allowed),
-    };
+    let streams = Streams::of(session, &options)?;
+    let stdin = (!options.script_stdin).then(standard_input);
     let (output, received) = mpsc::channel(64);
     session.progress.output_begins();
-    let printing = tokio::spawn(print(received, Streams::of(session)));
-    let io = ExecIo { stdin: Some(standard_input()), output };
-    let outcome = engine.run(&request, io, &session.call).await;
+    let printing = tokio::spawn(print(received, streams));
+    let outcome = engine.run(&request, ExecIo { stdin, output }, &session.call).await;
     // Everything that was received must be written before anything about the result.
-    let _ = printing.await;
+    let written = printing.await;
     session.progress.pause();
     let result = outcome?;
-    report(session, &result, options.stop_after.as_deref())?;
+    if let Ok(Err(error)) = written {
+        return Err(Error::new(
+            Code::RemoteControl,
+            format!("the captured output cannot be written: {error}"),
+        )
+        .hint("the command ran; see the room on the disk"));
+    }
+    if options.sync_only && !session.json {
+        session.printer.line(&format!("synced {}", result.workdir));
+    }
+    report(session, &result, options.timing_json)?;
     Ok(result.exit_code)
 }
 
-fn report(session: &Session, result: &RunResult, policy: Option<&str>) -> Result<()> {
-    let (lease, slug) = (&result.lease.id, &result.lease.slug);
+impl Options {
+    fn request(&self, session: &Session) -> Result<RunRequest> {
+        let file = match &self.script {
+            _ if self.script_stdin => {
+                Some(ScriptFile { name: "stdin.sh".to_owned(), content: all_of_standard_input()? })
+            }
+            None => None,
+            Some(path) => Some(script_file(path)?),
+        };
+        if self.sync_only && !self.command.is_empty() {
+            return Err(Error::new(Code::InvalidArgument, "--sync-only runs no command")
+                .hint("leave the command out, or --sync-only"));
+        }
+        if self.command.is_empty() && file.is_none() && !self.sync_only {
+            return Err(Error::new(Code::InvalidArgument, "usage: crabbox-vast run [flags] -- <command...>")
+                .hint("for example: crabbox-vast run -- nvidia-smi"));
+        }
+        let script = match (&file, self.shell) {
+            (Some(_), _) => Script::Argv(self.command.clone()),
+            (None, true) => Script::Shell(self.command.join(" ")),
+            (None, false) => Script::from_words(self.command.clone()),
+        };
+        let mut request = RunRequest::new(script);
+        request.identifier.clone_from(&self.id);
+        request.acquire =
+            AcquireRequest { keep: self.keep, slug: self.slug.clone(), lease_id: self.lease_id.clone() };
+        request.reclaim = self.reclaim;
+        request.keep_on_failure = self.keep_on_failure;
+        request.stop_after = self.stop_after.as_deref().map(str::parse).transpose()?;
+        request.file = file;
+        request.sync_only = self.sync_only;
+        request.sync = (!self.no_sync).then_some(SyncRequest {
+            force_large: self.force_sync_large,
+            checksum: self.checksum,
+            full: self.full_resync,
+        });
+        request.allow_env.clone_from(&self.allow_env);
+        request.downloads = self.download.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        request.label.clone_from(&self.label);
+        request.captured = (self.capture_stdout.is_some(), self.capture_stderr.is_some());
+        session.suffix().clone_into(&mut request.suffix);
+        let mut places: Vec<&Path> =
+            request.downloads.iter().map(|download| download.local.as_path()).collect();
+        places.extend(self.capture_stdout.as_deref().into_iter().chain(self.capture_stderr.as_deref()));
+        places.sort_unstable();
+        if let Some(twice) = places.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!("{} would be written twice", twice[0].display()),
+            )
+            .hint("give each capture and download a file of its own"));
+        }
+        Ok(request)
+    }
+}
+
+fn script_file(path: &Path) -> Result<ScriptFile> {
+    let content = std::fs::read(path).map_err(|error| {
+        Error::new(Code::InvalidArgument, format!("the script {} cannot be read: {error}", path.display()))
+            .hint("--script takes a local file")
+    })?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(ScriptFile { name, content })
+}
+
+fn all_of_standard_input() -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut content).map_err(|error| {
+        Error::new(Code::InvalidArgument, format!("the script on standard input cannot be read: {error}"))
+            .hint("pipe it in, or use --script FILE")
+    })?;
+    Ok(content)
+}
+
+fn report(session: &Session, result: &RunResult, timing: bool) -> Result<()> {
+    let (lease, slug, policy) = (&result.lease.id, &result.lease.slug, result.policy);
     if session.json {
-        let document = serde_json::to_value(result)
-            .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))?;
-        session.printer.json(&document);
+        session.printer.json(&document(result)?);
         return Ok(());
     }
-    session.progress.say(&format!(
-        "run summary lease={} command={} total={} exit={}{}",
-        duration(result.lease_secs),
-        duration(result.command_secs),
-        duration(result.total_secs),
-        result.exit_code,
-        result.cost_dollars.map_or_else(String::new, |cost| format!(" cost={}", Dollars(cost)))
-    ));
-    let policy = policy.unwrap_or("auto");
     match (result.released, &result.release_error) {
+        // The document tells it.
+        (Some(true), _) if timing => {}
         (Some(true), _) => {
             session
                 .progress
@@ -136,13 +223,14 @@ fn report(session: &Session, result: &RunResult, policy: Option<&str>) -> Result
         }
         (Some(false), error) => session.printer.note(&format!(
             "lease cleanup stopped=false policy={policy} lease={lease} slug={slug} error={:?}\n\
-             hint: run `crabbox-vast stop {slug}`: it may still be billed",
-            error.as_deref().unwrap_or_default()
+             hint: run `{}`: it may still be billed",
+            error.as_deref().unwrap_or_default(),
+            result.stop_command
         )),
-        (None, _) => session.progress.say(&format!(
-            "the lease stays: lease={lease} slug={slug} stop_command=\"crabbox-vast stop --id {slug}{}\"",
-            session.suffix()
-        )),
+        (None, _) => {}
+    }
+    if timing {
+        session.printer.note(&document(&result.timing)?.to_string());
     }
     if result.exit_code != 0 {
         session.printer.note(&match &result.signal {
@@ -153,44 +241,77 @@ fn report(session: &Session, result: &RunResult, policy: Option<&str>) -> Result
     Ok(())
 }
 
+pub(super) fn document(value: &impl serde::Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(value)
+        .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))
+}
+
 /// Where remote output goes.
 struct Streams {
     printer: Printer,
     progress: Progress,
     cancel: CancellationToken,
     json: bool,
+    stdout: Option<File>,
+    stderr: Option<File>,
 }
 
 impl Streams {
-    fn of(session: &Session) -> Self {
-        Self {
+    fn of(session: &Session, options: &Options) -> Result<Self> {
+        Ok(Self {
             printer: session.printer.clone(),
             progress: session.progress.clone(),
             cancel: session.cancel.clone(),
             json: session.json,
-        }
+            stdout: options.capture_stdout.as_deref().map(capture).transpose()?,
+            stderr: options.capture_stderr.as_deref().map(capture).transpose()?,
+        })
     }
+
+    fn write(&mut self, output: &Output) -> std::io::Result<()> {
+        match (output, &mut self.stdout, &mut self.stderr) {
+            (Output::Stdout(bytes), Some(file), _) | (Output::Stderr(bytes), _, Some(file)) => {
+                file.write_all(bytes)?
+            }
+            (Output::Stdout(bytes), None, _) if !self.json => {
+                self.printer.out(bytes);
+                if self.printer.reader_is_gone() {
+                    // Nobody will see the rest, and the machine costs money.
+                    self.cancel.cancel();
+                }
+            }
+            (Output::Stdout(bytes) | Output::Stderr(bytes), ..) => self.printer.err(bytes),
+        }
+        Ok(())
+    }
+}
+
+/// A file for output, for its owner alone.
+fn capture(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| {
+        Error::new(Code::InvalidArgument, format!("{} cannot be written: {error}", path.display()))
+            .hint("name another file for the output")
+    })
 }
 
 /// Writes both streams until they end. Under `--json` standard output is kept for the result.
-async fn print(mut received: mpsc::Receiver<Output>, streams: Streams) {
+async fn print(mut received: mpsc::Receiver<Output>, mut streams: Streams) -> std::io::Result<()> {
+    let mut written = Ok(());
     while let Some(output) = received.recv().await {
-        match output {
-            Output::Stdout(bytes) if !streams.json => {
-                streams.printer.out(&bytes);
-                if streams.printer.reader_is_gone() {
-                    // Nobody will see the rest, and the machine costs money.
-                    streams.cancel.cancel();
-                }
-            }
-            Output::Stdout(bytes) | Output::Stderr(bytes) => streams.printer.err(&bytes),
+        if written.is_ok() {
+            written = streams.write(&output);
         }
     }
     streams.progress.output_ended();
+    written
 }
 
 /// Standard input, read by a thread of its own: a read that nobody ends must not hold the process.
-fn standard_input() -> mpsc::Receiver<StdinChunk> {
+pub(super) fn standard_input() -> mpsc::Receiver<StdinChunk> {
     let (send, receive) = mpsc::channel(4);
     std::thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
@@ -202,37 +323,4 @@ fn standard_input() -> mpsc::Receiver<StdinChunk> {
         }
     });
     receive
-}
-
-/// The local variables that the command receives. `NAME*` matches by beginning; `*` alone matches nothing, because it
-/// would hand over everything, credentials included.
-fn forwarded<'a>(
-    vars: &BTreeMap<String, String>,
-    allowed: impl Iterator<Item = &'a String>,
-) -> BTreeMap<String, String> {
-    let patterns: Vec<&str> = allowed.map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
-    let matches = |name: &str| {
-        patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some("") => false,
-            Some(beginning) => name.starts_with(beginning),
-            None => name == *pattern,
-        })
-    };
-    vars.iter().filter(|(name, _)| matches(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_allowed_variables_travel() {
-        let vars = ["CI", "CARGO_HOME", "CARGO_TERM", "SECRET"].map(|name| (name.to_owned(), "1".to_owned()));
-        let names = |patterns: &[&str]| {
-            let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
-            forwarded(&vars.clone().into(), patterns.iter()).into_keys().collect::<Vec<_>>()
-        };
-        assert_eq!(names(&["CI", "CARGO_*"]), ["CARGO_HOME", "CARGO_TERM", "CI"]);
-        assert_eq!(names(&["*", "", "NOPE"]), [""; 0]);
-    }
 }

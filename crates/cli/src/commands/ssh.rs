@@ -12,6 +12,12 @@ struct Options {
     /// Take over a lease that another repository made
     #[arg(long)]
     reclaim: bool,
+    /// Accepted: the command holds no secret, only the path of a key.
+    #[arg(long, hide = true)]
+    show_secret: bool,
+    /// Which network leads to the machine; only public
+    #[arg(long, hide = true, value_parser = ["auto", "public"])]
+    network: Option<String>,
 }
 
 pub fn definition() -> Command {

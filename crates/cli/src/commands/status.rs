@@ -45,6 +45,9 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         session.printer.json(&status.to_json());
     } else {
         session.printer.line(&status.line());
+        if let Some(deadman) = &status.deadman {
+            session.progress.say(&deadman.line());
+        }
         if let Some(cost) = status.accrued_dollars {
             session.progress.say(&format!("cost so far: at most {}", Dollars(cost)));
         }

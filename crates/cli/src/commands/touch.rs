@@ -32,13 +32,16 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
                 .hint("write it like 90s or 30m")
         })?),
     };
-    let touched = session.engine()?.touch(&lease, idle).await?;
+    let touched = session.engine()?.touch(&lease, idle, &session.call).await?;
     if session.json {
         let document = serde_json::to_value(&touched)
             .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))?;
         session.printer.json(&document);
     } else {
         session.printer.line(&touched.line());
+        if let Some(deadman) = &touched.deadman {
+            session.progress.say(&deadman.line());
+        }
     }
     Ok(0)
 }

@@ -29,6 +29,9 @@ struct Options {
     /// Lease id of your choice (cbx_ and 12 hex digits): repeating the command with it gets the same lease
     #[arg(long, value_name = "LEASE_ID")]
     lease_id: Option<String>,
+    /// End standard error with the times as one JSON document
+    #[arg(long)]
+    timing_json: bool,
     #[command(flatten)]
     unsupported: Unsupported,
 }
@@ -95,6 +98,13 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
                 "nothing else ends it: it is kept, and no TTL was given (--ttl 8h gives it one, --keep=false an idle \
                  timeout too)",
             );
+        }
+    }
+    if !session.json {
+        session.progress.say(&facts.deadman.line());
+        if options.timing_json {
+            let timing = engine.lease_timing(facts, total, session.suffix());
+            session.printer.note(&super::run::document(&timing)?.to_string());
         }
     }
     Ok(0)

@@ -14,7 +14,11 @@ pub struct Desk {
 impl Desk {
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("crabbox vast ").tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("repo")).unwrap();
+        let repo = folder.path().join("repo");
+        std::fs::create_dir(&repo).unwrap();
+        let git =
+            Command::new("git").args(["init", "-q"]).current_dir(&repo).env("HOME", folder.path()).status();
+        assert!(git.unwrap().success());
         Desk { folder }
     }
 
@@ -81,8 +85,14 @@ impl Sim {
     }
 
     pub fn start_with(desk: &Desk, flags: &[&str]) -> Self {
+        Self::with_path(desk, flags, &std::env::var_os("PATH").unwrap_or_default())
+    }
+
+    /// One whose instances find their programs on this path.
+    pub fn with_path(desk: &Desk, flags: &[&str], path: &std::ffi::OsStr) -> Self {
         let mut child = desk
             .command(&[&["sim", "-json", "-api-latency", "1ms", "-boot", "300ms"], flags].concat())
+            .env("PATH", path)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -115,6 +115,7 @@ const INSTANCE_TYPES: &[(&str, &str)] = &[
     ("on_demand", "ondemand"),
     ("interruptible", "interruptible"),
 ];
+const BOOTSTRAPS: &[(&str, &str)] = &[("none", "none"), ("wait", "wait")];
 const RELEASE_ACTIONS: &[(&str, &str)] =
     &[("destroy", "destroy"), ("delete", "destroy"), ("stop", "stop"), ("keep", "keep")];
 
@@ -334,6 +335,16 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Duration,
         default: "2m0s",
         help: "How long a fresh instance may refuse the lease's key before the lease is given up",
+        ..PLAIN
+    },
+    Setting {
+        key: "bootstrap",
+        yaml: &["vast.bootstrap"],
+        env: &["CRABBOX_VAST_BOOTSTRAP"],
+        flag: Some("vast-bootstrap"),
+        kind: Kind::Word(BOOTSTRAPS),
+        default: "none",
+        help: "Packages on the instance: `none`, or `wait` to install git, rsync, tar and python3, which crabbox needs, before it is ready",
         ..PLAIN
     },
     Setting {

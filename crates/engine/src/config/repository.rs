@@ -16,6 +16,40 @@ fn is_root(folder: &Path) -> bool {
     git.join("HEAD").symlink_metadata().is_ok() || git.is_file() || folder.join(".jj").is_dir()
 }
 
+/// The name of the repository as crabbox takes it: the last part of the origin's address without `.git`, else the name of
+/// the folder.
+pub(super) fn repository_name(root: &Path) -> String {
+    let named = origin(root).and_then(|url| {
+        let last = url.trim_end_matches('/').rsplit(['/', ':', '\\']).next()?.to_owned();
+        let name = last.strip_suffix(".git").unwrap_or(&last).to_owned();
+        (!name.is_empty() && name != "." && name != "..").then_some(name)
+    });
+    let folder = || Some(root.file_name()?.to_string_lossy().into_owned());
+    named.or_else(folder).unwrap_or_else(|| "workspace".to_owned())
+}
+
+/// The address of the remote `origin`, read from git's own file.
+fn origin(root: &Path) -> Option<String> {
+    let mut git = root.join(".git");
+    if git.is_file() {
+        // A work tree or submodule names its folder; a work tree shares the configuration of the main one.
+        let pointer = fs::read_to_string(&git).ok()?;
+        git = root.join(pointer.trim().strip_prefix("gitdir:")?.trim());
+        if let Ok(common) = fs::read_to_string(git.join("commondir")) {
+            git = git.join(common.trim());
+        }
+    }
+    let text = fs::read_to_string(git.join("config")).ok()?;
+    let mut inside = false;
+    text.lines().map(str::trim).find_map(|line| {
+        if line.starts_with('[') {
+            inside = line.replace(' ', "") == "[remote\"origin\"]";
+        }
+        let (name, value) = line.split_once('=')?;
+        (inside && name.trim() == "url").then(|| value.trim().trim_matches('"').to_owned())
+    })
+}
+
 /// Whether `file` lies in `root`, as it is written or after its symbolic links are resolved.
 pub(super) fn lies_in(root: &Path, file: &Path) -> bool {
     file.starts_with(root) || resolved(file).starts_with(root)
@@ -51,6 +85,35 @@ mod tests {
         assert_eq!(repository_root(&deep), root.join("a b"));
         assert!(lies_in(&root, &root.join("x.yaml")));
         assert!(!lies_in(&root, Path::new("/somewhere/x.yaml")));
+    }
+
+    #[test]
+    fn the_name_is_the_origins_or_the_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("checkout 2");
+        fs::create_dir_all(root.join(".git")).unwrap();
+        assert_eq!(repository_name(&root), "checkout 2");
+        for (url, name) in [
+            ("git@github.com:someone/trainer.git", "trainer"),
+            ("https://github.com/someone/trainer", "trainer"),
+            ("host:trainer.git", "trainer"),
+            ("/srv/git/trainer.git/", "trainer"),
+            ("..", "checkout 2"),
+        ] {
+            let config = format!(
+                "[core]\n\turl = no\n[remote \"up\"]\n url = no\n[remote \"origin\"]\n\turl = {url}\n"
+            );
+            fs::write(root.join(".git/config"), config).unwrap();
+            assert_eq!(repository_name(&root), name, "{url}");
+        }
+        let tree = folder.path().join("tree");
+        fs::create_dir_all(root.join(".git/worktrees/tree")).unwrap();
+        fs::create_dir(&tree).unwrap();
+        fs::write(root.join(".git/worktrees/tree/commondir"), "../..\n").unwrap();
+        fs::write(tree.join(".git"), format!("gitdir: {}\n", root.join(".git/worktrees/tree").display()))
+            .unwrap();
+        fs::write(root.join(".git/config"), "[remote \"origin\"]\n\turl = a/b.git\n").unwrap();
+        assert_eq!(repository_name(&tree), "b");
     }
 
     #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! The settings as typed values, with what follows from several of them.
 
 use super::check::{items, parse_order};
-use super::{OrderTerm, Origin, Overrides, Resolved, Snapshot};
+use super::{Environment, OrderTerm, Origin, Overrides, Resolved, Snapshot};
 use crate::lease::{Dollars, DollarsPerHour, ReleaseAction, parse_go_duration};
 use crate::store::Paths;
 use crate::sync::guard::Limits;
@@ -29,6 +29,15 @@ impl InstanceType {
             InstanceType::Interruptible => "interruptible",
         }
     }
+}
+
+/// What is installed on an instance before it counts as ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// Nothing: a shell and tar are enough for us.
+    None,
+    /// The tools that crabbox needs on a machine.
+    Wait,
 }
 
 /// What the engine needs to know; each field is one setting unless its comment says more.
@@ -80,6 +89,8 @@ pub struct Settings {
     pub boot_timeout: Duration,
     /// How long a fresh instance may refuse the key.
     pub ssh_timeout: Duration,
+    /// What is installed on a new instance.
+    pub bootstrap: Bootstrap,
     /// Longest life of a new lease.
     pub ttl: Duration,
     /// Whether somebody chose the TTL: a lease that is kept ends by itself only then.
@@ -94,6 +105,8 @@ pub struct Settings {
     pub sync: SyncSettings,
     /// Names of local variables that remote commands receive; a final `*` matches any ending.
     pub env_allow: Vec<String>,
+    /// The local environment, of which [`Settings::env_allow`] lets some through.
+    pub environment: Environment,
     /// Private key of the user for crabbox's other providers; shown, not used.
     pub ssh_key: PathBuf,
     /// PEM file of certificate authorities to trust besides the system's.
@@ -102,6 +115,8 @@ pub struct Settings {
     pub paths: Paths,
     /// The repository of the working directory, or the working directory.
     pub repo_root: String,
+    /// What the working folder on an instance is called: the name of the origin, else of the folder.
+    pub repo_name: String,
     /// The working directory.
     pub cwd: PathBuf,
 }
@@ -130,7 +145,9 @@ pub struct SyncSettings {
 /// # Errors
 /// Those of [`Resolved::load`].
 pub fn resolve(snapshot: &Snapshot, overrides: &Overrides) -> Result<Settings> {
-    Resolved::load(snapshot, overrides)?.settings()
+    let mut settings = Resolved::load(snapshot, overrides)?.settings()?;
+    settings.environment = Environment::new(snapshot.vars.clone());
+    Ok(settings)
 }
 
 impl Resolved {
@@ -172,6 +189,10 @@ impl Resolved {
             release_action_explicit: self.explicit("releaseAction")?,
             boot_timeout: self.duration("bootTimeout")?,
             ssh_timeout: self.duration("sshTimeout")?,
+            bootstrap: match self.value("bootstrap")?.text.as_str() {
+                "wait" => Bootstrap::Wait,
+                _ => Bootstrap::None,
+            },
             ttl: self.duration("ttl")?,
             ttl_explicit: self.explicit("ttl")?,
             idle_timeout: self.duration("idleTimeout")?,
@@ -179,9 +200,11 @@ impl Resolved {
             class: self.text("class")?,
             sync: self.sync()?,
             env_allow: items(&self.value("envAllow")?.text).map(str::to_owned).collect(),
+            environment: Environment::default(),
             ssh_key: self.ssh_key()?,
             extra_ca_file: self.optional("extraCaFile")?.map(|file| self.cwd.join(file)),
             paths: self.paths.clone(),
+            repo_name: super::repository::repository_name(&self.repo_root),
             repo_root: repo_root.to_owned(),
             cwd: self.cwd.clone(),
         })

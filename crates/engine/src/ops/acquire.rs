@@ -81,7 +81,7 @@ impl Engine {
         id: &LeaseId,
         wanted: Option<Slug>,
         asked: JournalRequest,
-        previous: Option<Journal>,
+        previous: Option<Box<Journal>>,
         request: &AcquireRequest,
         began: Instant,
         call: &Call,
@@ -92,6 +92,7 @@ impl Engine {
                 let created_at = labels::created_at(&claim.labels).unwrap_or_else(|| self.unix_now());
                 let mut journal = Journal::new(id, slug.as_str(), &self.world.ambient.process(), created_at);
                 journal.request = asked;
+                journal.deadman = self.deadman_record(request.keep);
                 if let Some(previous) = previous {
                     // What an earlier call under this id rented and gave up is still looked at for a day.
                     (journal.attempts, journal.steps) = (previous.attempts, previous.steps);

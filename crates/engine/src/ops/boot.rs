@@ -95,6 +95,10 @@ impl Engine {
     ) -> Result<Connected> {
         loop {
             let connected = self.knock(booting.lease, booting.key, whereabouts.clone(), call).await?;
+            match self.bootstrap(booting.instance, connected.session.as_ref(), call).await {
+                Err(error) if error.code() == Code::SshLost => continue,
+                other => other?,
+            }
             let label = tokio::time::timeout(
                 Duration::from_secs(10),
                 self.client.set_label(booting.instance, ready_label),

@@ -118,6 +118,68 @@ pub enum Event {
         /// Seconds from the call to here.
         seconds: f64,
     },
+    /// The workspace of the lease is ours: no other run works there.
+    WorkspaceAcquired {
+        /// Seconds of waiting.
+        seconds: f64,
+        /// An owner that had died was cleared away.
+        recovered: bool,
+    },
+    /// Another run works in the workspace.
+    WorkspaceBusy {
+        /// Seconds of waiting so far.
+        seconds: f64,
+        /// `busy`, or `child` when only a process that it left behind still runs.
+        state: &'static str,
+    },
+    /// The workspace is free for the next run.
+    WorkspaceReleased,
+    /// What a run works with.
+    RunContext {
+        /// This run.
+        run: RunId,
+        /// The lease's facts.
+        lease: Box<Facts>,
+        /// Folder on the instance.
+        workdir: String,
+    },
+    /// Local variables go to the command, or were asked for and are not set.
+    EnvForwarded {
+        /// Names.
+        names: Vec<String>,
+        /// The line for people: names, never values.
+        line: String,
+    },
+    /// A script was brought over.
+    ScriptUploaded {
+        /// Path below the folder on the instance.
+        path: String,
+        /// Bytes.
+        bytes: usize,
+    },
+    /// A file was fetched.
+    Downloaded {
+        /// On the instance.
+        remote: String,
+        /// Here.
+        local: String,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// What a run says about itself once its command has ended, in crabbox's words.
+    RunReport {
+        /// Lines for people.
+        lines: Vec<String>,
+    },
+    /// A sync begins.
+    Syncing {
+        /// The local folder.
+        from: String,
+        /// The instance's address.
+        host: String,
+        /// Folder on the instance.
+        workdir: String,
+    },
     /// What a sync would bring over is known.
     SyncCandidate {
         /// Files and links of the tree.

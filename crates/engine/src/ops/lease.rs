@@ -1,23 +1,28 @@
 //! A usable lease: its facts, and the live sessions on which commands run.
 
 use super::connect::Connected;
+use super::deadman::{self, Deadman};
+use super::input::chained;
 use super::release::Released;
 use super::sessions::{Lent, Sessions};
 use super::{Call, Engine};
 use crate::lease::labels;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};
-use crate::ssh::command::{Script, remote_command};
+use crate::ssh::command::{Prepared, Script, prepare};
 use crate::store::{Holder, LeaseKey, OperationGuard};
 use crate::vast::Endpoint;
-use crate::world::{ExecExit, ExecIo, SshErrorKind};
+use crate::world::{Duplex, ExecExit, ExecIo, SshError, SshErrorKind, SshSession, TerminalIo};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long another session may take.
 const RECONNECT: Duration = Duration::from_secs(60);
+/// Forwarded connections have an SSH connection each, up to this many; further ones share.
+const MOST_SESSIONS: usize = 6;
 
 /// A lease that is ready. Cheap to clone; all clones share its sessions.
 #[derive(Clone)]
@@ -62,6 +67,8 @@ pub struct Facts {
     pub idle_timeout_secs: u64,
     /// When cleanup may sweep it, seconds since 1970.
     pub expires_at: Option<i64>,
+    /// The dead-man switch on the instance.
+    pub deadman: Deadman,
 }
 
 /// The rented machine behind a lease.
@@ -69,6 +76,7 @@ pub(super) struct Machine {
     pub instance: InstanceId,
     pub gpu: String,
     pub price: Option<DollarsPerHour>,
+    pub deadman: Deadman,
 }
 
 /// A command for [`Lease::exec`].
@@ -76,10 +84,16 @@ pub(super) struct Machine {
 pub struct ExecRequest {
     /// What to run.
     pub script: Script,
-    /// Variables for it.
+    /// Variables for it, besides the local ones that the settings let through.
     pub env: BTreeMap<String, String>,
     /// Folder on the instance; `None`: the lease's own below the work root.
     pub folder: Option<String>,
+}
+
+/// A forwarded connection, and the SSH connection that carries it.
+pub(super) struct Forwarded<'a> {
+    pub stream: Box<dyn Duplex>,
+    _session: Lent<'a>,
 }
 
 impl Lease {
@@ -91,7 +105,7 @@ impl Lease {
         key: &LeaseKey,
         connected: Connected,
     ) -> Self {
-        let Machine { instance, gpu, price } = machine;
+        let Machine { instance, gpu, price, deadman } = machine;
         let labels = &claim.labels;
         let facts = Facts {
             id: id.clone(),
@@ -106,6 +120,7 @@ impl Lease {
             keep: labels::keep(labels),
             idle_timeout_secs: labels::idle_timeout(labels).map_or(0, |idle| idle.as_secs()),
             expires_at: labels::expires_at(labels),
+            deadman,
         };
         let inner = Inner {
             engine: engine.clone(),
@@ -137,33 +152,62 @@ impl Lease {
     /// [`Code::SshLost`] when the connection drops, [`Code::RemoteControl`] when the command cannot be started,
     /// [`Code::Cancelled`].
     pub async fn exec(&self, request: &ExecRequest, io: ExecIo, call: &Call) -> Result<ExecExit> {
+        let Prepared { line, input } = self.prepare(request, &[])?;
+        let (stdin, feeding) = chained(input, io.stdin);
+        let io = ExecIo { stdin: Some(stdin), output: io.output };
+        let (exit, ()) = tokio::join!(self.exec_raw(&line, io, call), feeding);
+        exit
+    }
+
+    /// The command as it is sent; `facts` are told to it besides those of the lease.
+    pub(super) fn prepare(&self, request: &ExecRequest, facts: &[(&str, &str)]) -> Result<Prepared> {
         let folder = request.folder.clone().unwrap_or_else(|| self.folder("workspace"));
-        let mut env = request.env.clone();
-        let facts = self.facts();
-        for (name, value) in [("CRABBOX_LEASE_ID", facts.id.as_str()), ("CRABBOX_SLUG", facts.slug.as_str())]
-        {
-            env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-        }
-        let command = remote_command(&folder, &env, &request.script)?;
-        self.exec_raw(&command, io, call).await
+        let settings = &self.inner.engine.settings;
+        let mut env = settings.environment.allowed(&settings.env_allow);
+        env.extend(request.env.clone());
+        let own = self.facts();
+        let mut told = vec![("CRABBOX_LEASE_ID", own.id.as_str()), ("CRABBOX_SLUG", own.slug.as_str())];
+        told.extend_from_slice(facts);
+        prepare(&folder, &told, &env, &request.script)
+    }
+
+    /// The `ssh` command that logs in.
+    pub(super) fn ssh_command(&self) -> super::ssh::SshCommand {
+        super::ssh::command(&self.inner.key, &self.inner.facts.endpoint, &self.inner.facts.user)
+    }
+
+    /// The engine that opened it.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.inner.engine
     }
 
     /// Runs a command line as it stands, for [`super::remote::Remote`].
     pub(super) async fn exec_raw(&self, command: &str, io: ExecIo, call: &Call) -> Result<ExecExit> {
-        let slug = &self.facts().slug;
+        self.on_session(call, |session| async move { session.exec(command, io).await }).await
+    }
+
+    /// Runs a command line, or the login shell, on a terminal.
+    pub(super) async fn terminal(
+        &self,
+        command: Option<&str>,
+        io: TerminalIo,
+        call: &Call,
+    ) -> Result<ExecExit> {
+        self.on_session(call, |session| async move { session.terminal(command, io).await }).await
+    }
+
+    /// Works on a connection of its own, with the heartbeat, until the work ends or the caller gives up.
+    async fn on_session<T, Work>(
+        &self,
+        call: &Call,
+        work: impl FnOnce(Arc<dyn SshSession>) -> Work,
+    ) -> Result<T>
+    where
+        Work: Future<Output = Result<T, SshError>>,
+    {
         let work = async {
             let session = self.session(call).await?;
-            session.session.exec(command, io).await.map_err(|error| match error.kind {
-                SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
-                    .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
-                _ => Error::new(
-                    Code::SshLost,
-                    format!("the connection to the instance was lost: {}", error.message),
-                )
-                .hint(format!(
-                    "see `status {slug}`: the machine may have stopped; the command's fate is unknown"
-                )),
-            })
+            work(Arc::clone(&session.session)).await.map_err(|error| self.broken(error))
         };
         let heartbeat = self.heartbeat();
         tokio::pin!(work, heartbeat);
@@ -178,6 +222,40 @@ impl Lease {
         self.inner.engine.explain_loss(outcome, self.facts(), call).await
     }
 
+    fn broken(&self, error: SshError) -> Error {
+        match error.kind {
+            SshErrorKind::SessionRefused => Error::new(Code::RemoteControl, error.message)
+                .hint("sshd accepts the key but runs no commands; see the image's sshd settings"),
+            _ => Error::new(
+                Code::SshLost,
+                format!("the connection to the instance was lost: {}", error.message),
+            )
+            .hint(format!(
+                "see `status {}`: the machine may have stopped; the command's fate is unknown",
+                self.facts().slug
+            )),
+        }
+    }
+
+    /// A connection to `host` and `port` as the instance sees them.
+    ///
+    /// # Errors
+    /// [`Code::RemoteControl`] when nothing answers there; [`Code::SshLost`].
+    pub(super) async fn dial(&self, host: &str, port: u16, call: &Call) -> Result<Forwarded<'_>> {
+        let session = match self.inner.sessions.share(MOST_SESSIONS) {
+            Some(session) => session,
+            None => self.session(call).await?,
+        };
+        match session.session.dial(host, port).await {
+            Ok(stream) => Ok(Forwarded { stream, _session: session }),
+            Err(error) if error.kind == SshErrorKind::SessionRefused => {
+                Err(Error::new(Code::RemoteControl, error.message)
+                    .hint("is the service running on the instance, on that port and address?"))
+            }
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
     /// Touches the lease while a command runs, so that no cleanup takes it for idle.
     async fn heartbeat(&self) -> std::convert::Infallible {
         let idle = Duration::from_secs(self.facts().idle_timeout_secs);
@@ -185,7 +263,12 @@ impl Lease {
         loop {
             tokio::time::sleep(pause).await;
             // The next beat tries again; a released lease is noticed by the command's connection.
-            let _ = self.touch(None).await;
+            let Ok(claim) = self.touch(None).await else { continue };
+            let idle = labels::idle_timeout(&claim.labels).filter(|_| self.facts().deadman.counts_idle);
+            if let (Some(idle), Ok(lent)) = (idle, self.session(&Call::default()).await) {
+                // The open connection counts as use as well, where the image's sshd can be recognised.
+                let _ = deadman::renew(lent.session.as_ref(), idle).await;
+            }
         }
     }
 

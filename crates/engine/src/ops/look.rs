@@ -21,9 +21,16 @@ impl Engine {
 
     async fn why_lost(&self, error: Error, facts: &Facts, call: &Call) -> Error {
         let (instance, slug) = (facts.instance, &facts.slug);
-        let live = match tokio::time::timeout(LOOK, self.glance(instance)).await {
-            Ok(Ok(Sight::Present(live))) => live,
-            Ok(Ok(Sight::Absent)) => {
+        let seen = match tokio::time::timeout(LOOK, self.glance(instance)).await {
+            Ok(Ok(seen)) => seen,
+            // Nothing was learned.
+            Ok(Err(_)) | Err(_) => return error,
+        };
+        let live = match seen {
+            Sight::Unclear => return error,
+            // A destroyed record lingers for some seconds.
+            Sight::Present(live) if !live.is_unloaded() => live,
+            Sight::Present(_) | Sight::Absent => {
                 return Error::new(
                     Code::InstanceGone,
                     format!("instance {instance} does not exist any more: {error}"),
@@ -33,7 +40,6 @@ impl Engine {
                 ))
                 .with("instance", instance.0);
             }
-            _ => return error,
         };
         if live.is_outbid() {
             call.event(Event::Outbid { lease: facts.id.clone(), instance });

@@ -3,6 +3,7 @@
 //! The user's command goes through [`super::Lease::exec`]; everything around it (making folders, bringing files over,
 //! speaking the workspace-owner protocol) goes through here. Nothing but a POSIX shell is expected on the far side.
 
+use super::workspace::{Input, Owner};
 use super::{Call, Lease};
 use crate::world::{ExecExit, ExecIo, Output, StdinChunk};
 use crate::{Code, Error, Result};
@@ -14,6 +15,7 @@ const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 /// The far side of a lease, for scripts of our own.
 pub(super) struct Remote<'a> {
     lease: &'a Lease,
+    owner: Option<&'a Owner>,
 }
 
 /// What a script of ours answered.
@@ -48,7 +50,12 @@ impl Answer {
 impl<'a> Remote<'a> {
     /// Scripts run as they are.
     pub fn new(lease: &'a Lease) -> Self {
-        Self { lease }
+        Self { lease, owner: None }
+    }
+
+    /// Scripts run as the owner of the lease's workspace, each as its recorded child. The first one takes the ownership.
+    pub fn owned(lease: &'a Lease, owner: &'a Owner) -> Self {
+        Self { lease, owner: Some(owner) }
     }
 
     /// Runs `script` in `sh` and streams.
@@ -56,6 +63,10 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// [`Code::SshLost`], [`Code::RemoteControl`], [`Code::Cancelled`].
     pub async fn stream(&self, script: &str, io: ExecIo, call: &Call) -> Result<ExecExit> {
+        if let Some(owner) = self.owner {
+            let input = Input { first: Vec::new(), then: io.stdin };
+            return owner.stream(self.lease, script, input, io.output, || (), call).await;
+        }
         let command = format!("exec sh -c {}", crate::ssh::command::quote(script)?);
         self.lease.exec_raw(&command, io, call).await
     }

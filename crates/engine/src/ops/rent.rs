@@ -108,8 +108,8 @@ impl Acquiring<'_> {
             Ok(())
         };
         call.until_cancelled(slot).await.map_err(Next::Stop)?;
+        let what = self.create_body(candidate).map_err(Next::Stop)?;
         self.before_create(candidate, call).await.map_err(Next::Stop)?;
-        let what = self.create_body(candidate);
         // Not cancelled: an answer that nobody reads would leave a machine to be searched for.
         match self.engine.client.create(candidate.offer.id, &what).await {
             Created::Instance(id) => self.created(id, "created").await.map_err(Next::Stop)?,
@@ -248,20 +248,21 @@ impl Acquiring<'_> {
         written
     }
 
-    fn create_body(&self, candidate: &Candidate) -> CreateBody {
+    fn create_body(&self, candidate: &Candidate) -> Result<CreateBody> {
         let settings = &self.engine.settings;
         let mut env = serde_json::Map::new();
         env.insert("CRABBOX".into(), "1".into());
-        CreateBody {
+        let watchdog = self.engine.watchdog(&self.journal)?;
+        Ok(CreateBody {
             image: settings.image.clone(),
             template: settings.template_id.clone(),
             disk_gb: settings.disk_gb,
             label: self.label(claim_state(State::Creating).2),
             public_key: self.key.public.clone(),
             env,
-            onstart: Some(crate::ssh::onstart::script(&self.key.public)),
+            onstart: Some(crate::ssh::onstart::script(&self.key.public, watchdog.as_deref())),
             bid: candidate.bid,
-        }
+        })
     }
 
     fn label(&self, state: &str) -> String {
@@ -391,6 +392,8 @@ impl Acquiring<'_> {
             call.warn(format!("instance {instance} shows no price: the cap was checked on the offer only"));
         }
         self.journal.price = Some(price.0);
+        let arm = self.engine.arm(&mut self.journal, booted.connected.session.as_ref(), call);
+        let deadman = call.until_cancelled(async { Ok(arm.await) }).await?;
         let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.journal.phases.insert("ready".into(), took);
         self.engine.store.write_journal(&self.journal).await?;
@@ -402,7 +405,7 @@ impl Acquiring<'_> {
             seconds: self.began.elapsed().as_secs_f64(),
         });
         let claim = self.engine.store.claim(&self.id).await?.ok_or_else(|| self.claim_removed(instance))?;
-        let machine = Machine { instance, gpu, price: Some(price) };
+        let machine = Machine { instance, gpu, price: Some(price), deadman };
         Ok(Lease::new(self.engine, &self.id, &claim, machine, &self.key, booted.connected))
     }
 

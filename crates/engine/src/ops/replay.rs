@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How a lease stands on disk.
 pub(super) enum Stand {
     /// There is none. The journal is that of an earlier call which left nothing behind.
-    New(Option<Journal>),
+    New(Option<Box<Journal>>),
     /// It was ready once.
     Ready,
     /// An earlier call was cut off.
@@ -52,7 +52,7 @@ pub(super) enum TakenUp {
     /// It is usable.
     Lease(Lease),
     /// It is proved to have left nothing; its journal.
-    Nothing(Journal),
+    Nothing(Box<Journal>),
 }
 
 /// The lease id of the caller's choice.
@@ -119,7 +119,7 @@ impl Engine {
             same_request(id, &journal.request, asked)?;
             let spent = journal.forgotten_at.is_some()
                 || last_instance(&journal).is_some_and(|last| !journal.discarded(last));
-            return if spent { Err(released(id)) } else { Ok(Stand::New(Some(journal))) };
+            return if spent { Err(released(id)) } else { Ok(Stand::New(Some(Box::new(journal)))) };
         };
         if !claim.is_vast() {
             return Err(Error::new(
@@ -217,7 +217,7 @@ impl Engine {
             Err(Next::Another(..)) => {
                 // Proved: nothing is left. A lease whose times begin now is better than one that has aged.
                 self.forget(id, None).await?;
-                Ok(TakenUp::Nothing(acquiring.journal))
+                Ok(TakenUp::Nothing(Box::new(acquiring.journal)))
             }
         }
     }

@@ -1,21 +1,18 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
-use super::lease::Machine;
-use super::verdict::outbid;
-use super::{AcquireRequest, Call, Engine, Event, ExecRequest, Lease, Phase};
-use crate::lease::labels::key;
-use crate::lease::{Claim, LeaseId, RunId, accrued};
+use super::run_job::Job;
+use super::run_report::{Commands, TimingReport};
+use super::workspace::Owner;
+use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
+use crate::lease::{RunId, accrued};
 use crate::ssh::command::Script;
-use crate::vast::Instance;
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How long a present lease may take to let us in.
-const CONNECT: Duration = Duration::from_secs(120);
 
 /// When a run releases its lease, in place of the default (release what this run acquired, unless kept).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +42,53 @@ impl std::str::FromStr for StopAfter {
     }
 }
 
+impl StopAfter {
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Always => "always",
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// A local script that is brought over and run with the words of the command as its arguments.
+#[derive(Debug, Clone)]
+pub struct ScriptFile {
+    /// Its file name.
+    pub name: String,
+    /// Its text.
+    pub content: Vec<u8>,
+}
+
+/// A file that is fetched after a command that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// On the instance, below the folder of the command unless absolute.
+    pub remote: String,
+    /// Here, below the working directory unless absolute.
+    pub local: PathBuf,
+}
+
+impl std::str::FromStr for Download {
+    type Err = Error;
+
+    /// `remote=local`, or `remote` alone, whose last part is the local name.
+    fn from_str(text: &str) -> Result<Self> {
+        let (remote, local) = text.split_once('=').unwrap_or((text, ""));
+        let last = remote.rsplit('/').next().unwrap_or_default();
+        let local = if local.is_empty() { last } else { local };
+        if remote.is_empty() || matches!(local, "" | "." | "..") {
+            return Err(Error::new(Code::InvalidArgument, format!("`{text}` names no file to download"))
+                .hint("write --download remote/file, or --download remote/file=local/file"));
+        }
+        Ok(Self { remote: remote.to_owned(), local: local.into() })
+    }
+}
+
 /// What to run, and on what.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
@@ -58,10 +102,57 @@ pub struct RunRequest {
     pub keep_on_failure: bool,
     /// Policy that beats the two above.
     pub stop_after: Option<StopAfter>,
-    /// The command.
+    /// The command; the arguments where there is a `file`.
     pub script: Script,
-    /// Variables for the command.
+    /// A local script to run in place of a program.
+    pub file: Option<ScriptFile>,
+    /// How to bring the working tree over first; `None` leaves it here.
+    pub sync: Option<SyncRequest>,
+    /// End after the sync: there is no command.
+    pub sync_only: bool,
+    /// Variables for the command, by name and value.
     pub env: BTreeMap<String, String>,
+    /// Names of local variables for the command, besides those of the settings; a final `*` matches any ending.
+    pub allow_env: Vec<String>,
+    /// Files to fetch.
+    pub downloads: Vec<Download>,
+    /// A word of the caller for the reports.
+    pub label: Option<String>,
+    /// The streams whose last lines are not to be repeated: standard output, standard error.
+    pub captured: (bool, bool),
+    /// What commands that are shown to the user carry at their end, such as ` --sim`.
+    pub suffix: String,
+}
+
+impl RunRequest {
+    /// Rents a machine for one command and gives it back.
+    #[must_use]
+    pub fn new(script: Script) -> Self {
+        Self {
+            identifier: None,
+            acquire: AcquireRequest::default(),
+            reclaim: false,
+            keep_on_failure: false,
+            stop_after: None,
+            script,
+            file: None,
+            sync: None,
+            sync_only: false,
+            env: BTreeMap::new(),
+            allow_env: Vec::new(),
+            downloads: Vec::new(),
+            label: None,
+            captured: (false, false),
+            suffix: String::new(),
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        match &self.file {
+            None => self.script.shown(),
+            Some(file) => format!("{} {}", file.remote_path(), self.script.shown()).trim_end().to_owned(),
+        }
+    }
 }
 
 /// A finished run.
@@ -76,10 +167,13 @@ pub struct RunResult {
     pub workdir: String,
     /// The command's exit code; 128 and the signal's number when a signal ended it.
     pub exit_code: u8,
-    /// The signal that ended it.
+    /// The signal that ended it, where the instance tells.
     pub signal: Option<String>,
     /// Seconds until the lease was usable.
     pub lease_secs: f64,
+    /// What the sync did, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncReport>,
     /// Seconds the command took.
     pub command_secs: f64,
     /// Seconds in all, release included.
@@ -90,6 +184,12 @@ pub struct RunResult {
     pub released: Option<bool>,
     /// Why the release failed, if it did.
     pub release_error: Option<String>,
+    /// What decided: `auto`, or the given policy.
+    pub policy: &'static str,
+    /// The command that gives the lease back.
+    pub stop_command: String,
+    /// Where the time went.
+    pub timing: TimingReport,
 }
 
 impl Engine {
@@ -97,10 +197,14 @@ impl Engine {
     /// was to be kept.
     ///
     /// # Errors
-    /// Those of acquire and resolve; [`Code::SshLost`], [`Code::RemoteControl`], [`Code::Cancelled`];
-    /// [`Code::CleanupFailed`] when the command succeeded and the release did not.
+    /// Those of acquire, resolve and sync (what cannot be synced fails before anything is rented or looked up);
+    /// [`Code::WorkspaceBusy`]; [`Code::SshLost`], [`Code::RemoteControl`],
+    /// [`Code::Cancelled`]; [`Code::CleanupFailed`] when the command succeeded and the release did not.
     pub async fn run(&self, request: &RunRequest, io: ExecIo, call: &Call) -> Result<RunResult> {
         let began = Instant::now();
+        if let Some(sync) = &request.sync {
+            self.check_sync(sync).await?;
+        }
         let run = RunId::from_entropy(self.entropy());
         let (lease, acquired) = match &request.identifier {
             Some(identifier) => {
@@ -116,11 +220,16 @@ impl Engine {
                 call.warn(format!("that the lease is for this run alone could not be recorded: {error}"));
             }
         }
-        let lease_secs = began.elapsed().as_secs_f64();
-        let workdir = lease.folder(&self.repository_name());
-        let commanded = Instant::now();
-        let outcome = self.command(&lease, &run, &workdir, request, io, began, call).await;
-        let command_secs = commanded.elapsed().as_secs_f64();
+        let facts = lease.facts();
+        let commands = self.commands(&facts.slug, &request.suffix);
+        let mut timing = self.lease_timing(facts, began.elapsed(), &request.suffix);
+        timing.run_id = Some(run.as_str().to_owned());
+        timing.label.clone_from(&request.label);
+        timing.workdir = lease.folder(&self.settings.repo_name);
+        let owner = Owner::new(&lease);
+        let mut job = Job::new(&lease, &owner, request, &run, began, timing);
+        let outcome = job.work(io, call).await;
+
         let succeeded = matches!(outcome, Ok(ExecExit::Code(0)));
         let cancelled = matches!(&outcome, Err(error) if error.code() == Code::Cancelled);
         let releases = match request.stop_after {
@@ -131,24 +240,35 @@ impl Engine {
             // Who interrupts wants it over, not kept for a look at the failure.
             None => acquired && !request.acquire.keep && (succeeded || cancelled || !request.keep_on_failure),
         };
-        let released = if releases { Some(lease.release(None, &call.uncancelled()).await) } else { None };
+        let uncancelled = call.uncancelled();
+        if let Ok(exit) = &outcome {
+            job.report(exit, !releases, acquired && request.keep_on_failure, &commands, call).await;
+        }
+        let released = if releases {
+            Some(lease.release(None, &uncancelled).await)
+        } else {
+            job.give_back(&outcome, &uncancelled).await;
+            None
+        };
+        let (mut timing, sync) = job.into_measures();
+        timing.lease_stopped = released.as_ref().map(Result::is_ok);
+        timing.lease_stop_error =
+            released.as_ref().and_then(|released| released.as_ref().err()).map(ToString::to_string);
         let exit = match (outcome, &released) {
             (Ok(_), Some(Err(error))) if succeeded => {
-                let facts = lease.facts();
                 return Err(Error::new(
                     Code::CleanupFailed,
                     format!("the command succeeded, but lease {} was not released: {error}", facts.id),
                 )
-                .hint(format!("run `crabbox-vast stop {}`", facts.slug))
+                .hint(format!("run `crabbox-vast stop {}{}`", facts.slug, request.suffix))
                 .with("lease", facts.id.as_str()));
             }
             (Err(error), Some(Err(left))) => return Err(error.and(left)),
             (Err(error), None) => {
-                let facts = lease.facts();
                 return Err(error
                     .hint(format!(
-                        "lease {} stays and bills: `crabbox-vast stop {}` gives it back",
-                        facts.id, facts.slug
+                        "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
+                        facts.id, facts.slug, request.suffix
                     ))
                     .with("lease", facts.id.as_str()));
             }
@@ -157,110 +277,45 @@ impl Engine {
         let (exit_code, signal) = exit_code(&exit);
         Ok(RunResult {
             run_id: run.as_str().to_owned(),
-            lease: lease.facts().clone(),
-            workdir,
+            lease: facts.clone(),
+            workdir: timing.workdir.clone(),
             exit_code,
             signal,
-            lease_secs,
-            command_secs,
+            lease_secs: seconds(timing.lease_ms),
+            sync,
+            command_secs: seconds(timing.command_ms),
             total_secs: began.elapsed().as_secs_f64(),
-            cost_dollars: lease.facts().price.map(|price| accrued(price, began.elapsed()).0),
-            released: released.as_ref().map(Result::is_ok),
-            release_error: released.and_then(Result::err).map(|error| error.to_string()),
+            cost_dollars: facts.price.map(|price| accrued(price, began.elapsed()).0),
+            released: timing.lease_stopped,
+            release_error: timing.lease_stop_error.clone(),
+            policy: request.stop_after.map_or("auto", StopAfter::as_str),
+            stop_command: timing.stop_command.clone(),
+            timing,
         })
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one run, named once")]
-    async fn command(
-        &self,
-        lease: &Lease,
-        run: &RunId,
-        workdir: &str,
-        request: &RunRequest,
-        io: ExecIo,
-        began: Instant,
-        call: &Call,
-    ) -> Result<ExecExit> {
-        // A touch that fails is no reason not to work: the lease is there.
-        if let Err(error) = lease.touch(Some("running")).await {
-            call.warn(format!("the lease could not be marked as running: {error}"));
-        }
-        call.phase(Phase::Run, request.script.shown());
-        call.event(Event::Running {
-            run: run.clone(),
-            lease: Box::new(lease.facts().clone()),
-            workdir: workdir.to_owned(),
-            command: request.script.shown(),
-        });
-        let mut env = request.env.clone();
-        env.insert("CRABBOX_RUN_ID".to_owned(), run.as_str().to_owned());
-        let exec = ExecRequest { script: request.script.clone(), env, folder: Some(workdir.to_owned()) };
-        let commanded = Instant::now();
-        let outcome = lease.exec(&exec, io, call).await;
-        call.event(Event::CommandEnded {
-            seconds: commanded.elapsed().as_secs_f64(),
-            total: began.elapsed().as_secs_f64(),
-        });
-        if let Err(error) = lease.touch(Some("ready")).await {
-            call.warn(format!("the lease could not be marked as ready: {error}"));
-        }
-        outcome
-    }
-
-    /// Opens a session on a present lease and binds it to this repository.
-    ///
-    /// # Errors
-    /// Those of resolving; [`Code::InstanceNotRunning`], [`Code::RepositoryMismatch`], [`Code::SshTimeout`].
-    pub async fn open(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<Lease> {
-        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
-        super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
-        let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
-            Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
-        })?;
-        require_usable(&claim, &instance)?;
-        let key = self.lease_key(&id).await?;
-        let connected =
-            call.until_cancelled(self.connect(&id, &key, instance.endpoints(), CONNECT, call)).await?;
-        let claim = self
-            .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
-            .await?;
-        let machine = Machine {
-            instance: instance.id,
-            gpu: instance.gpu_name.clone().unwrap_or_default(),
-            price: instance.dph_total,
-        };
-        Ok(Lease::new(self, &id, &claim, machine, &key, connected))
-    }
-
-    fn repository_name(&self) -> String {
-        let root = std::path::Path::new(&self.settings.repo_root);
-        root.file_name().map_or_else(|| "workspace".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 }
 
-fn require_usable(claim: &Claim, instance: &Instance) -> Result<()> {
-    if instance.is_outbid() && claim.label(key::STATE) != Some("stopped") {
-        return Err(outbid(instance.id, Some(&claim.slug)));
+impl Engine {
+    /// The timing report of a lease that took `total` to get, for whoever keeps it; `suffix` as in
+    /// [`RunRequest::suffix`].
+    #[must_use]
+    pub fn lease_timing(&self, facts: &super::Facts, total: Duration, suffix: &str) -> TimingReport {
+        let stop = self.commands(&facts.slug, suffix).stop();
+        TimingReport::of_lease(facts, total, &self.settings.repo_root, stop)
     }
-    if !instance.is_running() {
-        let status = instance.shown_status();
-        return Err(Error::new(
-            Code::InstanceNotRunning,
-            format!("vast instance {} of lease {} is {status}", instance.id, claim.lease_id),
-        )
-        .hint(match status.as_str() {
-            "provisioning" | "loading" | "created" => "it is still starting: see `status --wait`",
-            _ => "it does not run: release it with `stop --vast-release-action destroy` and take another",
-        }));
+
+    fn commands<'a>(&'a self, slug: &'a str, suffix: &'a str) -> Commands<'a> {
+        Commands {
+            api_url: &self.settings.api_url,
+            slug,
+            action: self.settings.release_action_explicit.then(|| self.settings.release_action.as_str()),
+            suffix,
+        }
     }
-    if instance.endpoints().is_empty() {
-        return Err(Error::new(
-            Code::InstanceNotRunning,
-            format!("vast instance {} is missing SSH endpoint", instance.id),
-        )
-        .hint("it may still be starting: see `status --wait`"));
-    }
-    Ok(())
+}
+
+pub(super) fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
 }
 
 /// Exit code and signal of a command, the way a shell tells them.

@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Session = Arc<dyn SshSession>;
 
-/// The connections that are open, and which of them are free.
+/// The connections that are open, and how many use each.
 pub(super) struct Sessions {
-    lists: Mutex<Lists>,
+    open: Mutex<Vec<Open>>,
 }
 
-#[derive(Default)]
-struct Lists {
-    open: Vec<Session>,
-    free: Vec<Session>,
+struct Open {
+    session: Session,
+    users: usize,
 }
 
 /// A connection in use; free again when dropped.
@@ -29,44 +28,63 @@ pub(super) struct Lent<'a> {
 impl Sessions {
     /// With one connection, free.
     pub(super) fn new(session: Session) -> Self {
-        let lists = Lists { open: vec![Arc::clone(&session)], free: vec![session] };
-        Self { lists: Mutex::new(lists) }
+        Self { open: Mutex::new(vec![Open { session, users: 0 }]) }
     }
 
     /// A free connection that is not known to be dead.
     pub(super) fn take(&self) -> Option<Lent<'_>> {
-        let mut lists = self.lists();
-        lists.open.retain(|session| !session.is_closed());
-        lists.free.retain(|session| !session.is_closed());
-        let session = lists.free.pop()?;
-        Some(Lent { sessions: self, session })
+        let mut open = self.open();
+        open.retain(|open| !open.session.is_closed());
+        let free = open.iter_mut().rev().find(|open| open.users == 0)?;
+        Some(self.lend(free))
+    }
+
+    /// A free connection; once `most` are open one of them, which then is shared.
+    pub(super) fn share(&self, most: usize) -> Option<Lent<'_>> {
+        if let Some(free) = self.take() {
+            return Some(free);
+        }
+        let mut open = self.open();
+        if open.len() < most {
+            return None;
+        }
+        let least = open.iter_mut().min_by_key(|open| open.users)?;
+        Some(self.lend(least))
     }
 
     /// Another connection, in use from the start.
     pub(super) fn add(&self, session: Session) -> Lent<'_> {
-        self.lists().open.push(Arc::clone(&session));
-        Lent { sessions: self, session }
+        let mut added = Open { session, users: 0 };
+        let lent = self.lend(&mut added);
+        self.open().push(added);
+        lent
+    }
+
+    fn lend(&self, open: &mut Open) -> Lent<'_> {
+        open.users += 1;
+        Lent { sessions: self, session: Arc::clone(&open.session) }
     }
 
     /// Closes all of them, also those in use.
     pub(super) async fn close(&self) {
-        let lists = std::mem::take(&mut *self.lists());
-        for session in lists.open {
-            session.close().await;
+        let all = std::mem::take(&mut *self.open());
+        for open in all {
+            open.session.close().await;
         }
     }
 
-    fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let mut lists = self.sessions.lists();
-        // One that was closed meanwhile is not taken back.
-        if lists.open.iter().any(|session| Arc::ptr_eq(session, &self.session)) {
-            lists.free.push(Arc::clone(&self.session));
+        // One that was closed meanwhile is not there any more.
+        if let Some(open) =
+            self.sessions.open().iter_mut().find(|open| Arc::ptr_eq(&open.session, &self.session))
+        {
+            open.users -= 1;
         }
     }
 }

@@ -40,7 +40,7 @@ pub async fn smoke(
 ) -> Smoked {
     let settings = match guarded(snapshot, settings) {
         Ok(settings) => settings,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let gpus = settings.gpu_count;
     match Real::new(world, snapshot, settings, call) {
@@ -50,8 +50,8 @@ pub async fn smoke(
 }
 
 /// The settings of the smoke's lease, if everything that has to be asked for was asked for.
-fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Settings, Smoked> {
-    let blocked = |why: &str| Smoked::refused(Classification::EnvironmentBlocked, 0, why);
+fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Settings, Box<Smoked>> {
+    let blocked = |why: &str| Box::new(Smoked::refused(Classification::EnvironmentBlocked, 0, why));
     if snapshot.var("CRABBOX_LIVE") != Some("1") {
         return Err(blocked("CRABBOX_LIVE=1 is not set: nothing was rented"));
     }
@@ -60,10 +60,10 @@ fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Se
     if !names.any(|name| matches!(name.as_str(), "vast" | "vast-ai" | "vastai")) {
         return Err(blocked("CRABBOX_LIVE_PROVIDERS does not name vast: nothing was rented"));
     }
-    let unsafe_setting = |error: &Error| Smoked { exit_code: 2, ..Smoked::of(error) };
+    let unsafe_setting = |error: &Error| Box::new(Smoked { exit_code: 2, ..Smoked::of(error) });
     let settings = match settings {
         Ok(settings) => settings,
-        Err(error) if error.code() == Code::MissingApiKey => return Err(Smoked::of(&error)),
+        Err(error) if error.code() == Code::MissingApiKey => return Err(Box::new(Smoked::of(&error))),
         Err(error) => {
             // Without a key there is nothing to run, whatever else is wrong.
             let key =
@@ -76,7 +76,7 @@ fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Se
         }
     };
     if let Err(error) = require_key(settings.api_key.as_ref()) {
-        return Err(Smoked::of(&error));
+        return Err(Box::new(Smoked::of(&error)));
     }
     let wrong =
         |message: String, hint: &str| unsafe_setting(&Error::new(Code::InvalidConfig, message).hint(hint));
@@ -154,8 +154,8 @@ impl Steps for Real<'_> {
     }
 
     async fn warmup(&mut self) -> Result<String> {
-        let request =
-            AcquireRequest { keep: true, slug: Some(self.slug.clone()), ..AcquireRequest::default() };
+        let kept = AcquireRequest { keep: true, ..AcquireRequest::default() };
+        let request = AcquireRequest { slug: Some(self.slug.clone()), ..kept };
         let lease = self.engine.acquire(&request, self.call).await?;
         // A taken name got a suffix.
         self.slug = lease.facts().slug.clone();

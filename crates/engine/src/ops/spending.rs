@@ -119,6 +119,8 @@ impl Engine {
             return self.too_dear(price, spending);
         }
         if let (Some(lowest), Some(bid)) = (selection.lowest_bid, self.settings.bid) {
+            // Rounded up: the bid that is shown must win.
+            let lowest = DollarsPerHour((lowest.0 * 1e4).ceil() / 1e4);
             return Error::new(
                 Code::BidTooLow,
                 format!("no fitting machine runs at a bid of {bid}; the lowest that wins one is {lowest}"),

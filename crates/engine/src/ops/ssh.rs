@@ -85,7 +85,7 @@ impl Engine {
     }
 }
 
-fn command(key: &LeaseKey, endpoint: &Endpoint, user: &str) -> SshCommand {
+pub(super) fn command(key: &LeaseKey, endpoint: &Endpoint, user: &str) -> SshCommand {
     let private = key.private_path.display().to_string();
     let known_hosts = key.known_hosts_path.display().to_string();
     let mut argv = vec!["ssh".to_owned(), "-i".to_owned(), private.clone()];

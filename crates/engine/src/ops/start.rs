@@ -84,7 +84,8 @@ impl Engine {
             gpu: gpu.clone(),
             seconds: began.elapsed().as_secs_f64(),
         });
-        let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total };
+        let deadman = self.deadman_for_use(&starting.id, booted.connected.session.as_ref(), call).await;
+        let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total, deadman };
         Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
     }
 

@@ -2,7 +2,7 @@
 
 use super::resolve::Resolved;
 use super::verdict::{outbid, outbid_advice};
-use super::{Call, Engine, Event, Phase};
+use super::{Call, Deadman, Engine, Event, Phase};
 use crate::lease::labels::{self, Labels, key};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration, moment};
 use crate::vast::{Endpoint, Instance};
@@ -66,6 +66,8 @@ pub struct LeaseStatus {
     pub advice: Option<String>,
     /// There is no claim for it here.
     pub unclaimed: bool,
+    /// The dead-man switch on the instance; absent where there is no lease to speak of.
+    pub deadman: Option<Deadman>,
     /// The claim's labels.
     pub labels: Labels,
 }
@@ -135,6 +137,7 @@ impl LeaseStatus {
         put("ttl", seconds(self.ttl_secs));
         put("pricePerHour", json!(self.price.map(|price| price.0)));
         put("accruedDollars", json!(self.accrued_dollars));
+        put("deadman", json!(self.deadman));
         put("advice", text(&self.advice));
         Value::Object(out)
     }
@@ -221,11 +224,14 @@ impl Engine {
             _ => None,
         };
         let running = instance.as_ref().is_some_and(Instance::is_running);
-        let mut answered = None;
+        let none = Labels::new();
+        let claimed = claim.as_ref().map_or(&none, |claim| &claim.labels);
+        let (mut answered, mut deadman) = (None, None);
         if let (Some(id), Some(key), true) = (&id, &key, running && !endpoints.is_empty()) {
             let quiet = Call::default();
             match self.connect(id, key, endpoints.clone(), PROBE, &quiet).await {
                 Ok(connected) => {
+                    deadman = Some(self.deadman_of(id, claimed, Some(connected.session.as_ref())).await);
                     connected.session.close().await;
                     answered = Some(connected.endpoint);
                 }
@@ -233,6 +239,12 @@ impl Engine {
                 // Not reachable now: that is what `ready=false` says.
                 Err(_) => {}
             }
+        }
+        if let (Some(id), true, None) = (&id, claim.is_some(), &deadman) {
+            deadman = Some(match &instance {
+                Some(instance) if !instance.is_running() => Deadman::asleep(),
+                _ => self.deadman_of(id, claimed, None).await,
+            });
         }
         let slug = slug_of(claim.as_ref(), instance.as_ref());
         let state = state_of(claim.as_ref(), instance.as_ref());
@@ -265,6 +277,7 @@ impl Engine {
             accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, Duration::from_secs(age)).0),
             price,
             unclaimed: claim.is_none(),
+            deadman,
             id: lease,
             labels,
         })

@@ -1,6 +1,6 @@
-//! Touch: a use of the lease moves its idle deadline, never its time to live.
+//! Touch: a use of the lease moves its idle deadline, never its time to live - here, and on the instance.
 
-use super::Engine;
+use super::{Call, Deadman, Engine};
 use crate::lease::labels::{self, key};
 use crate::lease::{Claim, LeaseId, go_duration, moment, rfc3339};
 use crate::{Code, Error, Result};
@@ -29,6 +29,9 @@ pub struct Touched {
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+    /// The dead-man switch after it was told of the use; absent where being idle ends nothing, or it was not reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadman: Option<Deadman>,
 }
 
 impl Touched {
@@ -50,17 +53,31 @@ impl Touched {
 }
 
 impl Engine {
-    /// Touches a lease by id, slug or instance id. Only the claim is read and written.
+    /// Touches a lease by id, slug or instance id. The claim is written; then the instance is told over SSH, as far as
+    /// it can be reached within a few seconds. That it could not is a warning: the touch stands.
     ///
     /// # Errors
-    /// [`Code::LeaseNotFound`]; [`Code::InstanceNotRunning`] for a lease that has ended or was stopped.
-    pub async fn touch(&self, identifier: &str, idle_timeout: Option<Duration>) -> Result<Touched> {
+    /// [`Code::LeaseNotFound`]; [`Code::InstanceNotRunning`] for a lease that has ended or was stopped;
+    /// [`Code::Cancelled`] before the claim is written.
+    pub async fn touch(
+        &self,
+        identifier: &str,
+        idle_timeout: Option<Duration>,
+        call: &Call,
+    ) -> Result<Touched> {
+        call.until_cancelled(async { Ok(()) }).await?;
         let claim = self.find_claim(identifier).await?;
         let id = claim.and_then(|claim| LeaseId::parse(&claim.lease_id)).ok_or_else(|| {
             Error::new(Code::LeaseNotFound, format!("lease/instance not found: {identifier}"))
                 .hint("only a lease with a local claim can be touched; `list` shows them")
         })?;
         let claim = self.touch_claim(&id, None, idle_timeout).await?;
+        let deadman = self.renew_deadman(&claim, call).await.unwrap_or_else(|error| {
+            call.warn(format!(
+                "the dead-man switch on the instance was not told of this use: {error}; its deadline is where it was"
+            ));
+            None
+        });
         Ok(Touched {
             id: claim.lease_id.clone(),
             slug: claim.slug.clone(),
@@ -69,6 +86,7 @@ impl Engine {
             last_touched_at: labels::last_touched_at(&claim.labels).map(moment),
             idle_timeout: labels::idle_timeout(&claim.labels).map(go_duration),
             expires_at: labels::expires_at(&claim.labels).map(moment),
+            deadman,
         })
     }
 

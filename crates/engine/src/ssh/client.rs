@@ -1,7 +1,8 @@
 //! The production SSH client, over russh.
 
 use crate::world::{
-    ExecExit, ExecIo, HostKeyPolicy, Output, Ssh, SshError, SshErrorKind, SshSession, SshTarget,
+    Duplex, ExecExit, ExecIo, HostKeyPolicy, Listener, Output, Ssh, SshError, SshErrorKind, SshSession,
+    SshTarget, StdinChunk, TerminalIo, TerminalSize,
 };
 use async_trait::async_trait;
 use russh::client::{self, AuthResult, Handle, Msg};
@@ -9,7 +10,8 @@ use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertif
 use russh::{Channel, ChannelMsg, Disconnect, Preferred, Sig};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// A connection is called dead after three unanswered keep-alives of 15 s, the figures crabbox gives to `ssh`.
@@ -29,6 +31,31 @@ impl Ssh for RusshSsh {
                 format!("{address} did not complete an SSH handshake within {} s", limit.as_secs_f32());
             Err(SshError { kind: SshErrorKind::Unreachable, message })
         })
+    }
+
+    async fn listen(&self, port: u16) -> std::io::Result<Box<dyn Listener>> {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).await?;
+        let port = listener.local_addr()?.port();
+        Ok(Box::new(Loopback { listener, port }))
+    }
+}
+
+/// A port that only this machine reaches.
+struct Loopback {
+    listener: TcpListener,
+    port: u16,
+}
+
+#[async_trait]
+impl Listener for Loopback {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    async fn accept(&self) -> std::io::Result<Box<dyn Duplex>> {
+        let (stream, _) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
     }
 }
 
@@ -137,31 +164,54 @@ impl Session {
         SshError { kind, message: format!("{}: {why}", self.address) }
     }
 
-    async fn open(&self, command: &str) -> Result<Channel<Msg>, SshError> {
-        let channel = self.handle.channel_open_session().await.map_err(|error| {
-            let kind =
-                if self.handle.is_closed() { SshErrorKind::Lost } else { SshErrorKind::SessionRefused };
-            self.fail(kind, format!("no session channel: {error}"))
-        })?;
-        channel
-            .exec(true, command)
-            .await
-            .map_err(|error| self.fail(SshErrorKind::Lost, format!("connection lost: {error}")))?;
-        Ok(channel)
+    async fn open(&self) -> Result<Channel<Msg>, SshError> {
+        let channel = self.handle.channel_open_session().await;
+        channel.map_err(|error| self.refused(format!("no session channel: {error}")))
+    }
+
+    fn refused(&self, why: String) -> SshError {
+        let kind = if self.handle.is_closed() { SshErrorKind::Lost } else { SshErrorKind::SessionRefused };
+        self.fail(kind, why)
+    }
+
+    fn lost(&self, error: &russh::Error) -> SshError {
+        self.fail(SshErrorKind::Lost, format!("connection lost: {error}"))
     }
 }
 
 #[async_trait]
 impl SshSession for Session {
     async fn exec(&self, command: &str, io: ExecIo) -> Result<ExecExit, SshError> {
-        let channel = self.open(command).await?;
-        let mut running = Running { channel: Some(channel) };
-        let outcome = running.pump(self, io).await;
-        if outcome.is_ok() {
-            // The command has ended by itself: nothing to signal.
-            running.channel = None;
+        let channel = self.open().await?;
+        channel.exec(true, command).await.map_err(|error| self.lost(&error))?;
+        // A terminal that never changes.
+        let (_, resizes) = mpsc::channel(1);
+        Running { channel: Some(channel) }
+            .run(self, Streams { input: io.stdin, resizes, output: io.output })
+            .await
+    }
+
+    async fn terminal(&self, command: Option<&str>, io: TerminalIo) -> Result<ExecExit, SshError> {
+        let channel = self.open().await?;
+        let TerminalSize { columns, rows } = io.size;
+        let asked = async {
+            channel.request_pty(true, &io.name, columns, rows, 0, 0, &[]).await?;
+            match command {
+                Some(command) => channel.exec(true, command).await,
+                None => channel.request_shell(true).await,
+            }
+        };
+        asked.await.map_err(|error| self.lost(&error))?;
+        let streams = Streams { input: Some(io.keys), resizes: io.resizes, output: io.output };
+        Running { channel: Some(channel) }.run(self, streams).await
+    }
+
+    async fn dial(&self, host: &str, port: u16) -> Result<Box<dyn Duplex>, SshError> {
+        let channel = self.handle.channel_open_direct_tcpip(host, port.into(), "127.0.0.1", 0).await;
+        match channel {
+            Ok(channel) => Ok(Box::new(channel.into_stream())),
+            Err(error) => Err(self.refused(format!("no connection to {host}:{port}: {error}"))),
         }
-        outcome
     }
 
     fn host_key(&self) -> String {
@@ -178,22 +228,38 @@ impl SshSession for Session {
     }
 }
 
+/// What goes in and out while a command runs.
+struct Streams {
+    input: Option<mpsc::Receiver<StdinChunk>>,
+    resizes: mpsc::Receiver<TerminalSize>,
+    output: mpsc::Sender<Output>,
+}
+
 /// A command that is signalled when nobody waits for it any more.
 struct Running {
     channel: Option<Channel<Msg>>,
 }
 
 impl Running {
-    async fn pump(&mut self, session: &Session, io: ExecIo) -> Result<ExecExit, SshError> {
+    async fn run(mut self, session: &Session, streams: Streams) -> Result<ExecExit, SshError> {
+        let outcome = self.pump(session, streams).await;
+        if outcome.is_ok() {
+            // The command has ended by itself: nothing to signal.
+            self.channel = None;
+        }
+        outcome
+    }
+
+    async fn pump(&mut self, session: &Session, streams: Streams) -> Result<ExecExit, SshError> {
         let Some(channel) = self.channel.as_mut() else {
             return Err(session.fail(SshErrorKind::Lost, "channel already closed"));
         };
-        let ExecIo { stdin, output } = io;
+        let Streams { input, mut resizes, output } = streams;
         let mut writer = channel.make_writer();
         let feed = async move {
             use tokio::io::AsyncWriteExt;
-            if let Some(mut stdin) = stdin {
-                while let Some(chunk) = stdin.recv().await {
+            if let Some(mut input) = input {
+                while let Some(chunk) = input.recv().await {
                     if writer.write_all(&chunk).await.is_err() {
                         // The command stopped reading; its exit status still comes.
                         return;
@@ -204,13 +270,21 @@ impl Running {
             let _ = writer.shutdown().await;
         };
         tokio::pin!(feed);
-        let mut fed = false;
+        let (mut fed, mut resizable) = (false, true);
         let mut exit = None;
         loop {
             let message = tokio::select! {
                 biased;
                 message = channel.wait() => message,
                 () = &mut feed, if !fed => { fed = true; continue; }
+                size = resizes.recv(), if resizable => {
+                    resizable = size.is_some();
+                    if let Some(TerminalSize { columns, rows }) = size {
+                        // A connection that is gone shows in the next message.
+                        let _ = channel.window_change(columns, rows, 0, 0).await;
+                    }
+                    continue;
+                }
             };
             match message {
                 Some(ChannelMsg::Data { data }) => {

@@ -45,18 +45,47 @@ fn is_assignment(word: &str) -> bool {
     })
 }
 
-/// Makes the one line that is sent: create and enter `folder`, set `env`, and hand over to a login shell, `bash` where
-/// there is one (images put their tools on its login path), else `sh`. Nothing else is needed on the box.
+/// A command ready to be sent: the line, and what its standard input begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The one line. Everybody on the machine can read it in the list of processes.
+    pub line: String,
+    /// The variables, for the line to read before the command's own input.
+    pub input: Vec<u8>,
+}
+
+/// Makes the one line that is sent: create and enter `folder`, set the variables, and hand over to a login shell, `bash`
+/// where there is one (images put their tools on its login path), else `sh`. Nothing else is needed on the box.
+///
+/// The values of `env` travel on standard input, so that no list of processes shows them; `facts`, which are no secrets
+/// and cannot be replaced, stand in the line.
 ///
 /// # Errors
 /// [`Code::InvalidArgument`] for a NUL byte or an impossible variable name.
-pub fn remote_command(folder: &str, env: &BTreeMap<String, String>, script: &Script) -> Result<String> {
+pub fn prepare(
+    folder: &str,
+    facts: &[(&str, &str)],
+    env: &BTreeMap<String, String>,
+    script: &Script,
+) -> Result<Prepared> {
     let mut line = format!("umask 077; mkdir -p {0} && cd {0} || exit 97; ", quote(folder)?);
+    let mut input = String::new();
     for (name, value) in env {
         if !is_assignment(&format!("{name}=")) {
             return Err(Error::new(Code::InvalidArgument, format!("`{name}` is not a variable name"))
                 .hint("names have letters, digits and underscores, and do not begin with a digit"));
         }
+        input.push_str(&format!("export {name}={}\n", quote(value)?));
+    }
+    if !input.is_empty() {
+        // `read` takes not one byte more than a line: what follows is the command's.
+        line.push_str(&format!(
+            "_n={}; _e=; while [ \"$_n\" -gt 0 ] && IFS= read -r _l; do _e=\"$_e$_l\n\"; _n=$((_n-1)); done; \
+             eval \"$_e\"; unset _n _e _l; ",
+            input.matches('\n').count()
+        ));
+    }
+    for (name, value) in facts {
         line.push_str(&format!("export {name}={}; ", quote(value)?));
     }
     let (inner, words) = match script {
@@ -74,7 +103,7 @@ pub fn remote_command(folder: &str, env: &BTreeMap<String, String>, script: &Scr
     line.push_str(&format!(
         "if command -v bash >/dev/null 2>&1; then exec bash -lc {inner} bash{words}; else exec sh -lc {inner} sh{words}; fi"
     ));
-    Ok(line)
+    Ok(Prepared { line, input: input.into_bytes() })
 }
 
 /// One word for a POSIX shell.
@@ -95,12 +124,27 @@ fn quote_lossy(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
-    fn run(folder: &str, env: &[(&str, &str)], script: &Script) -> String {
+    fn prepared(folder: &str, env: &[(&str, &str)], script: &Script) -> Result<Prepared> {
         let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let line = remote_command(folder, &env, script).expect("quotable");
-        let out = std::process::Command::new("sh").args(["-c", &line]).output().expect("sh runs");
-        String::from_utf8(out.stdout).expect("utf-8")
+        prepare(folder, &[("CRABBOX_SLUG", "red-krill")], &env, script)
+    }
+
+    fn run_in(shell: &str, folder: &str, env: &[(&str, &str)], script: &Script, more: &str) -> String {
+        let prepared = prepared(folder, env, script).expect("quotable");
+        let mut words = shell.split(' ');
+        let mut child = std::process::Command::new(words.next().expect("a shell"))
+            .args(words)
+            .args(["-c", &prepared.line])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(&prepared.input).and_then(|()| stdin.write_all(more.as_bytes())).expect("writes");
+        drop(stdin);
+        String::from_utf8(child.wait_with_output().expect("ends").stdout).expect("utf-8")
     }
 
     #[test]
@@ -109,17 +153,34 @@ mod tests {
         let folder = dir.path().join("a b'c").display().to_string();
         let words =
             ["printf", "[%s]", "a b", "$HOME", "it's", "", "new\nline", "ü"].map(String::from).to_vec();
-        assert_eq!(run(&folder, &[], &Script::Argv(words)), "[a b][$HOME][it's][][new\nline][ü]");
-        let text = "printf '%s|' \"$PWD\" \"$X\"; exit 0";
-        assert_eq!(run(&folder, &[("X", "1 '2")], &Script::Shell(text.into())), format!("{folder}|1 '2|"));
+        let script = Script::Argv(words);
+        assert_eq!(run_in("sh", &folder, &[], &script, ""), "[a b][$HOME][it's][][new\nline][ü]");
+        let script = Script::Shell("printf '%s|' \"$PWD\" \"$X\"; exit 0".into());
+        assert_eq!(run_in("sh", &folder, &[("X", "1 '2")], &script, ""), format!("{folder}|1 '2|"));
+    }
+
+    #[test]
+    fn variables_travel_on_standard_input_before_the_commands_own() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let folder = dir.path().display().to_string();
+        let value = "canary \\n $HOME `id` ' \" \n.\n\n  ü\t#\\";
+        let env = [("CANARY", value), ("CRABBOX_SLUG", "forged"), ("Z", "")];
+        let script = Script::Shell("printf '%s|%s|' \"$CANARY\" \"$CRABBOX_SLUG\"; cat".into());
+        for shell in ["dash", "bash", "busybox sh"] {
+            let out = run_in(shell, &folder, &env, &script, "first\nsecond");
+            assert_eq!(out, format!("{value}|red-krill|first\nsecond"), "{shell}");
+        }
+        let prepared = prepared(&folder, &env, &script).expect("quotable");
+        assert!(!prepared.line.contains("canary"), "{}", prepared.line);
     }
 
     #[test]
     fn bad_names_and_bytes_are_refused() {
-        let env = BTreeMap::from([("A B".to_owned(), String::new())]);
-        assert!(remote_command("/w", &env, &Script::Shell("true".into())).is_err());
-        assert!(remote_command("/w", &BTreeMap::new(), &Script::Argv(vec!["a\0".into()])).is_err());
-        assert!(remote_command("/w", &BTreeMap::new(), &Script::Argv(vec![])).is_err());
+        let script = Script::Shell("true".into());
+        assert!(prepared("/w", &[("A B", "")], &script).is_err());
+        assert!(prepared("/w", &[("A", "\0")], &script).is_err());
+        assert!(prepared("/w", &[], &Script::Argv(vec!["a\0".into()])).is_err());
+        assert!(prepared("/w", &[], &Script::Argv(vec![])).is_err());
     }
 
     #[test]

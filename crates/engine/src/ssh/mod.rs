@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod command;
+pub mod deadman;
 pub mod onstart;
+pub mod workspace;
 
 pub use client::RusshSsh;

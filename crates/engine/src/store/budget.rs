@@ -28,9 +28,9 @@ impl DayCost {
     pub fn of(journal: &Journal, now: i64) -> Self {
         let mut cost = Self::default();
         for (index, attempt) in journal.attempts.iter().enumerate() {
-            let rented = attempt.instance.is_some();
             let last = index + 1 == journal.attempts.len();
-            if !rented && !(last && journal.is_unanswered()) {
+            let may_have_rented = attempt.instance.is_some() || (last && journal.is_unanswered());
+            if !may_have_rented {
                 continue;
             }
             let rate = if last { journal.price.unwrap_or(attempt.price) } else { attempt.price };

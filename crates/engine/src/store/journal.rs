@@ -132,6 +132,32 @@ pub struct Holder {
     pub extra: Map<String, Value>,
 }
 
+/// The dead-man switch that the lease was made with.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeadmanRecord {
+    /// Time to live in seconds, where it is armed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_secs: Option<u64>,
+    /// Idle timeout in seconds, where it is armed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_secs: Option<u64>,
+    /// Installed over the first session, not by the create call: a start after a stop does not bring it back.
+    pub over_ssh: bool,
+    /// The hard end, Unix seconds, as the instance reported it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<i64>,
+    /// When the instance reported, Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<i64>,
+    /// Why it does not work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
 /// The journal of one lease. Unknown fields, here and inside, are kept.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -159,6 +185,9 @@ pub struct Journal {
     /// How long each phase took, milliseconds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, u64>,
+    /// The dead-man switch; none where nothing ends the lease by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadman: Option<DeadmanRecord>,
     /// Every destroy, stop and start, in order, with its proof.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,

@@ -22,7 +22,7 @@ mod testing;
 pub use budget::DayCost;
 pub(crate) use budget::left_hint;
 pub use claims::ClaimScan;
-pub use journal::{Attempt, Holder, Journal, JournalRequest, Step, StepKind};
+pub use journal::{Attempt, DeadmanRecord, Holder, Journal, JournalRequest, Step, StepKind};
 pub use keys::LeaseKey;
 pub use machines::FailedMachine;
 pub use paths::Paths;

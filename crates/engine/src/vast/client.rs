@@ -9,6 +9,7 @@ use super::instance::Instance;
 use super::offer::Offer;
 use super::pacing::LimitClass;
 use super::request::{self, CreateBody, Filter, LogSource, OfferQuery, Request, Version};
+use super::skew::Skew;
 use crate::lease::{InstanceId, OfferId};
 use crate::store::Store;
 use crate::world::{Ambient, Http, HttpReply, HttpRequest, Limits, Method};
@@ -73,8 +74,7 @@ struct Inner {
     /// Names the pacing slots of this address and key; a digest, so that it gives nothing away.
     scope: String,
     widened: Mutex<BTreeMap<LimitClass, f64>>,
-    /// Local time minus that of the newest answer, seconds.
-    skew: Mutex<Option<i64>>,
+    skew: Skew,
 }
 
 impl Client {
@@ -106,7 +106,7 @@ impl Client {
         digest.update(key.expose_secret().as_bytes());
         let scope = hex::encode(&digest.finalize()[..12]);
         let widened = Mutex::new(BTreeMap::new());
-        let skew = Mutex::new(None);
+        let skew = Skew::default();
         Ok(Self { inner: Arc::new(Inner { http, store, ambient, base, v1_base, key, scope, widened, skew }) })
     }
 
@@ -397,7 +397,7 @@ impl Client {
                 .send(out)
                 .await
                 .map_err(|error| self.scrub(Failure::transport(&name, &error), request.sensitive))?;
-            self.compare_clocks(&reply);
+            self.inner.skew.note(&reply, self.inner.ambient.now());
             if !(300..400).contains(&reply.status) || reply.status == 304 {
                 return Ok(reply);
             }
@@ -414,16 +414,7 @@ impl Client {
     /// Local time minus the API's, seconds, as its newest answer told; `None` before the first one that did.
     #[must_use]
     pub fn clock_skew(&self) -> Option<i64> {
-        *self.inner.skew.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn compare_clocks(&self, reply: &HttpReply) {
-        let date = reply.date.as_deref().and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
-        if let Some(date) = date {
-            let local = crate::lease::unix(self.inner.ambient.now());
-            let mut skew = self.inner.skew.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            *skew = Some(local - date.timestamp().as_second());
-        }
+        self.inner.skew.seconds()
     }
 
     fn url(&self, request: &Request) -> Url {

@@ -83,7 +83,8 @@ impl Failure {
     /// Whether a create that failed so has certainly rented nothing.
     #[must_use]
     pub fn proves_nothing_created(&self) -> bool {
-        let lost = matches!(self.status, Some(408 | 409 | 425 | 500..));
+        // A redirect to a page to be read says that the call was carried out; one that repeats it says that it was not.
+        let lost = matches!(self.status, Some(300..=303 | 408 | 409 | 425 | 500..));
         self.new_contract.is_none()
             && !lost
             && matches!(

@@ -13,6 +13,7 @@ pub mod offer;
 pub mod pacing;
 pub mod request;
 pub mod select;
+mod skew;
 
 pub use client::{Client, Inventory};
 pub use decode::Account;

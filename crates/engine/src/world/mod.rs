@@ -17,7 +17,8 @@ pub use disk::{Disk, Files, Guard};
 pub use http::{Http, HttpReply, HttpRequest, Limits, Method, TransportError, TransportErrorKind};
 pub use local::{FileKind, GitAnswer, Local, OpenFile, Stat};
 pub use ssh::{
-    ExecExit, ExecIo, HostKeyPolicy, Output, Ssh, SshError, SshErrorKind, SshSession, SshTarget, StdinChunk,
+    Duplex, ExecExit, ExecIo, HostKeyPolicy, Listener, Output, Ssh, SshError, SshErrorKind, SshSession,
+    SshTarget, StdinChunk, TerminalIo, TerminalSize,
 };
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! An engine on the real disk and real sockets, in a home of its own, against the simulator.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use crabbox_vast_engine::config::{Overrides, Settings, Snapshot, resolve};
 use crabbox_vast_engine::ssh::RusshSsh;

@@ -43,12 +43,8 @@ pub async fn run_on(
 ) -> Result<RunResult> {
     let request = RunRequest {
         identifier: identifier.map(ToOwned::to_owned),
-        acquire: AcquireRequest::default(),
         reclaim,
-        keep_on_failure: false,
-        stop_after: None,
-        script: Script::Argv(vec!["nvidia-smi".into()]),
-        env: BTreeMap::new(),
+        ..RunRequest::new(Script::Argv(vec!["nvidia-smi".into()]))
     };
     let (output, mut receive) = mpsc::channel(16);
     let drain = async { while receive.recv().await.is_some() {} };

@@ -1,5 +1,6 @@
 //! The real engine on a simulated vendor in virtual time: hours pass in milliseconds, a process can be killed at any
 //! of its calls, and the disk is real.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use async_trait::async_trait;
 use crabbox_vast_engine::config::{Overrides, Settings, Snapshot, resolve};
@@ -337,10 +338,20 @@ struct MemorySession {
     life: Life,
 }
 
+/// What the workspace-owner script says where nobody else wants the workspace.
+fn owner_answer(command: &str) -> Option<String> {
+    let mark = command.split_whitespace().find(|word| word.starts_with("crabbox-owner-"))?;
+    let word = if command.ends_with(" release") { "RELEASED" } else { "ACQUIRED" };
+    Some(format!("{mark} {word}\n"))
+}
+
 #[async_trait]
 impl SshSession for MemorySession {
     async fn exec(&self, command: &str, io: ExecIo) -> Result<ExecExit, SshError> {
         self.life.step().await;
+        if let Some(answer) = owner_answer(command) {
+            let _ = io.output.send(Output::Stderr(answer.into())).await;
+        }
         if command.contains("nvidia-smi") {
             let _ = io.output.send(Output::Stdout("GPU 0\n".into())).await;
         }

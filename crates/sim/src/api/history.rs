@@ -12,7 +12,7 @@ const REDACTED: &str = "[redacted]";
 const SECRET_FIELDS: [&str; 4] = ["image_login", "env", "api_key", "password"];
 
 impl World {
-    pub(super) fn record(&mut self, request: &Request, reply: &Reply, fault: bool) {
+    pub(super) fn record(&mut self, request: &Request, caller: &Caller, reply: &Reply, fault: bool) {
         let body = match serde_json::from_slice::<Value>(&request.body) {
             Ok(mut body) => {
                 self.redact(&mut body);
@@ -29,7 +29,7 @@ impl World {
                 json!([key, if secret { REDACTED.to_owned() } else { self.redact_text(value) }])
             })
             .collect();
-        let caller = match self.caller(request) {
+        let caller = match caller {
             Caller::Owner => "owner".to_owned(),
             Caller::Container(id) => format!("container {id}"),
             Caller::Anonymous => "none".to_owned(),

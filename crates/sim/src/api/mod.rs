@@ -138,6 +138,8 @@ impl World {
         }
         let fault = self.faults.strike(request);
         let struck = fault.is_some();
+        // A destroy takes its caller's key with it.
+        let caller = self.caller(request);
         let reply = match fault {
             Some(Fault { timing: Timing::BeforeCommit, effect, .. })
                 if !matches!(effect, Effect::Delay(_)) =>
@@ -150,7 +152,7 @@ impl World {
             }
             None => self.dispatch(request),
         };
-        self.record(request, &reply, struck);
+        self.record(request, &caller, &reply, struck);
         reply
     }
 

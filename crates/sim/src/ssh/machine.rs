@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,18 @@ pub(crate) struct Machine {
     root: PathBuf,
     /// Ends with each stop; the direct port and all sessions live as long.
     run: Mutex<(CancellationToken, u16)>,
+    /// Numbers the connections.
+    connections: AtomicU64,
+}
+
+/// An SSH connection, as the container's process table shows it while it lasts.
+pub(crate) struct Connection(PathBuf);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The folder may be gone with its container.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Machine {
@@ -42,6 +55,7 @@ impl Machine {
             life,
             root,
             run: Mutex::new((run, 0)),
+            connections: AtomicU64::new(1000),
             container,
         }
     }
@@ -76,7 +90,40 @@ impl Machine {
         }
         let tool = self.root.join("bin/nvidia-smi");
         fs::write(&tool, nvidia_smi::script(&self.container))?;
-        fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        self.furnish_processes()
+    }
+
+    /// The container's own process table, as far as start scripts read it: this machine's would show them strangers.
+    fn furnish_processes(&self) -> io::Result<()> {
+        let table = self.processes_folder();
+        let _ = fs::remove_dir_all(&table);
+        for folder in ["1", "net", "sys/kernel/random"] {
+            fs::create_dir_all(table.join(folder))?;
+        }
+        for file in ["uptime", "sys/kernel/random/boot_id"] {
+            std::os::unix::fs::symlink(Path::new("/proc").join(file), table.join(file))?;
+        }
+        let mut environment = Vec::new();
+        for (name, value) in self.environment() {
+            environment.extend([name.as_encoded_bytes(), b"=", value.as_encoded_bytes(), b"\0"].concat());
+        }
+        fs::write(table.join("1/environ"), environment)?;
+        fs::write(table.join("1/cmdline"), "sshd: /usr/sbin/sshd -D [listener]\0")
+    }
+
+    fn processes_folder(&self) -> PathBuf {
+        self.root.join("proc")
+    }
+
+    /// Shows a connection that let somebody in. A full disk hides it, which only a start script sees.
+    pub fn connected(&self) -> Option<Connection> {
+        let id = self.connections.fetch_add(1, Ordering::Relaxed);
+        let folder = self.processes_folder().join(id.to_string());
+        fs::create_dir(&folder).ok()?;
+        let connection = Connection(folder);
+        fs::write(connection.0.join("cmdline"), "sshd: root@notty\0").ok()?;
+        Some(connection)
     }
 
     /// Begins a run and returns the token that ends with it.
@@ -117,6 +164,7 @@ impl Machine {
             ("LANG".into(), "C.UTF-8".into()),
             (MARK.into(), self.processes.mark().into()),
             ("CRABBOX_SIM".into(), "1".into()),
+            ("CRABBOX_PROC".into(), self.processes_folder().into()),
             ("CONTAINER_ID".into(), id.clone().into()),
             ("CONTAINER_API_KEY".into(), self.container.api_key.clone().into()),
             ("VAST_CONTAINERLABEL".into(), format!("C.{id}").into()),

@@ -2,7 +2,7 @@
 
 use super::channel;
 use super::forward;
-use super::machine::Machine;
+use super::machine::{Connection, Machine};
 use crate::api::{Door, SshAccess};
 use crate::shared::Shared;
 use russh::keys::PublicKey;
@@ -16,11 +16,13 @@ pub(crate) struct Session {
     machine: Arc<Machine>,
     door: Door,
     shared: Weak<Shared>,
+    /// Shown as long as the session is.
+    shown: Option<Connection>,
 }
 
 impl Session {
     pub fn new(machine: Arc<Machine>, door: Door, shared: Weak<Shared>) -> Self {
-        Self { machine, door, shared }
+        Self { machine, door, shared, shown: None }
     }
 
     /// Whether a key is attached and effective, or was put into the container's own file.
@@ -42,6 +44,11 @@ impl Session {
 
 impl Handler for Session {
     type Error = russh::Error;
+
+    async fn auth_succeeded(&mut self, _session: &mut Link) -> Result<(), Self::Error> {
+        self.shown = self.machine.connected();
+        Ok(())
+    }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         Ok(if user == "root" && self.accepts(key.public_key) { Auth::Accept } else { Auth::reject() })

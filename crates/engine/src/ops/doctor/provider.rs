@@ -2,7 +2,7 @@
 
 use super::report::{Check, class, failed_provider, found, inner};
 use super::{PROBE, failed};
-use crate::ops::{Call, Engine};
+use crate::ops::{Call, Engine, Phase};
 use crate::store::Journal;
 use crate::vast::{Account, Failure, Filter, Inventory, Kind, Offer};
 use crate::{Code, Error};
@@ -18,6 +18,7 @@ type Probe<T> = Option<Result<T, Failure>>;
 pub(super) async fn checks(engine: &Engine, call: &Call, error: &mut Option<Value>) -> Vec<Check> {
     let query = engine.offer_query();
     let client = engine.client();
+    call.phase(Phase::Search, "asking the API for account, instances and offers");
     let (account, inventory, offers) = tokio::join!(
         in_time(client.account()),
         in_time(client.list(&Filter::All)),

@@ -1,0 +1,66 @@
+//! Opening a lease that is there: resolve it, connect, bind it to this repository.
+
+use super::lease::Machine;
+use super::verdict::outbid;
+use super::{Call, Engine, Lease};
+use crate::lease::labels::key;
+use crate::lease::{Claim, LeaseId};
+use crate::vast::Instance;
+use crate::{Code, Error, Result};
+use std::time::Duration;
+
+/// How long a present lease may take to let us in.
+const CONNECT: Duration = Duration::from_secs(120);
+
+impl Engine {
+    /// Opens a session on a present lease and binds it to this repository.
+    ///
+    /// # Errors
+    /// Those of resolving; [`Code::InstanceNotRunning`], [`Code::RepositoryMismatch`], [`Code::SshTimeout`].
+    pub async fn open(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<Lease> {
+        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
+        super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
+        let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
+            Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
+        })?;
+        require_usable(&claim, &instance)?;
+        let key = self.lease_key(&id).await?;
+        let connected =
+            call.until_cancelled(self.connect(&id, &key, instance.endpoints(), CONNECT, call)).await?;
+        let claim = self
+            .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
+            .await?;
+        let machine = Machine {
+            instance: instance.id,
+            gpu: instance.gpu_name.clone().unwrap_or_default(),
+            price: instance.dph_total,
+            deadman: self.deadman_for_use(&id, connected.session.as_ref(), call).await,
+        };
+        Ok(Lease::new(self, &id, &claim, machine, &key, connected))
+    }
+}
+
+fn require_usable(claim: &Claim, instance: &Instance) -> Result<()> {
+    if instance.is_outbid() && claim.label(key::STATE) != Some("stopped") {
+        return Err(outbid(instance.id, Some(&claim.slug)));
+    }
+    if !instance.is_running() {
+        let status = instance.shown_status();
+        return Err(Error::new(
+            Code::InstanceNotRunning,
+            format!("vast instance {} of lease {} is {status}", instance.id, claim.lease_id),
+        )
+        .hint(match status.as_str() {
+            "provisioning" | "loading" | "created" => "it is still starting: see `status --wait`",
+            _ => "it does not run: release it with `stop --vast-release-action destroy` and take another",
+        }));
+    }
+    if instance.endpoints().is_empty() {
+        return Err(Error::new(
+            Code::InstanceNotRunning,
+            format!("vast instance {} is missing SSH endpoint", instance.id),
+        )
+        .hint("it may still be starting: see `status --wait`"));
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! The dead-man switch: a small watchdog on the instance that destroys that one instance at its deadline.
+//!
+//! The script is `deadman.sh`. Here are its settings, the form in which it travels, and what is said to it over SSH:
+//! renew, and look.
+
+use super::command::quote;
+use crate::{Code, Error, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::{Compression, write::GzEncoder};
+use reqwest::Url;
+use std::io::Write as _;
+use std::time::Duration;
+
+const SCRIPT: &str = include_str!("deadman.sh");
+
+/// Longer deadlines are no deadlines; the script counts with ten digits.
+const LONGEST: u64 = 1_000_000_000;
+
+/// A watchdog looks every 15 s, and asks an unreachable API for longer; after this much silence it is dead.
+const SILENCE: u64 = 90;
+
+/// What ends an instance by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// From the first start on, whatever happens meanwhile.
+    pub ttl: Option<Duration>,
+    /// From the last use on.
+    pub idle: Option<Duration>,
+    /// The idle timeout of the lease, also where being idle does not count: after a restart no deadline is closer.
+    pub grace: Duration,
+}
+
+impl Plan {
+    /// What a lease arms: both deadlines, or, where it is kept, a time to live that somebody asked for. `None` where
+    /// nothing is armed.
+    #[must_use]
+    pub fn of(keep: bool, ttl: Duration, ttl_explicit: bool, idle: Duration) -> Option<Self> {
+        match (keep, ttl_explicit) {
+            (false, _) => Some(Self { ttl: Some(ttl), idle: Some(idle), grace: idle }),
+            (true, true) => Some(Self { ttl: Some(ttl), idle: None, grace: idle }),
+            (true, false) => None,
+        }
+    }
+}
+
+/// The watchdog as a line of a start script, for the API at `api_url`. It runs in the background and disturbs nothing
+/// that follows. Holds no secret: the key of the instance is in the container.
+///
+/// # Errors
+/// [`Code::InvalidConfig`] for an address without a host.
+pub fn line(plan: &Plan, api_url: &str) -> Result<String> {
+    let text = settings(plan, api_url)? + &without_comments(SCRIPT);
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    let packed = packed.write_all(text.as_bytes()).and_then(|()| packed.finish()).map_err(|error| {
+        Error::new(Code::Internal, "the dead-man switch could not be packed").because(error)
+    })?;
+    Ok(format!("( eval \"$(echo {}|base64 -d|gzip -dc)\" )", STANDARD.encode(packed)))
+}
+
+/// The assignments that stand before the script.
+fn settings(plan: &Plan, api_url: &str) -> Result<String> {
+    let unusable = || {
+        Error::new(Code::InvalidConfig, "vast.apiUrl is no address that an instance can call")
+            .hint("give an absolute URL such as https://console.vast.ai/api/v0")
+    };
+    let url = Url::parse(api_url).map_err(|_| unusable())?;
+    let host = url.host_str().ok_or_else(unusable)?;
+    let port = url.port_or_known_default().ok_or_else(unusable)?;
+    let name = host.trim_matches(['[', ']']);
+    // A parsed host of digits and dots is an address, and so is one in brackets.
+    let address = host.starts_with('[') || host.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let kind = if address { "ip" } else { "hostname" };
+    let tls = if url.scheme() == "https" { "S" } else { "" };
+    let whole = |time: Duration| time.as_secs().clamp(1, LONGEST);
+    Ok(format!(
+        "T={} I={} A={} U={} H={} N={} V={kind} B={} S={tls}\n",
+        plan.ttl.map_or(0, whole),
+        whole(plan.idle.unwrap_or(plan.grace)),
+        u8::from(plan.idle.is_some()),
+        quote(api_url.trim_end_matches('/'))?,
+        quote(&format!("{host}:{port}"))?,
+        quote(name)?,
+        quote(url.path().trim_end_matches('/'))?,
+    ))
+}
+
+/// What is for readers stays here.
+fn without_comments(script: &str) -> String {
+    let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Says how things stand: [`Report::parse`] reads it.
+pub const LOOK: &str = "read -r n _ <\"${CRABBOX_PROC:-/proc}/uptime\"; \
+    read -r r <\"$HOME/.crabbox/deadman/report\" || exit 3; echo \"deadman: ${n%%.*} $r\"";
+
+/// Waits up to three seconds for the first report, then looks.
+#[must_use]
+pub fn first_look() -> String {
+    format!(
+        "for x in 1 2 3 4 5 6; do [ -s \"$HOME/.crabbox/deadman/report\" ] && break; \
+         sleep 0.5 2>/dev/null || sleep 1; done; {LOOK}"
+    )
+}
+
+/// Moves the idle deadline to `idle` from now, by the instance's own clock, then looks.
+#[must_use]
+pub fn renewal(idle: Duration) -> String {
+    let idle = idle.as_secs().clamp(1, LONGEST);
+    format!(
+        "umask 077; d=\"$HOME/.crabbox/deadman\"; [ -s \"$d/report\" ] || exit 3; \
+         read -r n _ <\"${{CRABBOX_PROC:-/proc}}/uptime\"; \
+         echo \"$((${{n%%.*}} + {idle})) {idle}\" >\"$d/idle.$$\" && mv -f \"$d/idle.$$\" \"$d/idle\" || exit 4; {LOOK}"
+    )
+}
+
+/// What a watchdog last wrote down, and when, by the uptime of its machine in seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// When it was read.
+    pub now: u64,
+    /// When it was written.
+    pub written: u64,
+    /// The hard end.
+    pub end: Option<u64>,
+    /// The idle deadline.
+    pub idle: Option<u64>,
+    /// Key and id of the instance are known to it.
+    pub has_key: bool,
+    /// The clients with which it can ask.
+    pub clients: Vec<String>,
+}
+
+impl Report {
+    /// Reads what [`LOOK`] printed, wherever it stands among what a login shell said.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("deadman: "))?;
+        let mut words = line.split_whitespace();
+        let now = words.next()?.parse().ok()?;
+        if words.next()? != "1" {
+            return None;
+        }
+        let written = words.next()?.parse().ok()?;
+        let end: u64 = words.next()?.parse().ok()?;
+        let idle: u64 = words.next()?.parse().ok()?;
+        let rest: Vec<String> = words.map(str::to_owned).collect();
+        let has = |what: &str| rest.iter().any(|word| word == what);
+        let has_key = has("key") && has("id");
+        let clients = rest.into_iter().filter(|word| word != "key" && word != "id").collect();
+        let some = |at: u64| Some(at).filter(|at| *at > 0);
+        Some(Self { now, written, end: some(end), idle: some(idle), has_key, clients })
+    }
+
+    /// The deadline that comes first.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.end.into_iter().chain(self.idle).min()
+    }
+
+    /// Why it will not destroy its instance, if it will not.
+    #[must_use]
+    pub fn weakness(&self) -> Option<String> {
+        let overdue = self.deadline().is_some_and(|at| self.now >= at);
+        if !self.has_key {
+            return Some("the container has no key of its own (CONTAINER_API_KEY)".to_owned());
+        }
+        if self.clients.is_empty() {
+            return Some(
+                "the image has no client to call the API with: no curl, wget, python3 or openssl".to_owned(),
+            );
+        }
+        // One that is past its deadline asks, and writes no reports.
+        let silent = self.now.saturating_sub(self.written);
+        (!overdue && silent > SILENCE).then(|| format!("it has not been heard for {silent} s"))
+    }
+}
+
+#[cfg(test)]
+#[path = "deadman_tests.rs"]
+mod tests;

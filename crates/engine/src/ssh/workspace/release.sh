@@ -1,0 +1,3 @@
+# Gives the workspace back.
+reply=$(locked 50 release) || reply=BUSY
+say "${reply:-AMBIGUOUS}"
