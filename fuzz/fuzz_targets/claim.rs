@@ -21,7 +21,10 @@ fuzz_target!(|data: &[u8]| {
     let (created, keep) = (labels::created_at(&refreshed), labels::keep(&refreshed));
     let hour = Duration::from_secs(3_600);
     labels::touch(&mut refreshed, 1_787_400_000, Some("ready"), hour, hour, None);
-    assert_eq!(labels::keep(&refreshed), keep);
+    // A refresh cleans values that no tool writes, and a cleaned one may say something.
+    if claim.labels.iter().all(|(_, value)| labels::sanitise(value) == *value) {
+        assert_eq!(labels::keep(&refreshed), keep);
+    }
     if created.is_some() {
         assert_eq!(labels::created_at(&refreshed), created);
     }

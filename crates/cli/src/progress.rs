@@ -59,7 +59,13 @@ impl Progress {
             (false, true) => Mode::Spinner,
             (false, false) => Mode::Lines,
         };
-        let state = State { waiting: None, quiet: false, spinner: None, lease: None, output: RemoteOutput::default() };
+        let state = State {
+            waiting: None,
+            quiet: false,
+            spinner: None,
+            lease: None,
+            output: RemoteOutput::default(),
+        };
         Self { printer: printer.clone(), mode, state: Arc::new(Mutex::new(state)) }
     }
 

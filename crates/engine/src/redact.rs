@@ -30,16 +30,24 @@ pub fn redact(text: &str) -> String {
     if let Some(next) = blank_members(&out) {
         out = Cow::Owned(next);
     }
-    for (start, end) in [("-----BEGIN", "-----END")] {
-        while let Some(at) = out.find(start) {
-            let stop = out[at..].find(end).map_or(out.len(), |n| {
-                let tail = at + n + end.len();
-                out[tail..].find("-----").map_or(out.len(), |m| tail + m + 5)
-            });
-            out = Cow::Owned(format!("{}<redacted>{}", &out[..at], &out[stop..]));
-        }
+    while let Some(at) = out.find(BEGIN) {
+        let stop = at + block_length(&out[at..]);
+        out = Cow::Owned(format!("{}<redacted>{}", &out[..at], &out[stop..]));
     }
     blank_queries(&blank_words(&out))
+}
+
+const BEGIN: &str = "-----BEGIN";
+const END: &str = "-----END";
+
+/// The length of a block of key text: to the dashes that close it, to the end of that line where they are missing, or
+/// to the end of all where nothing ends it.
+fn block_length(block: &str) -> usize {
+    let Some(end) = block.find(END).map(|at| at + END.len()) else { return block.len() };
+    let line = block[end..].find('\n').map_or(block.len(), |length| end + length);
+    let Some(closed) = block[end..line].find("-----").map(|at| end + at) else { return line };
+    // Those dashes may already open the next block.
+    if block[closed..].starts_with(BEGIN) { closed } else { closed + 5 }
 }
 
 /// Blanks the values of telling members in what may be JSON, broken JSON, JSON inside a JSON string, or a dictionary as
@@ -188,6 +196,8 @@ mod tests {
             "authorization: bearer CANARY",
             "GET /api/v0/instances/?api_key=CANARY&x=1",
             "PASSWORD=CANARY; next",
+            "-----BEGIN A-----\n-----END A----\n-----BEGIN B-----\nCANARY\n-----END B-----",
+            "-----BEGIN A----- -----END A -----BEGIN B-----\nCANARY\n-----END B-----",
         ] {
             let shown = redact(text);
             assert!(!shown.contains("CANARY"), "{text}: {shown}");

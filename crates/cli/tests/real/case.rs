@@ -122,7 +122,7 @@ impl Case {
         // A destroyed machine that is missing from every read may as well be one too fresh to be seen.
         let destroyed = match self.scenario {
             Scenario::Stop | Scenario::Cleanup => {
-                route == Route::Destroy && after || route == Route::Show || nth > 1
+                route == Route::Destroy && after || matches!(route, Route::List | Route::Show) || nth > 1
             }
             Scenario::Run => route == Route::Destroy && after || route == Route::Show,
             Scenario::Warmup | Scenario::RunId => false,
