@@ -203,9 +203,6 @@ impl Progress {
                 }
                 self.say(&line);
             }
-            Event::Transfer { files, total_files, bytes, total_bytes } => {
-                self.transfer((*files, *total_files), (*bytes, *total_bytes))
-            }
             Event::SyncSkipped { seconds } => {
                 self.say(&format!("No changes detected, skipping sync ({})", duration(*seconds)));
             }
@@ -227,6 +224,9 @@ impl Progress {
             Event::RunReport { lines } => lines.iter().for_each(|line| self.say(line)),
             Event::CommandEnded { seconds, total } => {
                 self.say(&format!("command complete in {} total={}", duration(*seconds), duration(*total)));
+            }
+            Event::Transfer { files, total_files, bytes, total_bytes } => {
+                self.moved(*files, *total_files, *bytes, *total_bytes);
             }
             Event::Releasing { lease, instance } => self.say(&format!("releasing {lease} server={instance}")),
             Event::Outbid { lease, instance } => self
@@ -254,18 +254,20 @@ impl Progress {
         }
     }
 
-    fn transfer(&self, files: (u64, u64), bytes: (u64, u64)) {
+    /// How far a transfer is. A total of 0 is not known.
+    fn moved(&self, files: u64, total_files: u64, bytes: u64, total_bytes: u64) {
         if self.mode() != Mode::Spinner {
             return;
         }
-        let of =
-            |part: String, all: u64, text: String| if all > 0 { format!("{part} of {text}") } else { part };
+        let of = |total: u64, text: String| if total > 0 { format!("/{text}") } else { String::new() };
         let message = format!(
-            "sync: {} files, {}",
-            of(files.0.to_string(), files.1, files.1.to_string()),
-            of(human_bytes(bytes.0), bytes.1, human_bytes(bytes.1))
+            "{files}{} files, {}{}",
+            of(total_files, total_files.to_string()),
+            human_bytes(bytes),
+            of(total_bytes, human_bytes(total_bytes))
         );
-        self.state().spinner.get_or_insert_with(spinner).set_message(message);
+        let mut state = self.state();
+        state.spinner.get_or_insert_with(spinner).set_message(message);
     }
 
     fn write(&self, text: &str) {

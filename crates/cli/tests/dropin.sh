@@ -38,7 +38,7 @@ crabbox run -id "$lease" -no-sync -shell 'exit 7' || code=$?
 
 listed=$(crabbox list --json)
 has "$listed" '^\[\{"CloudID":"[0-9]+","Provider":"vast","HostID":"","id":0,"name":"drop-in","status":"ready","labels":\{.*"keep":"true".*"slug":"drop-in","state":"ready","target":"linux","ttl_secs":"1200".*\},"public_net":\{"ipv4":\{"ip":"[^"]+"\}\},"private_net":\{"ipv4":\{"ip":""\}\},"server_type":\{"name":"[^"]+"\}[,}]'
-has "$(crabbox list)" "^[0-9]+ +drop-in +ready +.+ +[^ ]+ +lease=$lease slug=drop-in keep=true target=linux$"
+has "$(crabbox list)" "^[0-9]+ +drop-in +ready +.+ +[^ ]+ +lease=$lease slug=drop-in keep=true target=linux( |$)"
 
 stopped=$(crabbox stop drop-in 2>&1 >/dev/null)
 has "$stopped" "^destroyed lease=$lease vast=[0-9]+ name=drop-in$"

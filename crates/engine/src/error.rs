@@ -151,7 +151,7 @@ codes! {
     /// Listing, sending or unpacking the working tree failed.
     SyncFailed = "sync_failed", exit 6, retryable true;
     /// A file or folder could not be copied from or to the instance.
-    CopyFailed = "copy_failed", exit 6, retryable true;
+    CopyFailed = "copy_failed", exit 7, retryable true;
     /// Preparing or controlling the remote side failed.
     RemoteControl = "remote_control", exit 7, retryable true;
     /// Another run works in the workspace of the lease.

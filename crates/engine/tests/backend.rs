@@ -8,7 +8,7 @@ use crabbox_vast_engine::ops::{
     AdoptRequest, ForgetRequest, ReleaseOutcome, ReleaseRequest, Released, StartRequest,
 };
 use crabbox_vast_engine::store::StepKind;
-use crabbox_vast_engine::{Code, Engine, Result};
+use crabbox_vast_engine::{Call, Code, Engine, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
 use std::time::Duration;
@@ -567,11 +567,11 @@ async fn a_touch_racing_a_stop_never_revives_the_lease() {
         let (halted, ()) =
             tokio::join!(release(&process.engine, "one", ReleaseAction::Stop, &stage), async {
                 pass(Duration::from_millis(milliseconds)).await;
-                let _refused_or_before = toucher.engine.touch("one", None).await;
+                let _refused_or_before = toucher.engine.touch("one", None, &Call::default()).await;
             });
         halted.expect("stops");
         assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "touched after {milliseconds} ms");
-        let late = toucher.engine.touch("one", None).await.expect_err("stopped");
+        let late = toucher.engine.touch("one", None, &Call::default()).await.expect_err("stopped");
         assert_eq!((late.code(), late.exit_code()), (Code::InstanceNotRunning, 5));
         assert_eq!(late.to_string(), "lease one is in terminal state stopped");
     }
@@ -582,11 +582,16 @@ async fn a_touch_keeps_the_exact_address_and_a_release_works_after_it() {
     let stage = Stage::new();
     let process = stage.process();
     let lease = warm(&stage, &process, "one", false).await;
-    let touched = process.engine.touch("one", Some(Duration::from_secs(3600))).await.expect("touches");
+    let touched = process
+        .engine
+        .touch("one", Some(Duration::from_secs(3600)), &Call::default())
+        .await
+        .expect("touches");
     assert_eq!(touched.idle_timeout.as_deref(), Some("1h0m0s"));
     assert_eq!(claim(&process, &lease.id).await.label("vast_api_url"), Some("http://127.0.0.1:9/api/v0"));
     stop(&process.engine, "one", &stage.call()).await.expect("stops");
-    let missing = process.engine.touch("one", None).await.expect_err("never brings a claim back");
+    let missing =
+        process.engine.touch("one", None, &Call::default()).await.expect_err("never brings a claim back");
     assert_eq!(missing.code(), Code::LeaseNotFound);
     assert_eq!(stage.claims().len(), 0);
 }

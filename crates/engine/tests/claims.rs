@@ -77,7 +77,7 @@ async fn each_refresh_changes_what_it_is_about_and_nothing_else() {
     assert_eq!(changed(&first, &fields(&stage)), set(&[]));
     pass(Duration::from_secs(30)).await;
 
-    process.engine.touch("tidal-barnacle", None).await.expect("touches");
+    process.engine.touch("tidal-barnacle", None, &stage.call()).await.expect("touches");
     let touched = fields(&stage);
     let moved = ["revision", "lastUsedAt", "labels.last_touched_at", "labels.expires_at"];
     assert_eq!(changed(&first, &touched), set(&moved));

@@ -224,7 +224,7 @@ async fn a_lease_that_is_touched_while_the_cleanup_decides_lives() {
             pass(Duration::from_millis(1)).await;
         }
         pass(Duration::from_millis(12)).await;
-        toucher.engine.touch("one", None).await.expect("touches");
+        toucher.engine.touch("one", None, &stage.call()).await.expect("touches");
     });
     let cleaned = cleaned.expect("cleans up");
     assert_eq!(open(&stage), [lease.instance], "{cleaned:?}");

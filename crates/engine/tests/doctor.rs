@@ -1,7 +1,6 @@
 //! Doctor on the real disk against the simulator: crabbox's lines and document, and each finding of ours.
 #![cfg(unix)]
 
-#[expect(dead_code, reason = "shared with other tests, which use more of it")]
 mod bench;
 
 use bench::Bench;

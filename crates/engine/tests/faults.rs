@@ -2,7 +2,7 @@
 
 mod virtual_time;
 
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest, RunResult};
+use crabbox_vast_engine::ops::{ReleaseRequest, RunRequest, RunResult};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};

@@ -23,6 +23,7 @@ Exit codes:
   2    usage, configuration, or a lease that is not ours to touch
   4    not found: lease, or an offer that fits
   5    timeout, or the machine is in an unexpected state
+  6    the working tree could not be synced
   7    controlling the remote side failed, or the release after a successful command
   130  interrupted
   n    `run` passes on the exit code of the command

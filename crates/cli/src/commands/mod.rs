@@ -6,6 +6,7 @@ mod cleanup;
 mod completions;
 mod config;
 mod connect;
+mod cp;
 mod doctor;
 mod forget;
 mod inspect;
@@ -43,6 +44,7 @@ pub fn definitions() -> Vec<Command> {
         inspect::definition(),
         ssh::definition(),
         tunnel::definition(),
+        cp::definition(),
         touch::definition(),
         stop::definition(),
         start::definition(),
@@ -105,6 +107,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
             "status" => talk(matches, printer, async |session| status::run(matches, session).await).await,
             "connect" => talk(matches, printer, async |session| connect::run(matches, session).await).await,
             "tunnel" => talk(matches, printer, async |session| tunnel::run(matches, session).await).await,
+            "cp" => talk(matches, printer, async |session| cp::run(matches, session).await).await,
             "inspect" => talk(matches, printer, async |session| inspect::run(matches, session).await).await,
             "ssh" => talk(matches, printer, async |session| ssh::run(matches, session).await).await,
             "touch" => talk(matches, printer, async |session| touch::run(matches, session).await).await,

@@ -132,6 +132,10 @@ impl Lease {
         Self { inner: Arc::new(inner) }
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
     /// The facts.
     #[must_use]
     pub fn facts(&self) -> &Facts {
@@ -174,11 +178,6 @@ impl Lease {
     /// The `ssh` command that logs in.
     pub(super) fn ssh_command(&self) -> super::ssh::SshCommand {
         super::ssh::command(&self.inner.key, &self.inner.facts.endpoint, &self.inner.facts.user)
-    }
-
-    /// The engine that opened it.
-    pub(super) fn engine(&self) -> &Engine {
-        &self.inner.engine
     }
 
     /// Runs a command line as it stands, for [`super::remote::Remote`].

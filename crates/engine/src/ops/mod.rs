@@ -3,6 +3,8 @@
 pub mod acquire;
 pub mod adopt;
 mod authorised;
+#[cfg(all(test, unix))]
+mod bench_tests;
 mod boot;
 mod bootstrap;
 mod call;
@@ -10,6 +12,9 @@ pub mod claims;
 pub mod cleanup;
 mod collect;
 mod connect;
+pub mod cp;
+#[cfg(all(test, unix))]
+mod cp_tests;
 mod deadman;
 pub mod doctor;
 pub mod forget;
@@ -55,6 +60,7 @@ pub use acquire::AcquireRequest;
 pub use adopt::{AdoptRequest, Adopted};
 pub use call::{Call, Event, Phase};
 pub use cleanup::{Cleaned, CleanupRequest};
+pub use cp::{Copied, CopyRequest};
 pub use deadman::Deadman;
 pub use forget::{ForgetRequest, Forgotten};
 pub use lease::{ExecRequest, Facts, Lease};

@@ -5,20 +5,17 @@ use super::stream::{DEPTH, ToRemote, ready_input};
 use super::{Call, Engine, Event};
 use crate::sync::excludes::Excludes;
 use crate::sync::guard;
-use crate::sync::manifest::{self, Entry, Manifest, Scope};
-use crate::sync::pack::{Packer, Progress};
-use crate::sync::path::TreePath;
-use crate::sync::plan::{self, Plan};
-use crate::sync::record::{self, Record};
+use crate::sync::load::{Load, Packed};
+use crate::sync::manifest::{self, Manifest, Scope};
+use crate::sync::pack::Progress;
+use crate::sync::plan::Plan;
 use crate::sync::script;
+use crate::sync::there::There;
 use crate::world::{ExecExit, Local};
 use crate::{Code, Error, Result};
-use flate2::Compression;
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use serde::Serialize;
 use std::future::Future;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -297,137 +294,6 @@ impl SyncReport {
     }
 }
 
-/// The far side as the first script describes it.
-#[derive(Debug, Clone)]
-struct There {
-    meta: String,
-    gzip: bool,
-    generation: String,
-    state: plan::Remote,
-}
-
-impl There {
-    /// Reads the answer; `None` for the same tree.
-    fn read(answer: &[u8]) -> Result<Option<Self>> {
-        let unclear = || {
-            Error::new(
-                Code::SyncFailed,
-                "what the instance says about its folder is cut off or not understood",
-            )
-            .hint(
-                "a start-up file of its shell may print something; a shell without a terminal must be silent",
-            )
-        };
-        let end = answer.windows(2).position(|pair| pair == b"\n\n").ok_or_else(unclear)?;
-        let head = std::str::from_utf8(&answer[..end]).map_err(|_| unclear())?;
-        let line = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let (Some(meta), Some(gzip), Some(generation)) = (line("meta"), line("gzip"), line("generation"))
-        else {
-            return Err(unclear());
-        };
-        if head.lines().next_back() == Some("same") {
-            return Ok(None);
-        }
-        let gzip = gzip == "yes";
-        let body = &answer[end + 2..];
-        let mut unpacked = Vec::new();
-        if gzip {
-            MultiGzDecoder::new(body).read_to_end(&mut unpacked).map_err(|_| unclear())?;
-        } else {
-            unpacked.extend_from_slice(body);
-        }
-        let whole = unpacked.strip_suffix(b"end").ok_or_else(unclear)?;
-        let mut parts = whole.splitn(3, |byte| *byte == 0);
-        let (Some(record), Some(listing), Some(names)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(unclear());
-        };
-        let manifest = names.split(|byte| *byte == 0).filter_map(TreePath::new).collect();
-        let mut state = plan::Remote { manifest, ..plan::Remote::default() };
-        if let Some(record) = Record::read(record) {
-            state.record = record;
-            state.listing = record::read_listing(listing);
-            state.stamp = line("stamp").unwrap_or_default().to_owned();
-        }
-        let (meta, generation) = (meta.to_owned(), generation.to_owned());
-        Ok(Some(Self { meta, gzip, generation, state }))
-    }
-}
-
-/// What is to be sent.
-struct Load {
-    manifest: Arc<Manifest>,
-    plan: Plan,
-    there: There,
-    fingerprint: String,
-}
-
-/// What was sent.
-struct Packed {
-    vanished: Vec<TreePath>,
-}
-
-impl Load {
-    fn bytes(&self) -> u64 {
-        self.plan.send.iter().filter_map(|path| self.manifest.files.get(path)).map(|entry| entry.size).sum()
-    }
-
-    /// Writes the stream: files, folders, then record and manifest, and last the mark that says it is whole.
-    fn pack(
-        self,
-        local: &dyn Local,
-        root: &Path,
-        staging: &str,
-        now: i64,
-        progress: &Progress,
-        out: ToRemote,
-    ) -> Result<Packed> {
-        let compressed: Box<dyn Write> =
-            if self.there.gzip { Box::new(GzEncoder::new(out, Compression::fast())) } else { Box::new(out) };
-        let mut packer = Packer::new(local, root, progress, compressed);
-        let mut record = Record { fingerprint: self.fingerprint, ..Record::default() };
-        let mut vanished = Vec::new();
-        for path in &self.plan.send {
-            let Some(mut sent) = packer.append(path).map_err(|error| unsent(path, error))? else {
-                vanished.push(path.clone());
-                continue;
-            };
-            if let Some(planned) = self.manifest.files.get(path) {
-                sent.hash.clone_from(&planned.hash);
-                if sent != *planned {
-                    // Not the tree that the fingerprint names any more, nor the content of the hash.
-                    record.fingerprint = "changed".to_owned();
-                    sent.hash = None;
-                }
-            }
-            record.files.insert(path.clone(), sent);
-        }
-        if !vanished.is_empty() {
-            record.fingerprint = "changed".to_owned();
-        }
-        for (path, entry) in &self.manifest.files {
-            if !record.files.contains_key(path) && self.plan.send.binary_search(path).is_err() {
-                let before = self.there.state.record.files.get(path).and_then(|sent| sent.hash.clone());
-                let hash = entry.hash.clone().or(before);
-                record.files.insert(path.clone(), Entry { hash, ..entry.clone() });
-            }
-        }
-        record.folders.clone_from(&self.manifest.folders);
-        let mut finish = || -> std::io::Result<()> {
-            for path in &self.plan.folders {
-                if let Some(entry) = self.manifest.folders.get(path) {
-                    packer.folder(path.bytes(), entry.mode, entry.modified)?;
-                }
-            }
-            packer.own(&format!("{staging}/record"), &record.write(), now)?;
-            packer.own(&format!("{staging}/manifest"), &self.manifest.names(), now)?;
-            packer.own(&format!("{staging}/done"), b"", now)
-        };
-        finish().map_err(broken)?;
-        packer.finish().and_then(|mut out| out.flush()).map_err(broken)?;
-        Ok(Packed { vanished })
-    }
-}
-
 /// Runs a transfer, and says from time to time how far it is.
 pub(super) async fn watched<T>(
     work: impl Future<Output = T>,
@@ -450,19 +316,6 @@ pub(super) async fn watched<T>(
             () = tokio::time::sleep(TELL) => say(),
         }
     }
-}
-
-fn unsent(path: &TreePath, error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
-        broken(error)
-    } else {
-        manifest::unreadable(path, error)
-    }
-}
-
-/// The far side stopped reading; it says itself why.
-fn broken(error: std::io::Error) -> Error {
-    Error::new(Code::SshLost, "the stream to the instance broke").because(error)
 }
 
 fn failed(step: &str, workdir: &str, answer: &Answer) -> Error {

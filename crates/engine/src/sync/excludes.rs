@@ -104,11 +104,13 @@ impl Excludes {
     #[must_use]
     pub fn verdict(&self, path: &str, tracked: bool) -> Verdict<'_> {
         let mut verdict = Verdict::Kept;
+        let lower = path.to_lowercase();
+        let parts: Vec<&str> = path.split('/').collect();
         for rule in &self.rules {
             let matches = match rule.origin {
                 // Also on a file system that knows no upper case.
-                Origin::Protected => lies_below(&path.to_lowercase(), &rule.pattern),
-                Origin::BuiltIn | Origin::Configured => names(&rule.pattern, path),
+                Origin::Protected => lies_below(&lower, &rule.pattern),
+                Origin::BuiltIn | Origin::Configured => names(&rule.pattern, path, &parts),
             };
             if !matches {
                 continue;
@@ -140,13 +142,13 @@ fn rule(text: &str, origin: Origin) -> Rule {
 }
 
 /// Whether a rule's pattern names the path or a folder that it lies in. Without a slash it may be any part of the path.
-fn names(wanted: &str, path: &str) -> bool {
+fn names(wanted: &str, path: &str, parts: &[&str]) -> bool {
     if lies_below(path, wanted) {
         return true;
     }
     let is_pattern = wanted.contains(['*', '?', '[', '\\']);
     if !wanted.contains('/') {
-        return path.split('/').any(|part| part == wanted || (is_pattern && pattern::matches(wanted, part)));
+        return parts.iter().any(|part| *part == wanted || (is_pattern && pattern::matches(wanted, part)));
     }
     is_pattern
         && (pattern::matches(wanted, path)

@@ -107,7 +107,7 @@ fn top_folders<'a>(paths: impl Iterator<Item = &'a TreePath>) -> String {
         *counts.entry(path.top()).or_default() += 1;
     }
     let mut folders: Vec<_> = counts.into_iter().collect();
-    folders.sort_by(|a, b| b.1.cmp(&a.1));
+    folders.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let named = folders
         .iter()
         .take(EXAMPLES)

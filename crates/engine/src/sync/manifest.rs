@@ -359,7 +359,7 @@ mod tests {
             ]
         );
         assert!(listing(b"H 100644\0").is_err() && listing(b"H\0").is_err());
-        let output = b"1 .M N... 100644 100644 100644 aa aa a b\01 D. N... 100755 000000 000000 aa 00 gone\0u UU N... 100644 100644 100644 100644 a b c both\0# branch.oid x\0";
+        let output = b"1 .M N... 100644 100644 100644 aa aa a b\x001 D. N... 100755 000000 000000 aa 00 gone\0u UU N... 100644 100644 100644 100644 a b c both\0# branch.oid x\0";
         let seen: Vec<_> = changes(output)
             .unwrap()
             .into_iter()

@@ -77,6 +77,7 @@ impl<'a, W: Write> Packer<'a, W> {
                 FileKind::Link => {
                     let target = path_bytes(&self.local.read_link(place)?);
                     self.link(name, &stat, &target)?;
+                    self.progress.add_bytes(stat.size);
                     self.progress.add_file();
                     return Ok(Some(entry(&stat)));
                 }
@@ -172,9 +173,8 @@ impl<'a, W: Write> Packer<'a, W> {
         size: u64,
     ) -> io::Result<()> {
         if modified.1 > 0 && modified.0 >= 0 {
-            // The header has room for whole seconds only.
-            let text = format!("{}.{:09}", modified.0, modified.1);
-            self.stream.append_pax_extensions([("mtime", text.as_bytes())])?;
+            // The header has room for whole seconds only; who does not know the extension takes those.
+            self.extra(EntryType::XHeader, b"././@PaxHeader", &pax_time(modified))?;
         }
         if let Some(target) = target {
             if target.len() > NAME {
@@ -191,13 +191,26 @@ impl<'a, W: Write> Packer<'a, W> {
         self.stream.append(header, content)
     }
 
+    /// A name that is too long for its field, for the header that follows.
     fn long(&mut self, kind: EntryType, name: &[u8]) -> io::Result<()> {
-        let mut long = header(kind, 0o644, (0, 0));
-        fill(&mut long.as_old_mut().name, b"././@LongLink");
-        long.set_size(u64::try_from(name.len() + 1).unwrap_or(u64::MAX));
-        long.set_cksum();
-        self.stream.append(&long, name.chain(&[0][..]))
+        self.extra(kind, b"././@LongLink", &[name, b"\0"].concat())
     }
+
+    /// Something about the entry that follows. It needs a name: busybox takes a header without one for the end.
+    fn extra(&mut self, kind: EntryType, name: &[u8], content: &[u8]) -> io::Result<()> {
+        let mut extra = header(kind, 0o644, (0, 0));
+        fill(&mut extra.as_old_mut().name, name);
+        extra.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
+        extra.set_cksum();
+        self.stream.append(&extra, content)
+    }
+}
+
+/// `<length> mtime=<seconds>.<nanoseconds>` and a line break; the length counts itself.
+fn pax_time((seconds, nanos): Moment) -> Vec<u8> {
+    let rest = format!(" mtime={seconds}.{nanos:09}\n");
+    // Two digits, for any time that there is.
+    format!("{}{rest}", rest.len() + 2).into_bytes()
 }
 
 fn header(kind: EntryType, mode: u32, modified: Moment) -> Header {
@@ -244,5 +257,67 @@ impl Read for Padded<'_> {
         self.left -= counted;
         self.progress.add_bytes(counted);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use crate::world::real::RealLocal;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn times_say_their_length() {
+        assert_eq!(pax_time((1_700_000_000, 5)), b"30 mtime=1700000000.000000005\n");
+        assert_eq!(pax_time((1, 999_999_999)), b"21 mtime=1.999999999\n");
+    }
+
+    #[test]
+    fn every_tar_unpacks_the_stream() {
+        let home = tempfile::tempdir().unwrap();
+        let long = format!("{}/{}", "n".repeat(120), "m".repeat(120));
+        for (name, content) in [("a", "one"), (long.as_str(), "two"), ("new\nline", "")] {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        std::fs::write(home.path().join("large"), vec![7; 5 * 1024 * 1024]).unwrap();
+        std::os::unix::fs::symlink("t".repeat(200), home.path().join("link")).unwrap();
+        let names = ["a", &long, "new\nline", "large", "link"];
+        let progress = Progress::default();
+        let mut packer = Packer::new(&RealLocal, home.path(), &progress, Vec::new());
+        for name in names {
+            assert!(packer.append(&TreePath::new(name.as_bytes()).unwrap()).unwrap().is_some());
+        }
+        assert!(packer.append(&TreePath::new(b"gone").unwrap()).unwrap().is_none());
+        packer.folder(b"folder", 0o750, (1_700_000_000, 1)).unwrap();
+        let stream = packer.finish().unwrap();
+        assert_eq!(progress.so_far(), (5, 3 + 3 + 5 * 1024 * 1024 + 200));
+        for tar in [&["tar"][..], &["busybox", "tar"], &["bsdtar"]] {
+            let target = tempfile::tempdir().unwrap();
+            let run = Command::new(tar[0])
+                .args(&tar[1..])
+                .args(["-xpof", "-"])
+                .current_dir(target.path())
+                .stdin(Stdio::piped())
+                .spawn();
+            let Ok(mut run) = run else {
+                assert!(tar[0] == "bsdtar", "{tar:?} is missing");
+                eprintln!("skipped: no bsdtar here");
+                continue;
+            };
+            run.stdin.take().unwrap().write_all(&stream).unwrap();
+            assert!(run.wait().unwrap().success(), "{tar:?}");
+            for name in names {
+                let (from, to) = (home.path().join(name), target.path().join(name));
+                if name == "link" {
+                    assert_eq!(std::fs::read_link(from).unwrap(), std::fs::read_link(to).unwrap(), "{tar:?}");
+                } else {
+                    assert!(std::fs::read(from).unwrap() == std::fs::read(to).unwrap(), "{tar:?} {name}");
+                }
+            }
+            assert!(target.path().join("folder").is_dir());
+        }
     }
 }

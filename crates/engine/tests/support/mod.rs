@@ -9,7 +9,6 @@ use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Engine, Event, Result};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
