@@ -27,12 +27,13 @@ const SECRET_MEMBERS: &[&str] = &[
 #[must_use]
 pub fn redact(text: &str) -> String {
     let mut out = Cow::Borrowed(text);
-    if let Some(next) = blank_members(&out) {
-        out = Cow::Owned(next);
-    }
+    // Blocks first: their opening line may pass for the value of a member.
     while let Some(at) = out.find(BEGIN) {
         let stop = at + block_length(&out[at..]);
         out = Cow::Owned(format!("{}<redacted>{}", &out[..at], &out[stop..]));
+    }
+    if let Some(next) = blank_members(&out) {
+        out = Cow::Owned(next);
     }
     blank_queries(&blank_words(&out))
 }
@@ -196,6 +197,7 @@ mod tests {
             "authorization: bearer CANARY",
             "GET /api/v0/instances/?api_key=CANARY&x=1",
             "PASSWORD=CANARY; next",
+            "\"private_key\": -----BEGIN A-----\nCANARY\n-----END A-----",
             "-----BEGIN A-----\n-----END A----\n-----BEGIN B-----\nCANARY\n-----END B-----",
             "-----BEGIN A----- -----END A -----BEGIN B-----\nCANARY\n-----END B-----",
         ] {
