@@ -176,5 +176,5 @@ fn a_crash_leaves_no_core() {
     let status = crash(child);
     assert_eq!(status.signal(), Some(6));
     assert!(!status.core_dumped());
-    assert_eq!(cores(), [PathBuf::new(); 0]);
+    assert!(cores().is_empty(), "{:?}", cores());
 }

@@ -126,7 +126,7 @@ fn blank_words(text: &str) -> String {
     while let Some(found) = lower[from..].find(['=', ' ']) {
         let value_at = from + found + 1;
         let before = &lower[from..value_at - 1];
-        let telling = if lower[from..].as_bytes()[found] == b'=' {
+        let telling = if lower.as_bytes()[from + found] == b'=' {
             is_telling(before)
         } else {
             before.ends_with("bearer")
