@@ -4,8 +4,9 @@
 use crabbox_vast_proof::history::Happening;
 use crabbox_vast_proof::plan::Left;
 use crabbox_vast_proof::sweeps::{Case, Rehearsal, Sweep};
-use crabbox_vast_proof::vendor::{Act, Vendor};
+use crabbox_vast_proof::vendor::{Act, Quirk, Vendor};
 use crabbox_vast_proof::{Operation, Plan, Tally, run, seeds};
+use crabbox_vast_sim::api::{Effect, Fault};
 use std::time::Duration;
 
 /// Pairs of a death and a fault, for each operation.
@@ -188,6 +189,18 @@ fn a_clock_set_forward_while_a_create_is_unanswered_forgets_nothing() {
         plan.acts = vec![(Duration::ZERO, Act::Clock(7_200_000))];
         plan.actors[0].after = Duration::from_millis(100);
         let ran = run(&plan);
+        assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    }
+}
+
+/// A number in a refusal is nobody's machine as long as no read shows whose it is.
+#[test]
+fn a_refusal_that_names_a_machine_which_cannot_be_read_destroys_nothing() {
+    for effect in [Effect::Html(502), Effect::Empty, Effect::Truncate] {
+        let mut fault = Fault::once("GET", "/api/v0/instances/*/", effect).times(Some(30));
+        fault.nth = 1;
+        let quirk = Some((1, Quirk::NamesAForeigner));
+        let ran = run(&Plan { faults: vec![fault], quirk, ..Plan::single(1, Operation::Run) });
         assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
     }
 }
