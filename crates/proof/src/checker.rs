@@ -124,6 +124,8 @@ pub fn judge(history: &History, foreign: &BTreeSet<u64>, cap: f64) -> Verdict {
             }
             Happening::Unclaimed { lease } => {
                 claims.remove(lease.as_str());
+                // It was settled that nothing is left: an acquire that is made again under the id begins anew.
+                sent.retain(|(earlier, _)| earlier != lease);
             }
             Happening::Secret { .. } => verdict.secrets += 1,
             Happening::Settled { left } => verdict.unsettled += *left as u64,
