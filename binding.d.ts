@@ -22,7 +22,7 @@ export declare class Cancel {
   wait(millis: number): boolean
 }
 
-/** A command that runs. */
+/** Something that runs on an instance: a command, a whole run, a shell. */
 export declare class Exec {
   /** The next piece of output, nothing after the last. Not asked for, the remote side waits. */
   next(): Promise<ExecPiece | null>
@@ -30,8 +30,10 @@ export declare class Exec {
   write(data: Uint8Array): Promise<boolean>
   /** Ends standard input. */
   end(): void
-  /** How the command ended. */
-  done(): Promise<ExecEnd>
+  /** Tells a terminal its new size. One that is not taken in time is overtaken by the next. */
+  resize(columns: number, rows: number): void
+  /** How it ended. */
+  done(): Promise<any>
 }
 
 /** A lease with its live SSH session and the engine that made it. */
@@ -40,6 +42,12 @@ export declare class LeaseHandle {
   info(): any
   /** Starts a command. */
   exec(request: ExecCall, cancel: Cancel): Exec
+  /** Opens a terminal on the instance. */
+  shell(request: ShellCall, cancel: Cancel, events?: Events | undefined | null): Exec
+  /** Copies files between this machine and the instance, on its session. */
+  copy(request: HeldCopyCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+  /** Opens local ports that lead to the instance, over connections of their own. */
+  tunnel(forwards: Array<string>, cancel: Cancel, events?: Events | undefined | null): Promise<TunnelHandle>
   /** Its state, freshly read. */
   status(cancel: Cancel, events?: Events | undefined | null): Promise<any>
   /** Moves its idle deadline. */
@@ -48,6 +56,14 @@ export declare class LeaseHandle {
   release(request: HeldReleaseCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
   /** Closes the session, nothing else. */
   close(): void
+}
+
+/** Open ports, which serve once they are told to. */
+export declare class TunnelHandle {
+  /** The lease and the ports, each with its number here. */
+  facts(): any
+  /** Serves until it is cancelled, which is how it ends well. */
+  serve(cancel: Cancel, events?: Events | undefined | null): Promise<undefined>
 }
 
 /** Rents a machine and waits until commands run on it. */
@@ -61,6 +77,21 @@ export interface AcquireCall {
   keep: boolean
   /** A name for it. */
   slug?: string
+  /** The lease id of the caller's choice. */
+  leaseId?: string
+}
+
+/** Takes over an instance with an ownership label. */
+export declare function adopt(request: AdoptCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `adopt` takes. */
+export interface AdoptCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+  /** Cleanup leaves it alone. */
+  keep: boolean
 }
 
 /** What every call is resolved from. */
@@ -73,6 +104,46 @@ export interface CallContext {
   settings: Record<string, string>
   /** The API key, where the caller gave one. */
   apiKey?: string
+}
+
+/** Gives back what dead processes and expired leases left. */
+export declare function cleanup(request: CleanupCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `cleanup` takes. */
+export interface CleanupCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Only say what would be done. */
+  dryRun: boolean
+}
+
+/** What `showConfig` takes. */
+export interface ConfigCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Where each setting came from, in place of the document. */
+  origin: boolean
+}
+
+/** What a call takes that has nothing of its own. */
+export interface ContextCall {
+  /** What it is resolved from. */
+  context: CallContext
+}
+
+/** Copies files to a lease or from it. */
+export declare function copy(request: CopyCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `copy` takes. */
+export interface CopyCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** What: a path here, or `lease:path`. */
+  from: string
+  /** Where to. */
+  to: string
+  /** Take over a lease that another repository made. */
+  reclaim: boolean
 }
 
 /** What works and what does not. */
@@ -114,20 +185,35 @@ export interface ExecCall {
   stdin: boolean
 }
 
-/** How a command ended. */
-export interface ExecEnd {
-  /** The exit code, unless a signal ended it. */
-  exitCode: number | null
-  /** That signal, without `SIG`. */
-  signal: string | null
-}
-
 /** A piece of output. */
 export interface ExecPiece {
   /** `stdout` or `stderr`. */
   stream: 'stdout' | 'stderr'
   /** The bytes. */
   data: Uint8Array
+}
+
+/** Removes a claim without ending its instance. */
+export declare function forget(request: ForgetCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** What `forget` takes. */
+export interface ForgetCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id or slug. */
+  id: string
+  /** Also when the instance may still be billed. */
+  yes: boolean
+}
+
+/** What a copy on a lease that is held takes. */
+export interface HeldCopyCall {
+  /** Here, below the working directory unless absolute. */
+  local: string
+  /** There, below the folder of commands unless absolute. */
+  remote: string
+  /** From here to there, or back. */
+  toRemote: boolean
 }
 
 /** What `release` of a lease that is held takes. */
@@ -147,6 +233,28 @@ export interface ListCall {
   all: boolean
 }
 
+/** The claims on this machine. Needs no API key. */
+export declare function listClaims(request: ContextCall, cancel: Cancel): Promise<any>
+
+/** One whole lease life against the vendor, if everything that has to be asked for was asked for. */
+export declare function liveSmoke(request: ContextCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** Opens a session on a present lease. */
+export declare function open(request: OpenCall, cancel: Cancel, events?: Events | undefined | null): Promise<LeaseHandle>
+
+/** What `open` takes. */
+export interface OpenCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+  /** Take over a lease that another repository made. */
+  reclaim: boolean
+}
+
+/** What the engine says of each provider. */
+export declare function providers(): any
+
 /** Releases a lease by its name. */
 export declare function release(request: ReleaseCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
 
@@ -158,6 +266,63 @@ export interface ReleaseCall {
   id: string
   /** `destroy`, `stop` or `keep`. */
   action?: string
+}
+
+/** Runs a command on a lease, its own or a present one. */
+export declare function run(request: RunCall, cancel: Cancel, events?: Events | undefined | null): Exec
+
+/** What `run` takes. */
+export interface RunCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** What to run, and on what. */
+  request: RunWish
+  /** Whether `write` and `end` will be called. */
+  stdin: boolean
+}
+
+/** What to run, and on what. */
+export interface RunWish {
+  /** A present lease; without it one is rented. */
+  id?: string
+  /** Take over a lease that another repository made. */
+  reclaim: boolean
+  /** Whether a rented lease stays. */
+  keep: boolean
+  /** A name for a rented lease. */
+  slug?: string
+  /** The lease id of the caller's choice. */
+  leaseId?: string
+  /** Whether a rented lease stays when the command fails. */
+  keepOnFailure: boolean
+  /** `never`, `always`, `success` or `failure`. */
+  stopAfter?: string
+  /** Program and arguments; the arguments of a script. */
+  argv?: Array<string>
+  /** Text for the remote shell. */
+  shell?: string
+  /** A local script. */
+  script?: ScriptCall
+  /** How to bring the working tree over, if it is. */
+  sync?: SyncCall
+  /** End after that. */
+  syncOnly: boolean
+  /** Variables for the command. */
+  env: Record<string, string>
+  /** Names of local variables for it. */
+  allowEnv: Array<string>
+  /** `REMOTE` or `REMOTE=LOCAL`. */
+  downloads: Array<string>
+  /** A word for the reports. */
+  label?: string
+}
+
+/** A local script. */
+export interface ScriptCall {
+  /** Its file name. */
+  name: string
+  /** Its text. */
+  content: Uint8Array
 }
 
 /** What `searchOffers` takes. */
@@ -194,6 +359,47 @@ export interface SettingInfo {
 /** Every setting, in the order of the documentation. */
 export declare function settings(): Array<SettingInfo>
 
+/** What a shell takes. */
+export interface ShellCall {
+  /** Program and arguments in place of the login shell. */
+  argv?: Array<string>
+  /** Text for the remote shell in place of an interactive one. */
+  shell?: string
+  /** What the terminal is called. */
+  term: string
+  /** Its size. */
+  columns: number
+  /** Its size. */
+  rows: number
+}
+
+/** The settings in force, or where each came from. */
+export declare function showConfig(request: ConfigCall, cancel: Cancel): Promise<any>
+
+/** What `sshCommand` takes. */
+export interface SshCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+  /** Take over a lease that another repository made. */
+  reclaim: boolean
+}
+
+/** The `ssh` command that logs in to a lease. */
+export declare function sshCommand(request: SshCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
+
+/** Starts a stopped lease and waits until commands run on it. A cancellation stops it again. */
+export declare function start(request: StartCall, cancel: Cancel, events?: Events | undefined | null): Promise<LeaseHandle>
+
+/** What `start` takes. */
+export interface StartCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+}
+
 /** The state of one lease. */
 export declare function status(request: StatusCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
 
@@ -209,6 +415,16 @@ export interface StatusCall {
   waitTimeoutSeconds?: number
 }
 
+/** How a sync differs from what the settings say. */
+export interface SyncCall {
+  /** Refuse nothing for its size. */
+  forceLarge: boolean
+  /** Compare contents. */
+  checksum: boolean
+  /** Everything travels. */
+  full: boolean
+}
+
 /** Moves the idle deadline of a lease. */
 export declare function touch(request: TouchCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
 
@@ -218,6 +434,21 @@ export interface TouchCall {
   context: CallContext
   /** Lease id, slug or instance id. */
   id: string
+}
+
+/** Opens local ports that lead to a lease. */
+export declare function tunnel(request: TunnelCall, cancel: Cancel, events?: Events | undefined | null): Promise<TunnelHandle>
+
+/** What `tunnel` takes. */
+export interface TunnelCall {
+  /** What it is resolved from. */
+  context: CallContext
+  /** Lease id, slug or instance id. */
+  id: string
+  /** Take over a lease that another repository made. */
+  reclaim: boolean
+  /** `LOCAL`, `LOCAL:PORT` or `LOCAL:HOST:PORT`. */
+  forwards: Array<string>
 }
 
 /** The version of the engine inside this addon. */

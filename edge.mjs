@@ -43,17 +43,42 @@ const rejecting = (name) => ({ [name]: async () => { throw unsupported(name) } }
 const throwing = (name) => ({ [name]: () => { throw unsupported(name) } })[name] // prettier-ignore
 
 export const acquire = rejecting('acquire')
+export const open = rejecting('open')
+export const start = rejecting('start')
+export const run = rejecting('run')
 export const release = rejecting('release')
 export const list = rejecting('list')
 export const status = rejecting('status')
 export const touch = rejecting('touch')
 export const doctor = rejecting('doctor')
 export const searchOffers = rejecting('searchOffers')
+export const copy = rejecting('copy')
+export const tunnel = rejecting('tunnel')
+export const sshCommand = rejecting('sshCommand')
+export const cleanup = rejecting('cleanup')
+export const listClaims = rejecting('listClaims')
+export const forget = rejecting('forget')
+export const adopt = rejecting('adopt')
+export const liveSmoke = rejecting('liveSmoke')
+export const showConfig = rejecting('showConfig')
+export const providers = rejecting('providers')
 export const installSignalHandlers = throwing('installSignalHandlers')
 export const binaryPath = throwing('binaryPath')
 
 export class Lease {
   constructor() {
     throw unsupported('Lease')
+  }
+}
+
+export class Tunnel {
+  constructor() {
+    throw unsupported('Tunnel')
+  }
+}
+
+export class Shell {
+  constructor() {
+    throw unsupported('Shell')
   }
 }

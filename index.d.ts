@@ -25,7 +25,11 @@ export * from './lib/lease.js'
 export * from './lib/operations.js'
 export * from './lib/options.js'
 export * from './lib/results.js'
+export * from './lib/run.js'
 export * from './lib/settings.js'
+export * from './lib/shell.js'
+export * from './lib/tunnel.js'
+export * from './lib/upkeep.js'
 
 /** The version of this package, its addon and its command line. */
 export declare const version: string

@@ -36,6 +36,15 @@ test('it leaves alone what is kept, told to stay, or released already', async ()
   assert.equal((await run('await (await crabbox.acquire()).release()')).stdout, 'release cbx_0123456789ab\n')
 })
 
+test('it leaves alone what was there before', async () => {
+  for (const name of ['open', 'start']) assert.equal((await run(`await crabbox.${name}('trainer')`)).stdout, '')
+})
+
+test('it undoes a run that is under way', async () => {
+  const { stdout } = await run("crabbox.run({ command: ['wait'] }).catch(() => {}); setTimeout(() => process.exit(), 20)")
+  assert.equal(stdout, 'wait\n')
+})
+
 test('it undoes an acquire that is under way', async () => {
   const { stdout } = await run("crabbox.acquire({ slug: 'never' }).catch(() => {}); setTimeout(() => process.exit(), 20)")
   assert.equal(stdout, 'wait\n')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { resolve } from 'node:path'
 import { test } from 'node:test'
-import { called, crabbox } from './fake.mjs'
+import { called, crabbox, fake } from './fake.mjs'
 
 const refused = (options, pattern) =>
   assert.rejects(crabbox.acquire(options), (error) => {
@@ -73,4 +73,74 @@ test('each call sends what is its own', async () => {
   assert.equal(called('touch').request.id, '27491836')
   await crabbox.searchOffers({ limit: 3 })
   assert.equal(called('searchOffers').request.limit, 3)
+})
+
+/** What is refused before the addon hears of it. */
+const before = async (calling, pattern) => {
+  const asked = fake.calls.length
+  await assert.rejects(async () => calling(), (error) => error.code === 'invalid_argument' && pattern.test(error.message))
+  assert.equal(fake.calls.length, asked)
+}
+
+test('every call that names a lease needs one, and knows its own options alone', async () => {
+  for (const name of ['open', 'start', 'forget', 'adopt', 'sshCommand', 'tunnel']) {
+    const more = name === 'tunnel' ? [80] : []
+    for (const id of [undefined, '', ' ', 27491836]) await before(() => crabbox[name](id, ...more), /needs a lease id, slug or instance id/)
+    await before(() => crabbox[name]('x', ...more, { nothing: 1 }), /has no option `nothing`/)
+  }
+  for (const name of ['cleanup', 'listClaims', 'liveSmoke', 'showConfig']) await before(() => crabbox[name]({ nothing: 1 }), /`nothing`/)
+  await before(() => crabbox.cleanup({ dryRun: 1 }), /`dryRun` must be true or false/)
+  await before(() => crabbox.forget('x', { yes: 'yes' }), /`yes` must be true or false/)
+  await before(() => crabbox.open('x', { reclaim: 1 }), /`reclaim` must be true or false/)
+  await before(() => crabbox.copy('', 'x:y'), /`from` must be a path/)
+  await before(() => crabbox.copy('x', 3), /`to` must be a path/)
+  for (const forwards of [[], ['']]) await before(() => crabbox.tunnel('x', forwards), /port to forward|something in it/)
+  for (const forward of [-1, 1.5, null]) await before(() => crabbox.tunnel('x', forward), /must be a string/)
+})
+
+test('each of the later calls sends what is its own', async () => {
+  await crabbox.open('trainer', { reclaim: true })
+  assert.deepEqual([called('open').request.id, called('open').request.reclaim], ['trainer', true])
+  await crabbox.start('trainer', { apiKey: 'secret-key' })
+  assert.deepEqual([called('start').request.id, called('start').request.context.apiKey], ['trainer', 'secret-key'])
+  await crabbox.cleanup({ dryRun: true })
+  assert.equal(called('cleanup').request.dryRun, true)
+  await crabbox.cleanup()
+  assert.equal(called('cleanup').request.dryRun, false)
+  await crabbox.forget('trainer')
+  assert.equal(called('forget').request.yes, false)
+  await crabbox.adopt('27491836', { keep: true })
+  assert.equal(called('adopt').request.keep, true)
+  await crabbox.copy('a', 'trainer:b')
+  assert.deepEqual([called('copy').request.from, called('copy').request.to, called('copy').request.reclaim], ['a', 'trainer:b', false])
+  await crabbox.showConfig({ origin: true, gpuCount: 2 })
+  assert.deepEqual([called('showConfig').request.origin, called('showConfig').request.context.settings], [true, { gpuCount: '2' }])
+  await (await crabbox.tunnel('trainer', [8080, '0:80'])).close()
+  assert.deepEqual(called('tunnel').request.forwards, ['8080', '0:80'])
+  await crabbox.acquire({ maxCost: 5, leaseId: 'cbx_0123456789ab', instanceType: 'interruptible', bid: 0.25 })
+  const { leaseId, context } = called('acquire').request
+  assert.deepEqual([leaseId, context.settings], ['cbx_0123456789ab', { maxCost: '5', instanceType: 'interruptible', bid: '0.25' }])
+})
+
+test('a run is a command, a script or a sync, and nothing of it contradicts itself', async () => {
+  await before(() => crabbox.run(), /needs a `command`, a `script` or `syncOnly`/)
+  await before(() => crabbox.run({ command: 'ls' }), /array of words/)
+  await before(() => crabbox.run({ command: [] }), /needs a command/)
+  await before(() => crabbox.run({ command: ['ls'], syncOnly: true }), /`syncOnly` there is a sync and no command/)
+  await before(() => crabbox.run({ syncOnly: true, sync: false }), /`syncOnly`/)
+  await before(() => crabbox.run({ script: 'a.sh', command: { shell: 'x' } }), /an array of words/)
+  await before(() => crabbox.run({ script: 'no such file' }), /the script no such file cannot be read/)
+  await before(() => crabbox.run({ command: ['ls'], stopAfter: 'later' }), /one of "never", "always", "success", "failure"/)
+  await before(() => crabbox.run({ command: ['ls'], sync: { fast: true } }), /`fast`/)
+  await before(() => crabbox.run({ command: ['ls'], sync: { full: 1 } }), /`sync.full` must be true or false/)
+  await before(() => crabbox.run({ command: ['ls'], allowEnv: 'CI' }), /`allowEnv` must be an array/)
+  await before(() => crabbox.run({ command: ['ls'], id: 'x', keep: true }), /`keep` is for a lease that is rented/)
+  await before(() => crabbox.run({ command: ['ls'], stdin: 3 }), /`stdin` must be/)
+  await crabbox.run({ command: ['printf', 'a'], sync: { checksum: true }, keepOnFailure: true, label: 'ci', commandEnv: { A: '1' }, downloads: ['x=y'] })
+  assert.deepEqual(called('run').request, {
+    argv: ['printf', 'a'], label: 'ci', reclaim: false, keep: false, keepOnFailure: true, syncOnly: false,
+    sync: { forceLarge: false, checksum: true, full: false }, env: { A: '1' }, allowEnv: [], downloads: ['x=y'],
+  }) // prettier-ignore
+  await crabbox.run({ command: { shell: 'x' }, sync: false })
+  assert.equal(called('run').request.sync, undefined)
 })

@@ -3,16 +3,10 @@ import type { AbortSignalLike } from './options.js'
 /** Words, which reach the program as they are, or a line for the remote shell. */
 export type Command = readonly string[] | { shell: string }
 
-/** How a command is run. */
-export interface ExecOptions<Data = string> {
+/** The streams of a command. */
+export interface StreamOptions<Data = string> {
   /** Sent to its standard input, which is closed otherwise. An iterable is read as fast as the command takes it. */
   stdin?: string | Uint8Array | Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>
-  /** Variables to set for it, besides the remote login's own. */
-  env?: Readonly<Record<string, string | undefined>>
-  /** The remote folder to run it in; default the lease's own below its work root. */
-  cwd?: string
-  /** Ends it; the call rejects with the signal's reason. */
-  signal?: AbortSignalLike
   /** Receives standard output as it comes. What it throws becomes a process warning. */
   onStdout?: (data: Data) => void
   /** Receives standard error as it comes. */
@@ -21,6 +15,16 @@ export interface ExecOptions<Data = string> {
   encoding?: string
   /** Most bytes of each stream in the result; default 16 MiB. More is still streamed, and `truncated` says so. */
   maxBuffer?: number
+}
+
+/** How a command is run. */
+export interface ExecOptions<Data = string> extends StreamOptions<Data> {
+  /** Variables to set for it, besides the remote login's own. */
+  env?: Readonly<Record<string, string | undefined>>
+  /** The remote folder to run it in; default the lease's own below its work root. */
+  cwd?: string
+  /** Ends it; the call rejects with the signal's reason. */
+  signal?: AbortSignalLike
 }
 
 /** A piece of output. */

@@ -1,12 +1,14 @@
 import type { Command, ExecOptions, RemoteCommand } from './exec.js'
 import type { CallOptions, ReleaseAction } from './options.js'
-import type { Deadman, Endpoint, LeaseInfo, LeaseStatus, Released, Touched } from './results.js'
+import type { Copied, Deadman, Endpoint, LeaseInfo, LeaseStatus, Released, Touched } from './results.js'
+import type { Shell, ShellOptions } from './shell.js'
+import type { Port, Tunnel } from './tunnel.js'
 
 /**
- * A leased instance with a live SSH session; made by {@link acquire}.
+ * A leased instance with a live SSH session; made by {@link acquire}, {@link open} or {@link start}.
  *
- * It ends by `release()`, by `await using`, by the end of this process (unless it was acquired with `keep`), by its
- * TTL or its idle timeout. It is not ended by garbage collection, and by a signal only after
+ * It ends by `release()`, by its TTL or its idle timeout; one that was acquired without `keep` also by `await using` and by
+ * the end of this process. It is not ended by garbage collection, and by a signal only after
  * {@link installSignalHandlers}.
  */
 export declare class Lease implements LeaseInfo {
@@ -38,6 +40,21 @@ export declare class Lease implements LeaseInfo {
   exec(command: Command, options: ExecOptions<Uint8Array> & { encoding: 'buffer' }): RemoteCommand<Uint8Array>
   exec(command: Command, options?: ExecOptions): RemoteCommand
 
+  /** Opens a terminal. To open one on this process's own terminal, join it to `process.stdin` in raw mode. */
+  shell(options?: ShellOptions): Promise<Shell>
+
+  /**
+   * Copies a file or folder of this machine to the instance. A relative `local` is below the working directory of the call
+   * that made the lease, a relative `remote` below the folder in which `exec` runs commands.
+   */
+  copyTo(local: string, remote: string, options?: CallOptions): Promise<Copied>
+
+  /** Copies a file or folder of the instance to this machine; paths as in `copyTo`. */
+  copyFrom(remote: string, local: string, options?: CallOptions): Promise<Copied>
+
+  /** Opens local ports that lead to the instance, over connections of their own. */
+  tunnel(forwards: Port | readonly Port[], options?: CallOptions): Promise<Tunnel>
+
   /** The lease's state, freshly read. */
   status(options?: CallOptions): Promise<LeaseStatus>
 
@@ -50,7 +67,10 @@ export declare class Lease implements LeaseInfo {
    */
   release(options?: CallOptions & { action?: ReleaseAction }): Promise<Released>
 
-  /** Releases, unless the lease was acquired with `keep`; then it only closes the connection. */
+  /** Closes the connection, nothing else; the next command opens another one. */
+  close(): void
+
+  /** Releases what was acquired without `keep`; otherwise it only closes the connection. */
   [Symbol.asyncDispose](): Promise<void>
 
   /** The plain facts; no secret is among them. */

@@ -1,12 +1,15 @@
 'use strict'
 
 const { call } = require('./call.js')
-const { VastLeaseError } = require('./error.js')
+const { VastLeaseError, invalidArgument } = require('./error.js')
 const { exec } = require('./exec.js')
 const exit = require('./exit.js')
 const { native } = require('./native.js')
 const { checkNames, readCallback, readSignal } = require('./options.js')
 const { action } = require('./settings.js')
+const { openShell, readShell } = require('./shell.js')
+const { openTunnel, readForwards } = require('./tunnel.js')
+const { path } = require('./upkeep.js')
 
 const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')
 const key = Symbol('made by acquire')
@@ -16,15 +19,43 @@ class Lease {
   #info
   #releasing
   #gone = false
+  #releaseOnDispose
 
-  constructor(secret, handle) {
-    if (secret !== key) throw new TypeError('a Lease is made by acquire()')
+  constructor(secret, handle, releaseOnDispose) {
+    if (secret !== key) throw new TypeError('a Lease is made by acquire(), open() or start()')
     this.#handle = handle
+    this.#releaseOnDispose = releaseOnDispose
     this.#info = Object.freeze(handle.info())
   }
 
   exec(command, options) {
     return exec(this.#gone ? undefined : this.#handle, command, options)
+  }
+
+  async shell(options = {}) {
+    const own = ['command', 'term', 'columns', 'rows']
+    const plumbing = readPlumbing('shell', options, own)
+    const request = readShell(options)
+    return openShell(plumbing, (cancel, events) => this.#live().shell(request, cancel, events))
+  }
+
+  async copyTo(local, remote, options) {
+    return this.#copy('copyTo', { local: path('local', local), remote: path('remote', remote), toRemote: true }, options)
+  }
+
+  async copyFrom(remote, local, options) {
+    return this.#copy('copyFrom', { local: path('local', local), remote: path('remote', remote), toRemote: false }, options)
+  }
+
+  async #copy(method, request, options) {
+    const plumbing = readPlumbing(method, options)
+    return call(plumbing, (cancel, events) => this.#live().copy(request, cancel, events))
+  }
+
+  async tunnel(forwards, options) {
+    const plumbing = readPlumbing('tunnel', options)
+    const ports = readForwards('lease.tunnel', forwards)
+    return openTunnel(plumbing, (cancel, events) => this.#live().tunnel(ports, cancel, events))
   }
 
   async status(options) {
@@ -68,8 +99,12 @@ class Lease {
   }
 
   async [asyncDispose]() {
-    if (this.#info.keep) this.#handle.close()
-    else await this.release()
+    if (this.#releaseOnDispose) await this.release()
+    else this.#handle.close()
+  }
+
+  close() {
+    this.#handle.close()
   }
 
   #live() {
@@ -95,14 +130,15 @@ class Lease {
 
 /** `signal`, `onEvent` and the named options of a method. */
 function readPlumbing(method, options = {}, own = []) {
+  if (typeof options !== 'object' || options === null) throw invalidArgument(`lease.${method}: options must be an object`)
   const given = Object.entries(options).filter(([, value]) => value !== undefined)
   checkNames(`lease.${method}`, given, [...own, 'signal', 'onEvent'])
   return { signal: readSignal(options.signal), onEvent: readCallback('onEvent', options.onEvent) }
 }
 
-/** The lease of a native handle; what is not kept ends with the process. */
-function leaseOf(handle, { releaseOnExit }) {
-  const lease = new Lease(key, handle)
+/** The lease of a native handle. One that was there before stays there: neither the process nor disposal ends it. */
+function leaseOf(handle, { releaseOnExit = false, releaseOnDispose = false } = {}) {
+  const lease = new Lease(key, handle, releaseOnDispose)
   if (releaseOnExit) exit.releaseAtExit(lease)
   return lease
 }

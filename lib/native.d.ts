@@ -6,7 +6,24 @@
 // - `cancel` stops a call: it undoes what it began and rejects with the code `cancelled`.
 
 import type { EventCallback } from './events.js'
-import type { DoctorReport, LeaseInfo, LeaseStatus, LeaseSummary, Offer, Released, Touched } from './results.js'
+import type {
+  Adopted,
+  ClaimsList,
+  Cleaned,
+  Copied,
+  DoctorReport,
+  Forgotten,
+  LeaseInfo,
+  LeaseStatus,
+  LeaseSummary,
+  Offer,
+  Provider,
+  Released,
+  Smoked,
+  SshCommand,
+  Touched,
+} from './results.js'
+import type { RunResult } from './run.js'
 
 /** What every call is resolved from. */
 export interface Context {
@@ -31,7 +48,11 @@ type Action = 'destroy' | 'stop' | 'keep'
 export interface LeaseHandle {
   info(): LeaseInfo
   /** Starts a command; throws what is wrong with the request. */
-  exec(request: ExecRequest, cancel: Cancel): Exec
+  exec(request: ExecRequest, cancel: Cancel): Exec<Ended>
+  /** Opens a terminal; its `next` gives `stdout` alone. */
+  shell(request: { argv?: string[]; shell?: string; term: string; columns: number; rows: number }, cancel: Cancel, events: Events): Exec<Ended>
+  copy(request: { local: string; remote: string; toRemote: boolean }, cancel: Cancel, events: Events): Promise<Copied>
+  tunnel(forwards: string[], cancel: Cancel, events: Events): Promise<TunnelHandle>
   status(cancel: Cancel, events: Events): Promise<LeaseStatus>
   touch(cancel: Cancel, events: Events): Promise<Touched>
   release(request: { action?: Action }, cancel: Cancel, events: Events): Promise<Released>
@@ -49,14 +70,49 @@ export interface ExecRequest {
   stdin: boolean
 }
 
-export interface Exec {
+/** Something that runs on an instance. */
+export interface Exec<End> {
   /** The next piece of output, `null` after the last. Not asked for, the remote side waits. */
   next(): Promise<{ stream: 'stdout' | 'stderr'; data: Uint8Array } | null>
   /** Resolves when the piece is on its way; `false` when the command takes no more. */
   write(data: Uint8Array): Promise<boolean>
   end(): void
-  /** How the command ended; after `next` gave `null`. */
-  done(): Promise<{ exitCode: number | null; signal: string | null }>
+  /** Tells a terminal its new size. */
+  resize(columns: number, rows: number): void
+  /** How it ended; asked once. */
+  done(): Promise<End>
+}
+
+export interface Ended {
+  exitCode: number | null
+  signal: string | null
+}
+
+/** Open ports. */
+export interface TunnelHandle {
+  facts(): { lease: string; slug: string; forwards: { local: number; host: string; port: number }[] }
+  /** Serves until it is cancelled, which is how it ends well; once. */
+  serve(cancel: Cancel, events: Events): Promise<void>
+}
+
+/** What a run is to do; see `RunOptions`. */
+export interface RunWish {
+  id?: string
+  reclaim: boolean
+  keep: boolean
+  slug?: string
+  leaseId?: string
+  keepOnFailure: boolean
+  stopAfter?: string
+  argv?: string[]
+  shell?: string
+  script?: { name: string; content: Uint8Array }
+  sync?: { forceLarge: boolean; checksum: boolean; full: boolean }
+  syncOnly: boolean
+  env: Record<string, string>
+  allowEnv: string[]
+  downloads: string[]
+  label?: string
 }
 
 export interface Native {
@@ -76,4 +132,22 @@ export interface Native {
   touch(request: { context: Context; id: string }, cancel: Cancel, events: Events): Promise<Touched>
   doctor(request: { context: Context }, cancel: Cancel, events: Events): Promise<DoctorReport>
   searchOffers(request: { context: Context; limit?: number }, cancel: Cancel, events: Events): Promise<Offer[]>
+  open(request: { context: Context; id: string; reclaim: boolean }, cancel: Cancel, events: Events): Promise<LeaseHandle>
+  start(request: { context: Context; id: string }, cancel: Cancel, events: Events): Promise<LeaseHandle>
+  /** Starts a run; throws what is wrong with the request. */
+  run(request: { context: Context; request: RunWish; stdin: boolean }, cancel: Cancel, events: Events): Exec<RunResult>
+  tunnel(
+    request: { context: Context; id: string; reclaim: boolean; forwards: string[] },
+    cancel: Cancel,
+    events: Events,
+  ): Promise<TunnelHandle>
+  copy(request: { context: Context; from: string; to: string; reclaim: boolean }, cancel: Cancel, events: Events): Promise<Copied>
+  sshCommand(request: { context: Context; id: string; reclaim: boolean }, cancel: Cancel, events: Events): Promise<SshCommand>
+  cleanup(request: { context: Context; dryRun: boolean }, cancel: Cancel, events: Events): Promise<Cleaned>
+  listClaims(request: { context: Context }, cancel: Cancel): Promise<ClaimsList>
+  forget(request: { context: Context; id: string; yes: boolean }, cancel: Cancel, events: Events): Promise<Forgotten>
+  adopt(request: { context: Context; id: string; keep: boolean }, cancel: Cancel, events: Events): Promise<Adopted>
+  liveSmoke(request: { context: Context }, cancel: Cancel, events: Events): Promise<Smoked>
+  showConfig(request: { context: Context; origin: boolean }, cancel: Cancel): Promise<Record<string, unknown>>
+  providers(): Provider[]
 }

@@ -2,6 +2,7 @@ import type { Lease } from './lease.js'
 import type {
   AcquireOptions,
   ListOptions,
+  OpenOptions,
   ReleaseOptions,
   SearchOptions,
   StatusOptions,
@@ -16,6 +17,19 @@ import type { DoctorReport, LeaseStatus, LeaseSummary, Offer, Released, Touched 
  * even that fails, the error's `details.lease` names what `release` must be called with.
  */
 export declare function acquire(options?: AcquireOptions): Promise<Lease>
+
+/**
+ * Opens a session on a lease that is there, by lease id, slug or instance id, and binds it to this repository.
+ *
+ * Neither the end of this process nor disposal ends such a lease; `release()` does.
+ */
+export declare function open(id: string, options?: OpenOptions): Promise<Lease>
+
+/**
+ * Starts a stopped lease and resolves when a command can run on it. It bills from the start on; a failure or a cancellation
+ * stops it again. As with {@link open} the lease stays when this process ends.
+ */
+export declare function start(id: string, options?: VastOptions): Promise<Lease>
 
 /**
  * Ends a lease by lease id, slug or instance id, and proves that the instance is gone.

@@ -14,8 +14,20 @@ async function acquire(options) {
   return call({ ...plumbing, atExit: 'undo' }, async (cancel, events) => {
     const handle = await native().acquire({ context, keep, ...names }, cancel, events)
     // in the same turn as the answer: a lease is never without somebody who ends it
-    return leaseOf(handle, { releaseOnExit })
+    return leaseOf(handle, { releaseOnExit, releaseOnDispose: !keep })
   })
+}
+
+async function open(id, options) {
+  const { context, own, ...plumbing } = readOptions('open', options, { reclaim: boolean })
+  const request = { context, id: readId('open', id), reclaim: own.reclaim ?? false }
+  return call(plumbing, async (cancel, events) => leaseOf(await native().open(request, cancel, events)))
+}
+
+async function start(id, options) {
+  const { context, own: _none, ...plumbing } = readOptions('start', options)
+  const request = { context, id: readId('start', id) }
+  return call({ ...plumbing, atExit: 'undo' }, async (cancel, events) => leaseOf(await native().start(request, cancel, events)))
 }
 
 async function release(id, options) {
@@ -57,4 +69,4 @@ function number(name, value) {
   return Number(whole(name, value))
 }
 
-module.exports = { acquire, release, list, status, touch, doctor, searchOffers, Lease }
+module.exports = { acquire, open, start, release, list, status, touch, doctor, searchOffers, Lease }

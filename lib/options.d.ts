@@ -71,3 +71,33 @@ export interface SearchOptions extends VastOptions {
   /** Most offers to give. */
   limit?: number
 }
+
+/** What calls that use a present lease take. */
+export interface OpenOptions extends VastOptions {
+  /** Takes over a lease that another repository made; default `false`. */
+  reclaim?: boolean
+}
+
+/** What {@link cleanup} takes. */
+export interface CleanupOptions extends VastOptions {
+  /** Only says what would be done: nothing is changed, here or at Vast; default `false`. */
+  dryRun?: boolean
+}
+
+/** What {@link forget} takes. */
+export interface ForgetOptions extends VastOptions {
+  /** Also when the instance may still be billed; default `false`. */
+  yes?: boolean
+}
+
+/** What {@link adopt} takes. */
+export interface AdoptOptions extends VastOptions {
+  /** Cleanup leaves it alone; default `false`. */
+  keep?: boolean
+}
+
+/** What {@link showConfig} takes. */
+export interface ConfigOptions extends VastOptions {
+  /** Where each setting came from, in place of crabbox's document; default `false`. */
+  origin?: boolean
+}

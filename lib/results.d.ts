@@ -160,13 +160,7 @@ export interface DoctorReport {
   readonly provider: string
   readonly checks: readonly DoctorCheck[]
   /** Why the first check that failed did so. */
-  readonly error?: {
-    readonly code: string
-    readonly message: string
-    readonly hint?: string
-    readonly retryable: boolean
-    readonly details?: Readonly<Record<string, unknown>>
-  }
+  readonly error?: ErrorFacts
 }
 
 /** One check. */
@@ -178,4 +172,169 @@ export interface DoctorCheck {
   readonly details?: Readonly<Record<string, string>>
   /** What to do about a check that is not fine. */
   readonly hint?: string
+}
+
+/** A finished {@link cleanup}. */
+export interface Cleaned {
+  readonly dryRun: boolean
+  /** Every decision, in order. */
+  readonly items: readonly CleanupItem[]
+  /** What should be looked at by hand. */
+  readonly problems: readonly string[]
+  readonly summary: CleanupSummary
+}
+
+/** One decision of a cleanup and what came of it. */
+export interface CleanupItem {
+  readonly action: 'skip' | 'delete' | 'recover' | 'forget' | 'forget-keys'
+  /** The lease. */
+  readonly lease: string
+  readonly instance: string | null
+  /** Slug, or what the list shows. */
+  readonly name: string
+  readonly reason: string | null
+  readonly outcome:
+    | 'skipped'
+    | 'planned'
+    | 'destroyed'
+    | 'already-gone'
+    | 'never-created'
+    | 'stopped'
+    | 'bound'
+    | 'forgotten'
+    | 'refused'
+    | 'failed'
+  /** Of a refusal or failure. */
+  readonly error: ErrorFacts | null
+}
+
+/** How many items of a cleanup came to what. */
+export interface CleanupSummary {
+  /** Instances destroyed, or found destroyed. */
+  readonly destroyed: number
+  readonly stopped: number
+  /** Claims and keys removed without an instance. */
+  readonly forgotten: number
+  readonly skipped: number
+  /** What a real run would do. */
+  readonly planned: number
+  /** Refused for want of a claim. */
+  readonly refused: number
+  readonly failed: number
+}
+
+/** An error inside a result. */
+export interface ErrorFacts {
+  readonly code: string
+  readonly message: string
+  readonly hint?: string
+  readonly retryable: boolean
+  readonly details?: Readonly<Record<string, unknown>>
+}
+
+/** The claims on this machine, as crabbox lists them. */
+export interface ClaimsList {
+  readonly version: number
+  readonly source: 'local-claims'
+  readonly claims: readonly ListedClaim[]
+  /** Files that are no readable claims. */
+  readonly problems: readonly Readonly<Record<string, unknown>>[]
+}
+
+/** One claim; empty text is what it does not say. */
+export interface ListedClaim {
+  readonly leaseId: string
+  readonly slug: string
+  readonly provider: string
+  readonly [name: string]: unknown
+}
+
+/** A forgotten claim. */
+export interface Forgotten {
+  readonly id: string
+  readonly slug: string
+  readonly instance: string | null
+  /** Whether the instance is proved gone; otherwise it may still be billed. */
+  readonly provedGone: boolean
+  /** What is left of it, if that is known. */
+  readonly left: string | null
+  readonly price: number | null
+}
+
+/** An adopted instance. */
+export interface Adopted {
+  readonly id: string
+  readonly slug: string
+  readonly instance: string
+  /** Whether a claim was made; `false` where there was one. */
+  readonly claimed: boolean
+  readonly keyAttached: boolean
+  readonly expiresAt: string | null
+}
+
+/** A finished copy. */
+export interface Copied {
+  readonly from: string
+  /** Where it is now. */
+  readonly to: string
+  /** Files and links. */
+  readonly files: number
+  readonly bytes: number
+  readonly seconds: number
+  /** What was left out; each was a `warning` event too. */
+  readonly warnings: readonly string[]
+}
+
+/** How to reach a lease with the `ssh` program. */
+export interface SshCommand {
+  /** The words of the command. */
+  readonly argv: readonly string[]
+  /** The same for a shell, every word in single quotes. */
+  readonly line: string
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  /** Path of the private key. */
+  readonly key: string
+  /** Path of the lease's `known_hosts`. */
+  readonly knownHosts: string
+}
+
+/** A finished {@link liveSmoke}. */
+export interface Smoked {
+  readonly classification:
+    | 'passed'
+    | 'environment_blocked'
+    | 'billing_blocked'
+    | 'quota_blocked'
+    | 'capacity_blocked'
+    | 'validation_failed'
+    | 'cleanup_failed'
+  /** The exit code of the command line: 0 for passed and blocked, 2 for unsafe settings, else 1. */
+  readonly exitCode: number
+  readonly lease: string | null
+  /** GPUs that were proved to work. */
+  readonly gpus: number | null
+  readonly message: string
+  readonly steps: readonly { readonly step: string; readonly ok: boolean; readonly seconds: number; readonly message: string }[]
+  /** Where it did not pass. */
+  readonly error?: ErrorFacts
+}
+
+/** What there is to know of a provider. */
+export interface Provider {
+  readonly provider: string
+  readonly family: string
+  /** Other names it answers to. */
+  readonly aliases: readonly string[]
+  readonly kind: string
+  readonly category: string
+  /** Operating systems of its machines. */
+  readonly targets: readonly string[]
+  readonly features: readonly string[]
+  readonly runtime: readonly string[]
+  readonly reachability: readonly string[]
+  readonly lifecycle: readonly string[]
+  readonly coordinator: string
+  readonly classCatalog: { readonly disposition: string; readonly profiles: readonly string[] }
 }

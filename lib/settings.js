@@ -53,6 +53,15 @@ function list(name, value) {
   return value.join(',')
 }
 
+/** An array of texts, none empty. */
+function words(name, value) {
+  if (!Array.isArray(value)) throw wrong(name, 'an array of strings', value)
+  for (const [index, item] of value.entries()) {
+    if (text(`${name}[${index}]`, item).trim() === '') throw wrong(`${name}[${index}]`, 'a string with something in it', item)
+  }
+  return [...value]
+}
+
 /** One of these words. */
 const oneOf =
   (...words) =>
@@ -70,4 +79,4 @@ function check({ kind, words, max }) {
 /** Each setting's check; the values become text, as flags are. */
 const settings = Object.fromEntries(Object.entries(table).map(([key, row]) => [key, check(row)]))
 
-module.exports = { settings, text, whole, duration, action: settings.releaseAction, wrong }
+module.exports = { settings, text, words, oneOf, whole, duration, action: settings.releaseAction, wrong }

@@ -1,15 +1,17 @@
-//! A running remote command: its streams, pulled and pushed by JavaScript at its own pace.
+//! What runs on an instance: its streams, pulled and pushed by JavaScript at its own pace.
 
 use crate::cancel::Cancel;
-use crate::errors::panicked;
+use crate::convert::terminal_size;
+use crate::errors::{js_error, panicked};
 use crate::runtime::{promise, unless_panicked};
 use bytes::Bytes;
-use crabbox_vast_engine::ops::{ExecRequest, Lease};
-use crabbox_vast_engine::world::{ExecExit, ExecIo, Output};
-use crabbox_vast_engine::{Call, Result as EngineResult};
+use crabbox_vast_engine::Result as EngineResult;
+use crabbox_vast_engine::world::{ExecIo, Output, TerminalSize};
 use napi::bindgen_prelude::{AsyncBlock, Buffer, spawn};
 use napi::{Env, Result};
 use napi_derive::napi;
+use serde_json::Value;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
@@ -29,38 +31,53 @@ pub struct ExecPiece {
     pub data: Buffer,
 }
 
-/// How a command ended.
-#[napi(object, object_from_js = false, use_nullable = true)]
-pub struct ExecEnd {
-    /// The exit code, unless a signal ended it.
-    pub exit_code: Option<u32>,
-    /// That signal, without `SIG`.
-    pub signal: Option<String>,
-}
-
-/// A command that runs.
+/// Something that runs on an instance: a command, a whole run, a shell.
 #[napi]
 pub struct Exec {
     output: Arc<AsyncMutex<mpsc::Receiver<Output>>>,
     stdin: Mutex<Option<mpsc::Sender<Bytes>>>,
-    ended: Arc<AsyncMutex<Option<oneshot::Receiver<EngineResult<ExecExit>>>>>,
+    resizes: mpsc::Sender<TerminalSize>,
+    ended: Arc<AsyncMutex<Option<oneshot::Receiver<EngineResult<Value>>>>>,
+}
+
+/// The engine's ends of the streams.
+pub(crate) struct Streams {
+    /// Whether standard input will come, and from where.
+    pub stdin: Option<mpsc::Receiver<Bytes>>,
+    /// Takes both output streams.
+    pub output: mpsc::Sender<Output>,
+    /// The later sizes of a terminal.
+    pub resizes: mpsc::Receiver<TerminalSize>,
+}
+
+impl Streams {
+    /// As a command takes them.
+    pub(crate) fn plain(self) -> ExecIo {
+        ExecIo { stdin: self.stdin, output: self.output }
+    }
 }
 
 impl Exec {
-    pub(crate) fn start(lease: Lease, request: ExecRequest, stdin: bool, cancel: &Cancel) -> Self {
+    /// Starts `work` at once; its value is how it ended.
+    pub(crate) fn start<Work>(stdin: bool, cancel: &Cancel, work: impl FnOnce(Streams) -> Work) -> Self
+    where
+        Work: Future<Output = EngineResult<Value>> + Send + 'static,
+    {
         let (give, output) = mpsc::channel(OUTPUT);
         let (end, ended) = oneshot::channel();
         let (write, read) = if stdin { Some(mpsc::channel(INPUT)).unzip() } else { (None, None) };
-        let (call, running) = (Call::new(|_| (), cancel.token()), cancel.begin());
+        let (resize, resizes) = mpsc::channel(INPUT);
+        let running = cancel.begin();
+        let work = work(Streams { stdin: read, output: give, resizes });
         spawn(async move {
             let _running = running;
-            let io = ExecIo { stdin: read, output: give };
             // Nobody may ask how it ended.
-            let _ = end.send(unless_panicked(async move { lease.exec(&request, io, &call).await }).await);
+            let _ = end.send(unless_panicked(work).await);
         });
         Self {
             output: Arc::new(AsyncMutex::new(output)),
             stdin: Mutex::new(write),
+            resizes: resize,
             ended: Arc::new(AsyncMutex::new(Some(ended))),
         }
     }
@@ -96,9 +113,17 @@ impl Exec {
         self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// How the command ended.
+    /// Tells a terminal its new size. One that is not taken in time is overtaken by the next.
     #[napi(catch_unwind)]
-    pub fn done(&self, env: &Env) -> Result<AsyncBlock<ExecEnd>> {
+    pub fn resize(&self, env: &Env, columns: f64, rows: f64) -> Result<()> {
+        let size = terminal_size(columns, rows).map_err(|error| js_error(env, &error))?;
+        let _ = self.resizes.try_send(size);
+        Ok(())
+    }
+
+    /// How it ended.
+    #[napi(catch_unwind)]
+    pub fn done(&self, env: &Env) -> Result<AsyncBlock<Value>> {
         let ended = Arc::clone(&self.ended);
         let work = async move {
             match ended.lock().await.take() {
@@ -106,7 +131,7 @@ impl Exec {
                 None => Err(panicked()),
             }
         };
-        promise(env, work, |_, exit| Ok(ExecEnd::from(exit)))
+        promise(env, work, |_, value| Ok(value))
     }
 }
 
@@ -117,14 +142,5 @@ impl From<Output> for ExecPiece {
             Output::Stderr(data) => ("stderr", data),
         };
         Self { stream, data: Vec::from(data).into() }
-    }
-}
-
-impl From<ExecExit> for ExecEnd {
-    fn from(exit: ExecExit) -> Self {
-        match exit {
-            ExecExit::Code(code) => Self { exit_code: Some(code), signal: None },
-            ExecExit::Signal(name) => Self { exit_code: None, signal: Some(name) },
-        }
     }
 }

@@ -1,18 +1,21 @@
 //! A lease in JavaScript's hands.
 
 use crate::cancel::{Cancel, RunningCall};
-use crate::convert::{ExecCall, HeldReleaseCall, action};
+use crate::convert::{ExecCall, HeldCopyCall, HeldReleaseCall, ShellCall, Terminal, action};
 use crate::errors::js_error;
-use crate::exec::Exec;
+use crate::exec::{Exec, Streams};
 use crate::results;
 use crate::runtime::{Events, call, start};
-use crabbox_vast_engine::ops::{ExecRequest, Lease};
+use crate::tunnel::TunnelHandle;
+use crabbox_vast_engine::ops::{ExecRequest, Lease, ShellIo, TunnelRequest};
+use crabbox_vast_engine::world::TerminalIo;
 use crabbox_vast_engine::{Call, Code, Engine, Error};
 use napi::bindgen_prelude::{AsyncBlock, spawn};
 use napi::{Env, Result};
 use napi_derive::napi;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// A lease with its live SSH session and the engine that made it.
@@ -47,7 +50,73 @@ impl LeaseHandle {
     pub fn exec(&self, env: &Env, request: ExecCall, cancel: &Cancel) -> Result<Exec> {
         let stdin = request.stdin;
         let request = ExecRequest::try_from(request).map_err(|error| js_error(env, &error))?;
-        Ok(Exec::start(self.lease.clone(), request, stdin, cancel))
+        let (lease, call) = (self.lease.clone(), call(cancel, None));
+        Ok(Exec::start(stdin, cancel, |streams| async move {
+            Ok(results::ended(&lease.exec(&request, streams.plain(), &call).await?))
+        }))
+    }
+
+    /// Opens a terminal on the instance.
+    #[napi(catch_unwind)]
+    pub fn shell(
+        &self,
+        env: &Env,
+        request: ShellCall,
+        cancel: &Cancel,
+        events: Option<Events>,
+    ) -> Result<Exec> {
+        let wanted = Terminal::try_from(request).map_err(|error| js_error(env, &error))?;
+        let (lease, call) = (self.lease.clone(), call(cancel, events));
+        Ok(Exec::start(true, cancel, |streams| async move {
+            let Streams { stdin, output, resizes } = streams;
+            let Terminal { script, name, size } = wanted;
+            // A terminal always has keys; `Exec` was told so.
+            let keys = stdin.unwrap_or_else(|| mpsc::channel(1).1);
+            let io = ShellIo::Terminal(TerminalIo { name, size, resizes, keys, output });
+            Ok(results::ended(&lease.shell(script.as_ref(), io, &call).await?))
+        }))
+    }
+
+    /// Copies files between this machine and the instance, on its session.
+    #[napi(catch_unwind)]
+    pub fn copy(
+        &self,
+        env: &Env,
+        request: HeldCopyCall,
+        cancel: &Cancel,
+        events: Option<Events>,
+    ) -> Result<AsyncBlock<Value>> {
+        let (handle, call) = (self.clone(), call(cancel, events));
+        let work = async move {
+            let HeldCopyCall { local, remote, to_remote } = request;
+            let (lease, local) = (&handle.lease, handle.engine.settings().cwd.join(local));
+            let copied = if to_remote {
+                lease.copy_to(&local, &remote, &lease.workspace(), &call).await?
+            } else {
+                lease.copy_from(&remote, &local, &lease.workspace(), &call).await?
+            };
+            Ok(json!(copied))
+        };
+        start(env, cancel, work, |_, value| Ok(value))
+    }
+
+    /// Opens local ports that lead to the instance, over connections of their own.
+    #[napi(catch_unwind)]
+    pub fn tunnel(
+        &self,
+        env: &Env,
+        forwards: Vec<String>,
+        cancel: &Cancel,
+        events: Option<Events>,
+    ) -> Result<AsyncBlock<TunnelHandle>> {
+        let (handle, call) = (self.clone(), call(cancel, events));
+        let work = async move {
+            let forwards =
+                forwards.iter().map(|text| text.parse()).collect::<crabbox_vast_engine::Result<_>>()?;
+            let wanted = TunnelRequest { identifier: handle.id(), reclaim: false, forwards };
+            Ok(TunnelHandle::new(handle.engine.tunnel(&wanted, &call).await?))
+        };
+        start(env, cancel, work, |_, tunnel| Ok(tunnel))
     }
 
     /// Its state, freshly read.

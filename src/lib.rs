@@ -14,8 +14,11 @@ mod exec;
 mod lease;
 mod operations;
 mod results;
+mod run;
 mod runtime;
 mod settings;
+mod tunnel;
+mod upkeep;
 
 use crabbox_vast_engine::Code;
 use napi_derive::napi;

@@ -2,15 +2,15 @@
 
 use crate::cancel::Cancel;
 use crate::convert::{
-    AcquireCall, Context, DoctorCall, ListCall, ReleaseCall, SearchCall, StatusCall, TouchCall, action,
-    seconds, whole,
+    AcquireCall, Context, DoctorCall, ListCall, OpenCall, ReleaseCall, SearchCall, StartCall, StatusCall,
+    TouchCall, action, seconds, whole,
 };
 use crate::engine::{engine, engine_for, world};
 use crate::lease::{LeaseHandle, Undelivered};
 use crate::results;
 use crate::runtime::{Events, call, start};
 use crabbox_vast_engine::ops::status::DEFAULT_WAIT;
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, doctor as checks};
+use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, StartRequest, doctor as checks};
 use napi::bindgen_prelude::AsyncBlock;
 use napi::{Env, Result};
 use napi_derive::napi;
@@ -32,6 +32,40 @@ pub fn acquire(
         Ok(Undelivered::new(LeaseHandle::new(engine, lease), call, token, covering))
     };
     start(env, cancel, work, |env, undelivered| undelivered.deliver(env))
+}
+
+/// Opens a session on a present lease.
+#[napi(catch_unwind)]
+pub fn open(
+    env: &Env,
+    request: OpenCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<LeaseHandle>> {
+    let call = call(cancel, events);
+    let work = async move {
+        let engine = engine(request.context)?;
+        let lease = engine.open(&request.id, request.reclaim, &call).await?;
+        Ok(LeaseHandle::new(engine, lease))
+    };
+    start(env, cancel, work, |_, handle| Ok(handle))
+}
+
+/// Starts a stopped lease and waits until commands run on it. A cancellation stops it again.
+#[napi(catch_unwind, js_name = "start")]
+pub fn start_lease(
+    env: &Env,
+    request: StartCall,
+    cancel: &Cancel,
+    events: Option<Events>,
+) -> Result<AsyncBlock<LeaseHandle>> {
+    let call = call(cancel, events);
+    let work = async move {
+        let engine = engine(request.context)?;
+        let lease = engine.start(&StartRequest { identifier: request.id }, &call).await?;
+        Ok(LeaseHandle::new(engine, lease))
+    };
+    start(env, cancel, work, |_, handle| Ok(handle))
 }
 
 /// Releases a lease by its name.

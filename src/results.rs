@@ -5,8 +5,9 @@ use crabbox_vast_engine::ops::list::{Listed, Ownership};
 use crabbox_vast_engine::ops::offers::OfferLine;
 use crabbox_vast_engine::ops::status::LeaseStatus;
 use crabbox_vast_engine::ops::touch::Touched;
-use crabbox_vast_engine::ops::{Deadman, Facts, Released};
+use crabbox_vast_engine::ops::{Adopted, Cleaned, Deadman, Event, Facts, Forgotten, Released, RunResult};
 use crabbox_vast_engine::vast::Endpoint;
+use crabbox_vast_engine::world::ExecExit;
 use serde_json::{Value, json};
 
 fn endpoint(endpoint: &Endpoint, user: &str) -> Value {
@@ -111,4 +112,86 @@ pub(crate) fn released(released: &Released) -> Value {
 
 pub(crate) fn offer(offer: &OfferLine) -> Value {
     json!(offer)
+}
+
+pub(crate) fn ended(exit: &ExecExit) -> Value {
+    match exit {
+        ExecExit::Code(code) => json!({"exitCode": code, "signal": null}),
+        ExecExit::Signal(name) => json!({"exitCode": null, "signal": name}),
+    }
+}
+
+pub(crate) fn run(run: &RunResult) -> Value {
+    json!({
+        "runId": run.run_id,
+        "lease": facts(&run.lease),
+        "workdir": run.workdir,
+        "exitCode": run.exit_code,
+        "signal": run.signal,
+        "leaseSeconds": run.lease_secs,
+        "sync": run.sync,
+        "commandSeconds": run.command_secs,
+        "totalSeconds": run.total_secs,
+        "costDollars": run.cost_dollars,
+        "released": run.released,
+        "releaseError": run.release_error,
+        "policy": run.policy,
+        "stopCommand": run.stop_command,
+        "timing": run.timing,
+    })
+}
+
+pub(crate) fn cleaned(cleaned: &Cleaned) -> Value {
+    let items: Vec<Value> = cleaned
+        .items
+        .iter()
+        .map(|item| {
+            json!({
+                "action": item.action,
+                "lease": item.lease,
+                "instance": text(item.instance),
+                "name": item.name,
+                "reason": item.reason,
+                "outcome": item.outcome,
+                "error": item.error,
+            })
+        })
+        .collect();
+    json!({
+        "dryRun": cleaned.dry_run,
+        "items": items,
+        "problems": cleaned.problems,
+        "summary": cleaned.summary,
+    })
+}
+
+pub(crate) fn forgotten(forgotten: &Forgotten) -> Value {
+    json!({
+        "id": forgotten.lease,
+        "slug": forgotten.slug,
+        "instance": text(forgotten.instance),
+        "provedGone": forgotten.proved_gone,
+        "left": forgotten.left,
+        "price": forgotten.price,
+    })
+}
+
+pub(crate) fn adopted(adopted: &Adopted) -> Value {
+    json!({
+        "id": adopted.lease,
+        "slug": adopted.slug,
+        "instance": adopted.instance.to_string(),
+        "claimed": adopted.claimed,
+        "keyAttached": adopted.key_attached,
+        "expiresAt": adopted.expires_at.map(moment),
+    })
+}
+
+/// An event; a lease in it looks like every other lease. `None` for one that cannot be written.
+pub(crate) fn event(event: &Event) -> Option<Value> {
+    let mut value = serde_json::to_value(event).ok()?;
+    if let Event::RunContext { lease, .. } | Event::Running { lease, .. } = event {
+        value["lease"] = facts(lease);
+    }
+    Some(value)
 }

@@ -149,6 +149,12 @@ impl Lease {
         format!("{}/{}/{name}", facts.work_root.trim_end_matches('/'), facts.id)
     }
 
+    /// The folder in which commands run that name none.
+    #[must_use]
+    pub fn workspace(&self) -> String {
+        self.folder("workspace")
+    }
+
     /// Runs a command and streams its output until it ends. Cancelling the call signals the command and closes its
     /// channel.
     ///
@@ -165,7 +171,7 @@ impl Lease {
 
     /// The command as it is sent; `facts` are told to it besides those of the lease.
     pub(super) fn prepare(&self, request: &ExecRequest, facts: &[(&str, &str)]) -> Result<Prepared> {
-        let folder = request.folder.clone().unwrap_or_else(|| self.folder("workspace"));
+        let folder = request.folder.clone().unwrap_or_else(|| self.workspace());
         let settings = &self.inner.engine.settings;
         let mut env = settings.environment.allowed(&settings.env_allow);
         env.extend(request.env.clone());

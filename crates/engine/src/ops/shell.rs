@@ -44,18 +44,29 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::open`]; [`crate::Code::SshLost`], [`crate::Code::RemoteControl`], [`crate::Code::Cancelled`].
     pub async fn shell(&self, request: &ShellRequest, io: ShellIo, call: &Call) -> Result<ShellResult> {
-        let command = request.script.as_ref().map(line).transpose()?;
+        request.script.as_ref().map(line).transpose()?;
         let lease = self.open(&request.identifier, request.reclaim, call).await?;
-        mark(&lease, "running", call).await;
-        let outcome = match io {
-            ShellIo::Terminal(io) => lease.terminal(command.as_deref(), io, call).await,
-            ShellIo::Pipes(io) => lease.exec_raw(command.as_deref().unwrap_or(LOGIN), io, call).await,
-        };
-        mark(&lease, "ready", call).await;
+        let outcome = lease.shell(request.script.as_ref(), io, call).await;
         lease.close().await;
-        let exit: ExecExit = outcome?;
-        let (exit_code, signal) = super::run::exit_code(&exit);
+        let (exit_code, signal) = super::run::exit_code(&outcome?);
         Ok(ShellResult { lease: lease.facts().clone(), exit_code, signal })
+    }
+}
+
+impl Lease {
+    /// A session on a lease that is open, with the login shell or with `script` in its place; as [`Engine::shell`].
+    ///
+    /// # Errors
+    /// Those of [`Engine::shell`] once the lease is open.
+    pub async fn shell(&self, script: Option<&Script>, io: ShellIo, call: &Call) -> Result<ExecExit> {
+        let command = script.map(line).transpose()?;
+        mark(self, "running", call).await;
+        let outcome = match io {
+            ShellIo::Terminal(io) => self.terminal(command.as_deref(), io, call).await,
+            ShellIo::Pipes(io) => self.exec_raw(command.as_deref().unwrap_or(LOGIN), io, call).await,
+        };
+        mark(self, "ready", call).await;
+        outcome
     }
 }
 

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { crabbox, runScript, startSimulator } from './simulator.mjs'
+
+let sim, lease
+before(async () => {
+  sim = await startSimulator()
+  lease = await crabbox.acquire({ ...sim.options, slug: 'trainer', keep: true })
+})
+after(() => sim.close())
+
+const dispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')
+
+test('an opened lease works, and neither disposal nor the end of the process ends it', async () => {
+  const opened = await crabbox.open('trainer', sim.options)
+  assert.deepEqual([opened.id, opened.instance, opened.keep], [lease.id, lease.instance, true])
+  assert.equal((await opened.exec(['echo', 'there'])).stdout, 'there\n')
+  opened.close()
+  assert.equal((await opened.exec(['echo', 'again'])).stdout, 'again\n')
+  await opened[dispose]()
+  const { code, stderr } = await runScript("await crabbox.open('trainer')", { env: sim.env })
+  assert.deepEqual([code, stderr, (await sim.open()).length], [0, '', 1])
+  await assert.rejects(crabbox.open('no-such-lease', sim.options), { code: 'lease_not_found' })
+  await assert.rejects(crabbox.open('trainer', { ...sim.options, signal: AbortSignal.abort() }), { name: 'AbortError' })
+})
+
+test('files go there and back', async () => {
+  mkdirSync(join(sim.home, 'data'))
+  writeFileSync(join(sim.home, 'data', 'a.txt'), 'a')
+  const up = await lease.copyTo('data', 'in/')
+  assert.deepEqual([up.files, up.bytes], [1, 1])
+  assert.equal((await lease.exec(['cat', 'in/data/a.txt'])).stdout, 'a')
+  const down = await lease.copyFrom('in/data/a.txt', 'b.txt')
+  assert.equal(down.files, 1)
+  assert.equal(readFileSync(join(sim.home, 'b.txt'), 'utf8'), 'a')
+  await crabbox.copy('b.txt', 'trainer:c.txt', sim.options)
+  assert.equal((await crabbox.copy('trainer:c.txt', './d.txt', sim.options)).bytes, 1)
+  assert.ok(existsSync(join(sim.home, 'd.txt')))
+  await assert.rejects(lease.copyTo('nothing', 'x'), { code: 'copy_failed' })
+  await assert.rejects(lease.copyFrom('nothing', 'x'), { code: 'copy_failed' })
+  await assert.rejects(crabbox.copy('a', 'b', sim.options), { code: 'invalid_argument' })
+  await assert.rejects(lease.copyTo('', 'x'), { code: 'invalid_argument' })
+  await assert.rejects(lease.copyTo('data', 'x', { signal: AbortSignal.abort() }), { name: 'AbortError' })
+})
+
+test('the ssh command names the lease’s own key', async () => {
+  const { argv, line, user, port, key, knownHosts } = await crabbox.sshCommand('trainer', sim.options)
+  assert.deepEqual([argv[0], user, port], ['ssh', lease.endpoint.user, lease.endpoint.port])
+  assert.ok(existsSync(key) && existsSync(knownHosts) && line.startsWith("'ssh' '-i' "))
+})
+
+test('claims are listed without a key; settings are shown without one', async () => {
+  const env = { ...sim.env, CRABBOX_VAST_API_KEY: undefined }
+  const { claims, problems, source } = await crabbox.listClaims({ cwd: sim.home, env })
+  assert.deepEqual([claims.length, claims[0].leaseId, claims[0].slug, problems, source], [1, lease.id, 'trainer', [], 'local-claims'])
+  const shown = await crabbox.showConfig({ ...sim.options, gpuCount: 2 })
+  assert.equal(shown.provider, 'vast')
+  assert.deepEqual((await crabbox.showConfig({ ...sim.options, gpuCount: 2, origin: true })).gpuCount.value, 2)
+  assert.doesNotMatch(JSON.stringify(shown), new RegExp(sim.apiKey))
+  const [provider, ...others] = await crabbox.providers()
+  assert.deepEqual([provider.provider, others], ['vast', []])
+})
+
+test('a smoke that nobody asked for rents nothing and says so', async () => {
+  const { created } = await sim.ledger()
+  const smoked = await crabbox.liveSmoke(sim.options)
+  assert.deepEqual([smoked.classification, smoked.exitCode, smoked.lease], ['environment_blocked', 0, null])
+  assert.equal((await sim.ledger()).created, created)
+})
+
+test('a stopped lease starts again; a started one stays when the process ends', async () => {
+  assert.equal((await lease.release({ action: 'stop' })).outcome, 'stopped')
+  const started = await crabbox.start('trainer', sim.options)
+  assert.equal((await started.exec(['echo', 'up'])).stdout, 'up\n')
+  await started[dispose]()
+  assert.equal((await crabbox.status('trainer', sim.options)).ready, true)
+  await assert.rejects(crabbox.start('trainer', { ...sim.options, signal: AbortSignal.abort() }), { name: 'AbortError' })
+})
+
+test('a claim that is lost is adopted again, and forgotten only on request', async () => {
+  const planned = await crabbox.cleanup({ ...sim.options, dryRun: true })
+  assert.deepEqual([planned.dryRun, planned.summary.destroyed, planned.summary.failed], [true, 0, 0])
+  await assert.rejects(crabbox.forget('trainer', sim.options), { code: 'confirmation_needed' })
+  const forgotten = await crabbox.forget('trainer', { ...sim.options, yes: true })
+  assert.deepEqual([forgotten.id, forgotten.instance, forgotten.provedGone], [lease.id, lease.instance, false])
+  assert.deepEqual(sim.claims(), [])
+  const adopted = await crabbox.adopt(lease.instance, sim.options)
+  assert.deepEqual([adopted.id, adopted.instance, adopted.claimed], [lease.id, lease.instance, true])
+  assert.equal((await crabbox.release(lease.id, sim.options)).outcome, 'destroyed')
+  await sim.nothingLeft()
+})
+
+test('cleanup gives back what is expired', async () => {
+  const brief = await crabbox.acquire({ ...sim.options, ttl: '1s', idleTimeout: '1s', releaseOnExit: false })
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  const cleaned = await crabbox.cleanup(sim.options)
+  const [item] = cleaned.items.filter(({ lease }) => lease === brief.id)
+  assert.deepEqual([item?.outcome, cleaned.summary.destroyed], ['destroyed', 1], JSON.stringify(cleaned))
+  assert.equal(item.instance, brief.instance)
+  await sim.nothingLeft()
+})

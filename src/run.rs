@@ -1,0 +1,23 @@
+//! `run`: a whole run, with its streams.
+
+use crate::cancel::Cancel;
+use crate::convert::RunCall;
+use crate::engine::engine;
+use crate::errors::js_error;
+use crate::exec::Exec;
+use crate::results;
+use crate::runtime::{Events, call};
+use crabbox_vast_engine::ops::RunRequest;
+use napi::{Env, Result};
+use napi_derive::napi;
+
+/// Runs a command on a lease, its own or a present one.
+#[napi(catch_unwind)]
+pub fn run(env: &Env, request: RunCall, cancel: &Cancel, events: Option<Events>) -> Result<Exec> {
+    let RunCall { context, request, stdin } = request;
+    let wanted = RunRequest::try_from(request).map_err(|error| js_error(env, &error))?;
+    let call = call(cancel, events);
+    Ok(Exec::start(stdin, cancel, |streams| async move {
+        Ok(results::run(&engine(context)?.run(&wanted, streams.plain(), &call).await?))
+    }))
+}
