@@ -9,7 +9,7 @@ const complaints = []
 
 // which crates a package may not reach, by whichever way (development dependencies aside)
 const forbiddenCrates = {
-  'crabbox-vast-engine': ['napi', 'napi-derive', 'clap', 'indicatif', 'comfy-table', 'crabbox-vast-sim', 'crabbox-vast-cli'],
+  'crabbox-vast-engine': ['napi', 'napi-derive', 'clap', 'indicatif', 'comfy-table', 'crabbox-vast-sim', 'crabbox-vast-proof', 'crabbox-vast-cli'],
   'crabbox-vast-sim': ['napi', 'clap', 'crabbox-vast-engine', 'crabbox-vast-cli'],
   'crabbox-vast-cli': ['napi', 'napi-derive', 'crabbox-vast-node'],
   'crabbox-vast-node': ['clap', 'crabbox-vast-sim', 'crabbox-vast-cli'],
@@ -57,7 +57,7 @@ for (const file of sources(engine)) {
   if (printing.test(code)) say('prints or exits')
 }
 
-for (const lib of ['crates/engine/src/lib.rs', 'crates/sim/src/lib.rs', 'crates/cli/src/main.rs']) {
+for (const lib of ['crates/engine/src/lib.rs', 'crates/sim/src/lib.rs', 'crates/proof/src/lib.rs', 'crates/cli/src/main.rs']) {
   if (!readFileSync(join(root, lib), 'utf8').includes('#![forbid(unsafe_code)]')) complaints.push(`${lib} must forbid unsafe code`)
 }
 

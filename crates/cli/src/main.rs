@@ -7,6 +7,7 @@
 
 mod args;
 mod commands;
+mod hardening;
 mod printer;
 mod progress;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use printer::Printer;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    hardening::refuse_core_dumps();
     let printer = Printer::new();
     ExitCode::from(match args::parse(std::env::args_os()) {
         Ok(matches) => commands::dispatch(&matches, &printer),

@@ -69,6 +69,11 @@ pub async fn open(paths: &Paths) -> Result<Simulation> {
     })
 }
 
+/// Where the claims on the running simulator are kept, if one runs.
+pub fn claims_of_running(paths: &Paths) -> Option<Paths> {
+    crabbox_vast_sim::find(&folder(paths)).map(|found| below(&found.state_dir))
+}
+
 /// Removes what the leases of a simulator left on our side. Only for a folder that the running simulator owns.
 pub fn forget_claims(state_dir: &Path) -> Result<()> {
     let client = state_dir.join(CLIENT);

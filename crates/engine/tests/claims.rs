@@ -99,7 +99,7 @@ async fn each_refresh_changes_what_it_is_about_and_nothing_else() {
     assert!(difference.is_subset(&set(&bound)), "{difference:?}");
 
     let action = Some(ReleaseAction::Stop);
-    let request = ReleaseRequest { identifier: LEASE.into(), action, ..ReleaseRequest::default() };
+    let request = ReleaseRequest { identifier: LEASE.into(), action };
     process.engine.release(&request, &stage.call()).await.expect("stops");
     let halted = fields(&stage);
     assert_eq!(changed(&used, &halted), set(&["revision", "labels.state", "labels.release_action"]));

@@ -150,7 +150,7 @@ async fn claims_and_keys_of_vanished_instances_are_collected() {
     pass(Duration::from_secs(200)).await;
     let dry = cleanup(&stage, &process, true).await;
     let line = format!("forget lease={} name=gone reason=instance {} is gone", gone.id, gone.instance);
-    assert_eq!(lines(&dry), [line.clone()]);
+    assert_eq!(lines(&dry), std::slice::from_ref(&line));
     assert_eq!(stage.claims().len(), 2);
     let cleaned = cleanup(&stage, &process, false).await;
     assert_eq!(lines(&cleaned), [line]);

@@ -137,12 +137,11 @@ async fn a_start_whose_process_died_is_taken_back() {
     let request = crabbox_vast_engine::ops::ReleaseRequest {
         identifier: "one".into(),
         action: Some(crabbox_vast_engine::lease::ReleaseAction::Stop),
-        ..Default::default()
     };
     process.engine.release(&request, &stage.call()).await.expect("stops");
     pass(Duration::from_secs(10)).await;
     let call = stage.call();
-    let start = StartRequest { identifier: "one".into(), ..StartRequest::default() };
+    let start = StartRequest { identifier: "one".into() };
     let dead = tokio::time::timeout(Duration::from_secs(3), process.engine.start(&start, &call)).await;
     assert!(dead.is_err(), "it dies while the machine starts");
     assert_eq!(claim(&process, &lease.id).await.state(), "provisioning");

@@ -125,7 +125,8 @@ async fn a_one_shot_run_uses_the_session_of_the_acquire() {
     let ready = log.iter().position(|entry| entry.starts_with("exec")).expect("a ready check");
     let later: Vec<&String> = log[ready + 1..].iter().filter(|entry| !entry.contains("instances")).collect();
     let commands = later.iter().filter(|entry| entry.starts_with("exec")).count();
-    assert_eq!(commands, 1, "the command takes the workspace itself, and the release frees it: {log:#?}");
+    // One asks for the dead-man switch; the command takes the workspace itself, and the release frees it.
+    assert_eq!(commands, 2, "{log:#?}");
     assert!(!later.iter().any(|entry| *entry == "connect"), "{log:#?}");
 }
 

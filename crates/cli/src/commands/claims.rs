@@ -2,6 +2,7 @@
 
 use crate::printer::Printer;
 use crate::session::{snapshot, world};
+use crate::simulate;
 use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::config::{Overrides, Resolved};
 use crabbox_vast_engine::ops::claims;
@@ -13,6 +14,9 @@ struct Options {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// Those of the simulator that runs in the background or in another terminal
+    #[arg(long)]
+    sim: bool,
 }
 
 pub fn definition() -> Command {
@@ -30,15 +34,21 @@ pub fn definition() -> Command {
 pub async fn run(matches: &ArgMatches, printer: &Printer) -> u8 {
     let Some((_, matches)) = matches.subcommand() else { return 2 };
     let json = matches.get_flag("json");
-    match list(json, printer).await {
+    match list(json, matches.get_flag("sim"), printer).await {
         Ok(code) => code,
         Err(error) => printer.failure(&error, json),
     }
 }
 
 /// Needs no API key: what is on this machine is everybody's to see.
-async fn list(json: bool, printer: &Printer) -> Result<u8> {
-    let paths = Resolved::load(&snapshot()?, &Overrides::new())?.paths;
+async fn list(json: bool, sim: bool, printer: &Printer) -> Result<u8> {
+    let mut paths = Resolved::load(&snapshot()?, &Overrides::new())?.paths;
+    if sim {
+        paths = simulate::claims_of_running(&paths).ok_or_else(|| {
+            Error::new(Code::InvalidState, "no simulator runs here, so there are no simulated leases")
+                .hint("start one with `crabbox-vast sim --detach`")
+        })?;
+    }
     let world = world(None);
     let listed = claims::list(&Store::new(world.disk, world.ambient, paths)).await?;
     if json {

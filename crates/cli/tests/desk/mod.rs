@@ -131,6 +131,14 @@ impl Sim {
 
 impl Drop for Sim {
     fn drop(&mut self) {
+        // Asked first: what runs in its machines ends with it only then.
+        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        for _ in 0..500 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

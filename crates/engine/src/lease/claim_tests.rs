@@ -217,3 +217,14 @@ fn reading_single_facts() {
         assert_eq!(claim.is_vast(), ours, "{name}");
     }
 }
+
+#[test]
+fn slug_and_state_are_those_of_the_file() {
+    let claim = Claim::decode(STEM, file(HEAD, KEYED, &[]).as_bytes()).unwrap();
+    assert_eq!(claim.slug(), Slug::normalise("blue-krill"));
+    assert_eq!(claim.state(), "ready");
+    assert_eq!(Claim::decode_named(STEM, file(HEAD, KEYED, &[]).as_bytes()).unwrap(), claim);
+    let nameless = Claim::decode_named(STEM, b"{\"leaseID\": \"\"}").unwrap_err();
+    assert_eq!(nameless.code, "empty_lease_id");
+    assert_eq!(Claim::default().state(), "");
+}

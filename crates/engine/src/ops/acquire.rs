@@ -12,7 +12,7 @@ use crate::Result;
 use crate::config::InstanceType;
 use crate::lease::labels;
 use crate::lease::{self, Claim, LabelPlan, LeaseId, Slug, State, claim_state};
-use crate::store::{Journal, JournalRequest, LeaseKey};
+use crate::store::{Journal, JournalRequest, LeaseKey, OperationGuard};
 use crate::vast::Filter;
 use crate::vast::decode::Account;
 use crate::vast::select::select;
@@ -48,6 +48,17 @@ impl Engine {
     /// [`Code::ReleaseUnproved`] with a claim left from which `stop` finishes; [`Code::LeaseIdConflict`],
     /// [`Code::LeaseReleased`] and [`Code::LeaseBusy`] for a lease id that cannot be taken up.
     pub async fn acquire(&self, request: &AcquireRequest, call: &Call) -> Result<Lease> {
+        Ok(self.acquire_as(request, false, call).await?.0)
+    }
+
+    /// [`Engine::acquire`] with the operation lock, which shows that somebody is still at work on the lease. With `alone`
+    /// the journal says from the beginning that the lease goes with this process.
+    pub(super) async fn acquire_as(
+        &self,
+        request: &AcquireRequest,
+        alone: bool,
+        call: &Call,
+    ) -> Result<(Lease, OperationGuard)> {
         let began = Instant::now();
         self.check_limits(request.keep)?;
         let wanted = request.slug.as_deref().map_or(Ok(None), Slug::requested)?;
@@ -55,23 +66,25 @@ impl Engine {
         let Some(given) = request.lease_id.as_deref() else {
             let id = LeaseId::from_entropy(self.entropy());
             // Held to the end: that we are alive.
-            let _lock = self.store.operation_lock(&id).await?.ok_or_else(|| busy(&id))?;
-            return self.acquire_new(&id, wanted, asked, None, request, began, call).await;
+            let lock = self.store.operation_lock(&id).await?.ok_or_else(|| busy(&id))?;
+            let lease = self.acquire_new(&id, wanted, asked, None, request, alone, began, call).await?;
+            return Ok((lease, lock));
         };
         let id = given_id(given)?;
-        let _lock = self.wait_for_lease(&id, &asked, call).await?;
+        let lock = self.wait_for_lease(&id, &asked, call).await?;
         let previous = match self.stand(&id, &asked).await? {
             Stand::New(previous) => previous,
             Stand::Ready => {
                 call.phase(Phase::Connect, format!("lease {id} exists; connecting to it"));
-                return self.open(id.as_str(), false, call).await;
+                return Ok((self.open(id.as_str(), false, call).await?, lock));
             }
             Stand::CutOff(cut_off) => match self.take_up(&id, *cut_off, request, began, call).await? {
-                TakenUp::Lease(lease) => return Ok(lease),
+                TakenUp::Lease(lease) => return Ok((lease, lock)),
                 TakenUp::Nothing(journal) => Some(journal),
             },
         };
-        self.acquire_new(&id, wanted, asked, previous, request, began, call).await
+        let lease = self.acquire_new(&id, wanted, asked, previous, request, alone, began, call).await?;
+        Ok((lease, lock))
     }
 
     /// An acquire from its beginning. `previous` is the journal of a lease of the same id that left nothing behind.
@@ -83,6 +96,7 @@ impl Engine {
         asked: JournalRequest,
         previous: Option<Box<Journal>>,
         request: &AcquireRequest,
+        alone: bool,
         began: Instant,
         call: &Call,
     ) -> Result<Lease> {
@@ -92,6 +106,7 @@ impl Engine {
                 let created_at = labels::created_at(&claim.labels).unwrap_or_else(|| self.unix_now());
                 let mut journal = Journal::new(id, slug.as_str(), &self.world.ambient.process(), created_at);
                 journal.request = asked;
+                journal.holder = alone.then(|| self.holder());
                 journal.deadman = self.deadman_record(request.keep);
                 if let Some(previous) = previous {
                     // What an earlier call under this id rented and gave up is still looked at for a day.

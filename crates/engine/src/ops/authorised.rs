@@ -182,11 +182,16 @@ impl Engine {
     pub(super) async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
         // A journal that cannot be read leaves the claim's own time.
         let journal = self.store.journal(id).await.ok().flatten();
-        let journalled = journal.and_then(|journal| journal.last_create_at());
-        let since =
-            journalled.or_else(|| Some(crate::lease::unix(crate::lease::parse_rfc3339(&claim.claimed_at)?)));
+        let attempt = journal.as_ref().and_then(|journal| journal.attempts.last());
+        let since = attempt
+            .map(|attempt| attempt.started_at)
+            .or_else(|| Some(crate::lease::unix(crate::lease::parse_rfc3339(&claim.claimed_at)?)));
         // A clock that stepped back makes an age negative: then the whole window is waited for.
         let age = since.map_or(0, |since| self.unix_now() - since);
+        // One that stepped forward makes it too great; the vendor's does not step with it.
+        let sent = attempt.and_then(|attempt| attempt.vendor_at);
+        let vendors = sent.zip(self.client.clock_skew()).map(|(at, skew)| self.unix_now() - skew - at);
+        let age = vendors.map_or(age, |vendors| vendors.min(age));
         Ok(Duration::from_secs(u64::try_from(age).unwrap_or(0)))
     }
 }

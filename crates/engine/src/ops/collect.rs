@@ -55,10 +55,12 @@ impl Engine {
             still_wanted(call)?;
             let outcome = match &again {
                 Err(error) => Err(Error::new(error.code(), error.to_string())),
-                Ok((_, again)) if again.find(instance).is_some() => Ok(ItemOutcome::Skipped),
+                Ok((_, again)) if again.find(instance).is_some() => continue,
                 Ok(_) => self.forget_one(claim, instance, &call.uncancelled()).await,
             };
-            items.push(item.ended(outcome));
+            if !matches!(outcome, Ok(ItemOutcome::Skipped)) {
+                items.push(item.ended(outcome));
+            }
         }
         Ok(items)
     }

@@ -126,7 +126,17 @@ impl Engine {
         let mut deadman = if record.over_ssh {
             self.install_deadman(record, session).await
         } else {
-            self.first_report(look(session, &first_look()).await)
+            match look(session, &first_look()).await {
+                Ok(None) => {
+                    // Start scripts may run after sshd. Until the instance speaks, what was asked for stands.
+                    let now = self.unix_now();
+                    record.ends_at = record
+                        .ttl_secs
+                        .and_then(|ttl| now.checked_add(i64::try_from(ttl).unwrap_or(i64::MAX)));
+                    return recorded(journal, now);
+                }
+                looked => self.first_report(looked),
+            }
         };
         deadman.counts_idle = record.idle_secs.is_some();
         record.why_not.clone_from(&deadman.why_not);

@@ -236,6 +236,8 @@ impl Engine {
                      takes it back"
                 ));
             } else if inventory.complete
+                // One that may still lead to an instance, of another account perhaps, stays.
+                && (journal.attempts.is_empty() || journal.left_nothing() || journal.forgotten_at.is_some())
                 && now - since > TOMBSTONE_SECS
                 && let Some(_alone) = self.store.operation_lock(&id).await?
             {

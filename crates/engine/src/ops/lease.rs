@@ -308,16 +308,15 @@ impl Lease {
         self.inner.engine.status(self.inner.facts.id.as_str(), call).await
     }
 
-    /// Says that the lease exists for this process alone: should it die, the next command gives the lease back.
-    pub(super) async fn hold(&self) -> Result<()> {
+    /// Says that the lease exists for this process alone: should it die, the next command gives the lease back. `lock`
+    /// is the lease's operation lock.
+    pub(super) async fn hold(&self, lock: OperationGuard) -> Result<()> {
         let Inner { engine, facts, held, .. } = &*self.inner;
-        let Some(lock) = engine.store.operation_lock(&facts.id).await? else { return Ok(()) };
+        *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
         if let Some(mut journal) = engine.store.journal(&facts.id).await? {
-            let (process, since) = (engine.world.ambient.process(), engine.unix_now());
-            journal.holder = Some(Holder { process, since, ..Holder::default() });
+            journal.holder = Some(engine.holder());
             engine.store.write_journal(&journal).await?;
         }
-        *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
         Ok(())
     }
 
@@ -330,5 +329,12 @@ impl Lease {
         let Inner { engine, facts, held, .. } = &*self.inner;
         let lock = held.lock().unwrap_or_else(PoisonError::into_inner).take();
         engine.release_held(&facts.id, action, lock, call).await
+    }
+}
+
+impl Engine {
+    /// This process, as the one that a lease goes with.
+    pub(super) fn holder(&self) -> Holder {
+        Holder { process: self.world.ambient.process(), since: self.unix_now(), ..Holder::default() }
     }
 }

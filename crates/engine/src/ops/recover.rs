@@ -58,8 +58,9 @@ impl Engine {
                     if let Some(found) = Recovered::of(found) {
                         return Ok(found);
                     }
-                    if complete {
-                        // One empty list proves little: the second, some time later and after the window, does.
+                    if complete && opened.elapsed() + SECOND_LOOK >= window {
+                        // One empty list proves little, and an early one nothing: two do, ten seconds apart, the
+                        // second after the window.
                         let since = *first_empty.get_or_insert_with(Instant::now);
                         if window_over && since.elapsed() >= SECOND_LOOK {
                             return Ok(Recovered::Nothing);

@@ -64,6 +64,14 @@ pub(super) enum Next {
     Stop(Error),
 }
 
+/// Whose an instance is.
+enum Whose {
+    Ours,
+    Strangers,
+    /// No read showed its label.
+    Unknown,
+}
+
 impl Acquiring<'_> {
     pub(super) async fn run(mut self, choice: &Choice, call: &Call) -> Result<Lease> {
         let mut avoid = BTreeSet::new();
@@ -113,13 +121,24 @@ impl Acquiring<'_> {
         // Not cancelled: an answer that nobody reads would leave a machine to be searched for.
         match self.engine.client.create(candidate.offer.id, &what).await {
             Created::Instance(id) => self.created(id, "created").await.map_err(Next::Stop)?,
-            Created::Unwanted(id, failure) if self.is_foreign(id).await => {
-                call.warn(format!("the refusal names instance {id}, which is not ours and is left alone"));
-                self.note(format!("nothing: {}", failure.message), None).await.map_err(Next::Stop)?;
-                return Err(Next::Another(None, Error::from(failure)));
-            }
             Created::Unwanted(id, failure) => {
-                self.created(id, "created unwanted").await.map_err(Next::Stop)?;
+                match self.whose(id).await {
+                    Whose::Ours => self.created(id, "created unwanted").await.map_err(Next::Stop)?,
+                    Whose::Strangers => {
+                        call.warn(format!(
+                            "the refusal names instance {id}, which is not ours and is left alone"
+                        ));
+                        self.note(format!("nothing: {}", failure.message), None).await.map_err(Next::Stop)?;
+                        return Err(Next::Another(None, Error::from(failure)));
+                    }
+                    Whose::Unknown => {
+                        self.step(lease::Event::CreateUnclear)?;
+                        self.note(format!("ambiguous: {}", failure.message), None)
+                            .await
+                            .map_err(Next::Stop)?;
+                        self.recover(failure.message.clone(), VISIBILITY, call).await?;
+                    }
+                }
                 let stop = failure.kind == Kind::BadPrice && self.users_bid(candidate);
                 let error = Error::from(failure);
                 if stop {
@@ -218,6 +237,7 @@ impl Acquiring<'_> {
             machine: offer.machine.map(|machine| machine.0),
             price: candidate.price.0,
             started_at: self.engine.unix_now(),
+            vendor_at: self.engine.client.clock_skew().map(|skew| self.engine.unix_now() - skew),
             ..Attempt::default()
         });
         self.take_money().await?;
@@ -295,10 +315,16 @@ impl Acquiring<'_> {
         VISIBILITY.saturating_sub(Duration::from_secs(u64::try_from(age).unwrap_or(0)))
     }
 
-    /// Whether an instance that a refusal named visibly belongs to somebody else.
-    async fn is_foreign(&self, id: InstanceId) -> bool {
-        let Ok(Some(live)) = self.engine.client.show(id).await else { return false };
-        live.label.is_some() && live.ownership().is_none_or(|label| label.lease != self.id.as_str())
+    /// Whose instance a refusal names. Nothing but our label on it makes it ours: a number alone may be anybody's.
+    async fn whose(&self, id: InstanceId) -> Whose {
+        match self.engine.client.show(id).await {
+            Ok(Some(live)) if live.label.is_none() => Whose::Unknown,
+            Ok(Some(live)) if live.ownership().is_some_and(|label| label.lease == self.id.as_str()) => {
+                Whose::Ours
+            }
+            Ok(Some(_)) => Whose::Strangers,
+            Ok(None) | Err(_) => Whose::Unknown,
+        }
     }
 
     /// Puts our state and instance into the claim, if it still exists.

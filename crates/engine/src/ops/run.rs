@@ -206,20 +206,22 @@ impl Engine {
             self.check_sync(sync).await?;
         }
         let run = RunId::from_entropy(self.entropy());
+        let policy = matches!(request.stop_after, None | Some(StopAfter::Always));
+        let alone = policy && !request.acquire.keep && !request.keep_on_failure;
         let (lease, acquired) = match &request.identifier {
             Some(identifier) => {
                 self.recover_beside(identifier, call).await;
                 (self.open(identifier, request.reclaim, call).await?, false)
             }
-            None => (self.acquire(&request.acquire, call).await?, true),
-        };
-        let alone = matches!(request.stop_after, None | Some(StopAfter::Always));
-        if acquired && alone && !request.acquire.keep && !request.keep_on_failure {
-            // Should this process die, whoever comes next gives the lease back; without the record its expiry does.
-            if let Err(error) = lease.hold().await {
-                call.warn(format!("that the lease is for this run alone could not be recorded: {error}"));
+            None => {
+                let (lease, lock) = self.acquire_as(&request.acquire, alone, call).await?;
+                // Should this process die, whoever comes next gives the lease back; without the record its expiry does.
+                if alone && let Err(error) = lease.hold(lock).await {
+                    call.warn(format!("that the lease is for this run alone could not be recorded: {error}"));
+                }
+                (lease, true)
             }
-        }
+        };
         let facts = lease.facts();
         let commands = self.commands(&facts.slug, &request.suffix);
         let mut timing = self.lease_timing(facts, began.elapsed(), &request.suffix);

@@ -95,11 +95,12 @@ fn without_comments(script: &str) -> String {
 pub const LOOK: &str = "read -r n _ <\"${CRABBOX_PROC:-/proc}/uptime\"; \
     read -r r <\"$HOME/.crabbox/deadman/report\" || exit 3; echo \"deadman: ${n%%.*} $r\"";
 
-/// Waits up to three seconds for the first report, then looks.
+/// Looks; where the watchdog has begun, waits up to three seconds for its first report. Where it has not, nothing is
+/// waited for: a new lease is not held up by a start script that runs later, or never.
 #[must_use]
 pub fn first_look() -> String {
     format!(
-        "for x in 1 2 3 4 5 6; do [ -s \"$HOME/.crabbox/deadman/report\" ] && break; \
+        "d=\"$HOME/.crabbox/deadman\"; for x in 1 2 3 4 5 6; do {{ [ ! -d \"$d\" ] || [ -s \"$d/report\" ]; }} && break; \
          sleep 0.5 2>/dev/null || sleep 1; done; {LOOK}"
     )
 }

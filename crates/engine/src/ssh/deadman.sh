@@ -79,6 +79,9 @@ c.getresponse()" ;;
     esac
   }
 
+  # Waits. Without anything to wait with, going on would only burn the processor.
+  nap() { sleep $1; case $? in 126 | 127) exit 0 ;; esac; }
+
   # Asks until the container dies, more and more slowly. An answer ends the round; only silence moves on.
   destroy() {
     p=2
@@ -91,7 +94,7 @@ c.getresponse()" ;;
         kill $s
         [ $z = 0 ] && break
       done
-      sleep $p
+      nap $p
       [ $p -lt 60 ] && p=$((p * 2))
     done
   }
@@ -159,6 +162,6 @@ c.getresponse()" ;;
     [ $e -gt 0 ] && [ $((e - n)) -lt $q ] && q=$((e - n))
     put report "1 $n $e $f ${k:+key} ${c:+id}$L"
     [ $q -gt 0 ] || destroy
-    sleep $q
+    nap $q
   done
 ) </dev/null >/dev/null 2>&1 &

@@ -66,6 +66,9 @@ pub struct Attempt {
     pub price: f64,
     /// Unix seconds.
     pub started_at: i64,
+    /// The same on the vendor's clock, as far as its answers had told it: ours may be set while an answer is awaited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor_at: Option<i64>,
     /// `created: <instance>`, `adopted: <instance>`, `nothing: <why>`, `ambiguous: <why>` or, once the instance is to
     /// be destroyed because it will not do, `discarded: <why>`; absent while the answer is awaited.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -334,7 +334,9 @@ impl Client {
             .without_max_times()
             .build();
         let mut doubted = false;
+        let mut tries = 0;
         loop {
+            tries += 1;
             self.pace(request.class).await;
             let failure = match self.once(request, read).await {
                 Ok(value) => return Ok(value),
@@ -352,7 +354,9 @@ impl Client {
             let delay = delays.next().unwrap_or(Duration::from_secs(8)).mul_f64(self.jitter());
             let unreachable =
                 failure.kind == Kind::NotSent && Instant::now() + delay >= started + request.knocking;
-            if !again || !request.idempotent || unreachable || Instant::now() + delay >= deadline {
+            // One answer that never came may have used up the time: that alone ends nothing.
+            let over = tries > 1 && Instant::now() + delay >= deadline;
+            if !again || !request.idempotent || unreachable || over {
                 return Err(failure);
             }
             tokio::time::sleep(delay).await;

@@ -2,6 +2,7 @@
 
 use super::field;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
+use crate::redact::redact;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -74,7 +75,8 @@ impl Instance {
             intended_status: lower(raw, "intended_status"),
             cur_state: lower(raw, "cur_state"),
             next_state: lower(raw, "next_state"),
-            status_msg: field::text(raw, "status_msg"),
+            // It quotes what the container's host said, which may hold credentials.
+            status_msg: field::text(raw, "status_msg").map(|text| redact(&text)),
             label: field::text(raw, "label"),
             machine: field::id(raw, "machine_id").map(MachineId),
             proxy: proxy(raw),

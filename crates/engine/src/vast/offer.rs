@@ -73,11 +73,11 @@ impl Offer {
             cpu_cores: field::number(raw, "cpu_cores_effective").or_else(|| field::number(raw, "cpu_cores")),
             cpu_ram_mb: field::number(raw, "cpu_ram"),
             disk_gb: field::number(raw, "disk_space"),
-            dph_total: field::number(raw, "dph_total"),
-            dph_base: field::number(raw, "dph_base"),
-            min_bid: field::number(raw, "min_bid"),
-            storage_cost: field::number(raw, "storage_cost"),
-            storage_total: field::number(raw, "storage_total_cost"),
+            dph_total: money(raw, "dph_total"),
+            dph_base: money(raw, "dph_base"),
+            min_bid: money(raw, "min_bid"),
+            storage_cost: money(raw, "storage_cost"),
+            storage_total: money(raw, "storage_total_cost"),
             reliability,
             direct_ports: field::integer(raw, "direct_port_count"),
             duration_secs: field::number(raw, "duration"),
@@ -118,6 +118,11 @@ impl Offer {
     fn storage_per_hour(&self, cost: f64, disk_gb: u32) -> f64 {
         cost * f64::from(disk_gb) / HOURS_PER_MONTH
     }
+}
+
+/// An amount; one below zero is none: it would make the offer the cheapest of all.
+fn money(raw: &Value, name: &str) -> Option<f64> {
+    field::number(raw, name).filter(|amount| *amount >= 0.0)
 }
 
 fn dearer(a: Option<f64>, b: Option<f64>) -> Option<f64> {

@@ -228,6 +228,14 @@ mod tests {
                 },
                 "no price",
             ),
+            // found by fuzzing: less than nothing would be the cheapest of all
+            (
+                |o| {
+                    o["dph_total"] = json!(-1);
+                    o["dph_base"] = json!("-0.5");
+                },
+                "no price",
+            ),
         ];
         for (change, why) in cases {
             let selection = select(&[offer(change)], &query(), &Terms::default());

@@ -1,5 +1,6 @@
 //! The seam to the file system: a handful of synchronous calls, so that a simulated disk can lose what was not synced.
 
+use async_trait::async_trait;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,24 +43,38 @@ pub trait Files: Send + Sync {
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>>;
 }
 
+/// What a simulation does before each transaction: it lets time pass, so that others come in between.
+#[async_trait]
+pub trait Turn: Send + Sync {
+    /// Ends when the transaction may run.
+    async fn take(&self);
+}
+
 /// Runs transactions on [`Files`], off the async threads in production and inline in a simulation.
 #[derive(Clone)]
 pub struct Disk {
     files: Arc<dyn Files>,
     inline: bool,
+    turn: Option<Arc<dyn Turn>>,
 }
 
 impl Disk {
     /// A disk whose transactions run on tokio's blocking pool: a dropped caller cannot cut one in half.
     #[must_use]
     pub fn blocking(files: Arc<dyn Files>) -> Self {
-        Self { files, inline: false }
+        Self { files, inline: false, turn: None }
     }
 
     /// A disk whose transactions run where they are called (simulations, synchronous callers).
     #[must_use]
     pub fn inline(files: Arc<dyn Files>) -> Self {
-        Self { files, inline: true }
+        Self { files, inline: true, turn: None }
+    }
+
+    /// [`Disk::inline`] where each transaction waits for its turn.
+    #[must_use]
+    pub fn by_turns(files: Arc<dyn Files>, turn: Arc<dyn Turn>) -> Self {
+        Self { files, inline: true, turn: Some(turn) }
     }
 
     /// Direct access, for calls that cannot block for long ([`Files::try_lock`]).
@@ -74,6 +89,9 @@ impl Disk {
         T: Send + 'static,
         F: FnOnce(&dyn Files) -> T + Send + 'static,
     {
+        if let Some(turn) = &self.turn {
+            turn.take().await;
+        }
         if self.inline {
             return work(self.files.as_ref());
         }

@@ -13,7 +13,7 @@ mod ssh;
 pub mod real;
 
 pub use ambient::Ambient;
-pub use disk::{Disk, Files, Guard};
+pub use disk::{Disk, Files, Guard, Turn};
 pub use http::{Http, HttpReply, HttpRequest, Limits, Method, TransportError, TransportErrorKind};
 pub use local::{FileKind, GitAnswer, Local, OpenFile, Stat};
 pub use ssh::{

@@ -109,6 +109,13 @@ impl World {
         self.advance_to(base);
     }
 
+    /// The host ends a contract, as it may at any time.
+    pub fn evict(&mut self, id: u64) {
+        if self.instances.get(&id).is_some_and(|instance| instance.deleted_at.is_none()) {
+            self.end_contract(id);
+        }
+    }
+
     fn alter_account(&mut self, body: &Value) -> Value {
         if let Some(credit) = body["credit"].as_f64() {
             self.account.credit = credit;

@@ -75,6 +75,12 @@ impl World {
         }
     }
 
+    /// Dollars per hour of a live contract while its container runs, disk included, whatever its reads show.
+    pub fn contract_price(&self, id: u64) -> Option<f64> {
+        let instance = self.instances.get(&id).filter(|instance| instance.deleted_at.is_none())?;
+        Some(instance.gpu_price + instance.offer.storage_per_hour(instance.disk))
+    }
+
     fn rate(&self) -> f64 {
         self.instances.values().map(super::record::Instance::rate).sum()
     }

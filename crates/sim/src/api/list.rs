@@ -85,6 +85,11 @@ impl World {
             let lingers = instance.deleted_at.is_none_or(|at| self.now < at + self.settings.destroy_linger);
             self.now >= instance.list_from && lingers && !instance.knobs.hidden
         });
+        // Most lists ask for one id: the others need not be written out to be left out.
+        let rows = rows.filter(|instance| match filters.get("id") {
+            Some(condition) => filter::matches(&json!(instance.id), condition),
+            None => true,
+        });
         Ok(rows
             .map(|instance| instance.to_json(self.now, self.settings.epoch, true))
             .filter(|row| {

@@ -71,6 +71,7 @@ pub struct World {
     object_misses: u64,
     limits: Limits,
     faults: Faults,
+    struck: u64,
     history: VecDeque<Value>,
     next_instance: u64,
     next_offer: u64,
@@ -92,7 +93,7 @@ impl World {
     /// A world at time zero with a full market and no instance.
     pub fn new(settings: Settings, host: Box<dyn Host>) -> Self {
         let mut random = Random::new(settings.seed);
-        let offers = offers::catalogue(&mut random);
+        let offers = offers::catalogue(settings.market, &mut random);
         Self {
             account: Account { credit: settings.credit, revoked: false },
             session_id: random.token(),
@@ -111,6 +112,7 @@ impl World {
             object_misses: 0,
             limits: Limits::default(),
             faults: Faults::default(),
+            struck: 0,
             history: VecDeque::new(),
             created: 0,
             destroyed: 0,
@@ -130,6 +132,16 @@ impl World {
         self.faults.add(fault);
     }
 
+    /// Takes every fault rule out of force.
+    pub fn clear_faults(&mut self) {
+        self.faults.clear();
+    }
+
+    /// How many calls a fault has struck so far.
+    pub fn struck(&self) -> u64 {
+        self.struck
+    }
+
     /// Answers one request at a time.
     pub fn handle(&mut self, now: Duration, request: &Request) -> Reply {
         self.advance_to(now);
@@ -138,6 +150,7 @@ impl World {
         }
         let fault = self.faults.strike(request);
         let struck = fault.is_some();
+        self.struck += u64::from(struck);
         // A destroy takes its caller's key with it.
         let caller = self.caller(request);
         let reply = match fault {

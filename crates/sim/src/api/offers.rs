@@ -150,12 +150,9 @@ fn driver_number(version: &str) -> u64 {
     version.split('.').fold(0, |number, part| number * 1000 + part.parse::<u64>().unwrap_or(0))
 }
 
-/// How many machines the market has.
-pub(crate) const MARKET: u64 = 42;
-
 /// Draws the market. Every GPU type has at least one plain, verified, rentable machine with direct ports.
-pub(crate) fn catalogue(random: &mut Random) -> Vec<Offer> {
-    (0..MARKET).map(|index| draw(index, random)).collect()
+pub(crate) fn catalogue(machines: u64, random: &mut Random) -> Vec<Offer> {
+    (0..machines).map(|index| draw(index, random)).collect()
 }
 
 fn draw(index: u64, random: &mut Random) -> Offer {

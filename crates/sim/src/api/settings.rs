@@ -34,6 +34,8 @@ pub struct Settings {
     pub log_lag: Duration,
     /// Whether the published minimum intervals are enforced.
     pub rate_limits: bool,
+    /// How many machines are on the market at the start.
+    pub market: u64,
     /// The most offers one search returns; none means as many as asked for.
     pub search_cap: Option<usize>,
     /// The prepaid credit at the start, in dollars.
@@ -66,6 +68,7 @@ impl Settings {
             destroy_linger: Duration::from_secs(3),
             log_lag: Duration::from_secs(3),
             rate_limits: true,
+            market: 42,
             search_cap: Some(64),
             credit: 25.0,
             refuse_env_string: false,

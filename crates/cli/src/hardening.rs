@@ -1,0 +1,18 @@
+//! What a crash may leave behind: no image of the memory, which holds the API key and private keys.
+
+/// Turns core dumps of this process off. Where the system refuses, nothing is lost but this precaution.
+#[cfg(unix)]
+pub fn refuse_core_dumps() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // Children may want theirs: the hard limit stays, so that they can raise it again.
+    let maximum = getrlimit(Resource::Core).maximum;
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
+    // The limit does not count where dumps are piped to a collector; this does. It also keeps other processes of the
+    // user from reading our memory and environment.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+/// Elsewhere there is nothing to turn off.
+#[cfg(not(unix))]
+pub fn refuse_core_dumps() {}

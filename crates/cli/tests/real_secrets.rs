@@ -1,0 +1,180 @@
+//! Canaries for every secret, planted at a vendor of another make, and looked for in everything that can be read: outputs,
+//! records, process lists, environments of children, the remains of a crash.
+#![cfg(unix)]
+
+mod desk;
+mod real;
+
+use real::{API_KEY, Ended, Fault, Options, Route, Secrets, Trap, Traveller, Watch, What};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const BAD_KEY: &str = "canary-bad-key-0b0b";
+const HANDED_OVER: &str = "canary-allowed-value-4c4c";
+
+fn said(ended: &Ended) -> String {
+    format!("{}{}", ended.stdout, ended.stderr)
+}
+
+/// The lines of the private keys that were on disk meanwhile.
+fn private_lines(traveller: &Traveller) -> Vec<String> {
+    let keys = traveller.keys().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    let lines: Vec<String> =
+        keys.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    lines.into_iter().filter(|line| !line.starts_with("-----")).collect()
+}
+
+#[track_caller]
+fn is_free_of(text: &str, secrets: &[&str], what: &str) {
+    for secret in secrets {
+        assert!(!text.contains(secret), "{secret} in {what}:\n{text}");
+    }
+}
+
+#[test]
+fn no_secret_is_shown_recorded_or_passed_on() {
+    if !real::is_here() {
+        return;
+    }
+    let traveller = Traveller::new(Options::default());
+    let repository = traveller.desk.repo();
+    assert!(Command::new("git").args(["init", "-q"]).current_dir(&repository).status().unwrap().success());
+    std::fs::write(repository.join("file"), "content").unwrap();
+    let watch = Watch::start();
+    let mut shown = String::new();
+    let mut run = |words: &[&str], key: &str| {
+        let mut command = traveller.command(words);
+        command.env("CRABBOX_VAST_API_KEY", key).env("RUST_BACKTRACE", "1").env("HANDED_OVER", HANDED_OVER);
+        let ended = traveller.finish(command);
+        shown += &said(&ended);
+        ended.succeeded()
+    };
+    assert!(run(&["warmup", "--slug", "box", "--json"], API_KEY));
+    for words in [
+        &["doctor"][..],
+        &["doctor", "--json"],
+        &["config", "show"],
+        &["config", "show", "--json", "--origin"],
+        &["list", "--all", "--json"],
+        &["list", "--all"],
+        &["status", "box", "--json"],
+        &["ssh", "box"],
+        &["run", "--id", "box", "--json", "--allow-env", "HANDED_OVER", "--", "true"],
+        &["run", "--id", "box", "--allow-env", "HANDED_OVER", "--shell", "sleep 0.3; exit 3"],
+        &["touch", "box"],
+    ] {
+        run(words, API_KEY);
+    }
+    let private = private_lines(&traveller);
+    assert!(private.len() > 2, "{private:?}");
+    let records = traveller.records();
+    assert!(records.iter().any(|path| path.to_string_lossy().contains("vast-journal")), "{records:?}");
+    let vendors = [API_KEY, Secrets::INSTANCE_KEY, Secrets::JUPYTER, Secrets::SIGNATURE, HANDED_OVER];
+    for path in records {
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        is_free_of(&text, &vendors, &path.display().to_string());
+        if !path.ends_with("id_ed25519") {
+            let lines: Vec<&str> = private.iter().map(String::as_str).collect();
+            is_free_of(&text, &lines, &path.display().to_string());
+        }
+    }
+    for words in [&["doctor"][..], &["list", "--json"], &["warmup"], &["stop", "box"]] {
+        assert!(!run(words, BAD_KEY), "{words:?}");
+    }
+    assert!(run(&["stop", "box", "--json"], API_KEY));
+    let sights = watch.end();
+
+    let mut secrets = vendors.to_vec();
+    secrets.extend([BAD_KEY, "PRIVATE KEY"]);
+    secrets.extend(private.iter().map(String::as_str));
+    is_free_of(&shown, &secrets, "the output");
+    // The watch saw what there was to see: the binary, and what it ran on the instance.
+    assert!(sights.looks > 100, "{} looks", sights.looks);
+    assert!(sights.ours.iter().any(|line| line.contains("\nwarmup\n")), "{:?}", sights.ours);
+    assert!(sights.remote.iter().any(|line| line.contains("sleep 0.3")), "{:?}", sights.remote);
+    for line in &sights.ours {
+        is_free_of(line, &secrets, "a command line");
+    }
+    let without_value: Vec<&str> = secrets.iter().copied().filter(|secret| *secret != HANDED_OVER).collect();
+    for line in &sights.remote {
+        is_free_of(line, &without_value, "a command line on the instance");
+    }
+    for environment in &sights.environments {
+        is_free_of(environment, &[API_KEY, BAD_KEY], "the environment of a child");
+    }
+}
+
+/// The vendor's own words about a failed start carry credentials: a log's address, a bearer token.
+#[test]
+fn words_about_a_failed_start_are_redacted() {
+    if !real::is_here() {
+        return;
+    }
+    let traveller = Traveller::new(Options { broken_image: true, ..Options::default() });
+    for words in [&["warmup", "--json"][..], &["warmup"]] {
+        let ended = traveller.run(words);
+        assert!(!ended.succeeded());
+        assert!(said(&ended).contains("manifest unknown"), "{}", said(&ended));
+        let secrets = [Secrets::INSTANCE_KEY, Secrets::JUPYTER, Secrets::SIGNATURE, API_KEY];
+        is_free_of(&said(&ended), &secrets, "the failure");
+        for path in traveller.records() {
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            is_free_of(&text, &secrets, &path.display().to_string());
+        }
+    }
+    assert_eq!(traveller.vendor.open(), [0; 0]);
+}
+
+/// A process that crashes at work leaves no image of its memory.
+#[test]
+fn a_crash_leaves_no_core() {
+    if !real::is_here() {
+        return;
+    }
+    let traveller = Traveller::new(Options::default());
+    let dumping = |words: &[&str]| {
+        let unlimited = "ulimit -c unlimited 2>/dev/null || ulimit -c $(ulimit -H -c); exec \"$@\"";
+        let mut command = traveller.command(&[]);
+        let binary = command.get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", unlimited, "sh"]);
+        match words {
+            ["sleep", ..] => shell.args(words),
+            _ => shell.arg(&binary).args(words),
+        };
+        command.get_envs().for_each(|(name, value)| {
+            shell.env(name, value.unwrap_or_default());
+        });
+        command.env_clear();
+        shell.current_dir(traveller.desk.repo()).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let crash = |mut child: std::process::Child| {
+        desk::signal(&child, "ABRT");
+        child.wait().unwrap()
+    };
+    let cores = || -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(traveller.desk.repo()).unwrap().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+    };
+    let control = dumping(&["sleep", "60"]);
+    std::thread::sleep(Duration::from_millis(300));
+    if !crash(control).core_dumped() {
+        eprintln!("this system writes no core at all: nothing is tested");
+        return;
+    }
+    for core in cores() {
+        std::fs::remove_file(core).unwrap();
+    }
+    let stuck = Trap { route: Route::Search, nth: 1, what: What::Spoil(Fault::Mute), after: false };
+    traveller.vendor.set(Some(stuck));
+    let child = dumping(&["warmup"]);
+    while !traveller.vendor.sprung() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let status = crash(child);
+    assert_eq!(status.signal(), Some(6));
+    assert!(!status.core_dumped());
+    assert!(cores().is_empty(), "{:?}", cores());
+}

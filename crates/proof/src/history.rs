@@ -1,0 +1,105 @@
+//! What happened, in order: every effect on the world, with its virtual time.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+/// How a process ends without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// SIGKILL: everything written stays.
+    Kill,
+    /// The power fails: every process dies and what was not synced may be lost.
+    PowerCut,
+}
+
+/// One thing that happened. A process, an instance and an offer go by their numbers, a lease by its id, a price is $/h.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the fields are named after what they are; the variants say what they mean")]
+pub enum Happening {
+    /// A process began an operation.
+    Began { process: usize, what: String },
+    /// An operation ended.
+    Ended { process: usize, outcome: String },
+    /// A process died at a step.
+    Died { process: usize, step: usize, death: Death },
+    /// What a power cut lost.
+    Lost(String),
+    /// A request reached the vendor. `instance` is the one that it would change.
+    Called {
+        process: usize,
+        method: &'static str,
+        path: String,
+        status: u16,
+        struck: bool,
+        instance: Option<u64>,
+    },
+    /// A create took effect. `claimed` is whether a durable claim of its lease was on disk by then.
+    Created { instance: u64, lease: Option<String>, ask: u64, price: f64, claimed: bool },
+    /// A create was sent.
+    CreateSent { process: usize, lease: Option<String>, ask: u64 },
+    /// The vendor ended a contract.
+    Destroyed { instance: u64 },
+    /// A foreign instance does not look as it did at the beginning.
+    ForeignChanged { instance: u64 },
+    /// The vendor changed the price of an instance.
+    Repriced { instance: u64, price: f64 },
+    /// A claim stands on disk, leading to an instance or to a create without an answer.
+    Claim { lease: String, instance: Option<u64> },
+    /// A claim does not stand on disk any more.
+    Unclaimed { lease: String },
+    /// A lease was handed over as usable.
+    Ready { process: usize, instance: u64 },
+    /// The disk refused.
+    DiskFault { process: usize, what: String },
+    /// An SSH step failed on purpose.
+    SshFault { process: usize, what: &'static str },
+    /// The wall clock jumped by this many milliseconds.
+    ClockJumped(i64),
+    /// The vendor or somebody else did something.
+    Act(String),
+    /// A secret showed up where none may be.
+    Secret { place: String },
+    /// An interesting branch was reached.
+    Reached(&'static str),
+    /// From here on nothing fails any more and fresh processes clean up.
+    Recovery,
+    /// The clean-up is over; `left` claims could not be cleared.
+    Settled { left: usize },
+}
+
+/// The events of one run.
+#[derive(Debug, Default)]
+pub struct History {
+    events: Vec<(Duration, Happening)>,
+}
+
+impl History {
+    /// Adds an event.
+    pub fn push(&mut self, at: Duration, happening: Happening) {
+        self.events.push((at, happening));
+    }
+
+    /// All events in order.
+    #[must_use]
+    pub fn events(&self) -> &[(Duration, Happening)] {
+        &self.events
+    }
+
+    /// A digest of everything: two runs of one seed have the same.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for event in &self.events {
+            format!("{event:?}").hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.events.iter().try_for_each(|(at, event)| writeln!(out, "{:>12.3} {event:?}", at.as_secs_f64()))
+    }
+}

@@ -1,0 +1,102 @@
+//! The simulated vendor as one process sees it: every call is two steps, one before its effect and one before its
+//! answer.
+
+use crate::history::Happening;
+use crate::life::Life;
+use crate::shared::{KEY, Shared};
+use async_trait::async_trait;
+use crabbox_vast_engine::world::{Http, HttpReply, HttpRequest, TransportError, TransportErrorKind};
+use crabbox_vast_sim::api::{Delivery, Reply, Request};
+use secrecy::ExposeSecret;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) struct ProcessHttp {
+    pub shared: Arc<Shared>,
+    pub life: Arc<Life>,
+}
+
+fn fail(kind: TransportErrorKind, message: &str) -> TransportError {
+    TransportError { kind, message: message.to_owned() }
+}
+
+#[async_trait]
+impl Http for ProcessHttp {
+    async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
+        self.life.step().await;
+        let target = request.url.splitn(4, '/').nth(3).unwrap_or_default();
+        if request.url.contains(KEY) {
+            self.shared.note(Happening::Secret { place: format!("the address {target}") });
+        }
+        let mut out = Request::new(request.method.as_str(), &format!("/{target}"));
+        out.bearer = request.bearer.as_ref().map(|key| key.expose_secret().to_owned());
+        out.body = request.body.map(|body| body.to_vec()).unwrap_or_default();
+        let reply = self.shared.exchange(self.life.process, request.method.as_str(), &out);
+        self.life.step().await;
+        let date = self.shared.vendor_date();
+        deliver(reply, date, request.limits.headers, request.limits.body, request.limits.body_bytes).await
+    }
+}
+
+async fn deliver(
+    reply: Reply,
+    date: String,
+    headers: Duration,
+    body: Duration,
+    most: usize,
+) -> Result<HttpReply, TransportError> {
+    if reply.delay > headers {
+        tokio::time::sleep(headers).await;
+        return Err(fail(TransportErrorKind::TimedOut, "no answer in time"));
+    }
+    tokio::time::sleep(reply.delay).await;
+    match reply.delivery {
+        Delivery::Whole if reply.body.len() > most => {
+            Err(fail(TransportErrorKind::BadBody, "the answer is too large"))
+        }
+        Delivery::Whole => {
+            let header = |name: &str| {
+                let found = reply.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found.map(|(_, value)| value.clone())
+            };
+            Ok(HttpReply {
+                status: reply.status,
+                retry_after: header("retry-after"),
+                location: header("location"),
+                date: Some(date),
+                body: reply.body.into(),
+            })
+        }
+        Delivery::Reset | Delivery::Truncate(_) => Err(fail(TransportErrorKind::Broken, "connection reset")),
+        Delivery::Stall => {
+            tokio::time::sleep(body).await;
+            Err(fail(TransportErrorKind::TimedOut, "the answer stalled"))
+        }
+    }
+}
+
+/// The instance that a call would change, if it would change one.
+pub(crate) fn changes(request: &Request) -> Option<u64> {
+    if request.method == "GET" {
+        return None;
+    }
+    let rest = request.path.strip_prefix("/api/v0/instances/")?;
+    // Log requests and remote commands on a stopped container change nothing that anybody owns.
+    if rest.starts_with("request_logs/") {
+        return None;
+    }
+    rest.split('/').find_map(|part| part.parse().ok())
+}
+
+/// The offer that a call would rent.
+pub(crate) fn rents(request: &Request) -> Option<u64> {
+    let rest = request.path.strip_prefix("/api/v0/asks/").filter(|_| request.method == "PUT")?;
+    rest.split('/').next()?.parse().ok()
+}
+
+/// Field of a JSON body.
+pub(crate) fn field(body: &[u8], name: &str) -> Option<String> {
+    let body: BTreeMap<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
+    body.get(name)?.as_str().map(ToOwned::to_owned)
+}

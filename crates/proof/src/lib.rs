@@ -1,0 +1,43 @@
+//! The proof: the real engine on a simulated world, in virtual time, with everything that can go wrong.
+//!
+//! From the bottom up:
+//! - [`dice`] is the seeded generator behind every choice.
+//! - [`disk`] is a disk that tells apart what was written from what was synced.
+//! - [`life`] is a process that counts its steps and may die at one of them; `files`, `http`, `ssh` and `ambient` are
+//!   the world as such a process sees it.
+//! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes; `shared` is what these share,
+//!   and takes note of everything.
+//! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data; `play` runs it and
+//!   `operate` does what a process does.
+//! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises.
+//! - [`catalogue`] knows every single fault, [`sweeps`] puts one thing wrong at every place, [`seeds`] makes a
+//!   plan out of a seed, [`tally`] adds up many runs.
+//!
+//! The seed lives in the world's delays and choices, not in a scheduler: one thread, tokio's own paused timer, no
+//! socket and no blocking pool. A run of the same plan has the same history.
+#![forbid(unsafe_code)]
+
+mod ambient;
+pub mod catalogue;
+pub mod checker;
+pub mod dice;
+pub mod disk;
+pub mod files;
+pub mod history;
+mod http;
+pub mod life;
+mod operate;
+pub mod plan;
+mod play;
+pub mod seeds;
+mod shared;
+pub mod ssh;
+pub mod stage;
+pub mod sweeps;
+pub mod tally;
+pub mod vendor;
+
+pub use checker::Verdict;
+pub use plan::{Actor, Operation, Plan, Ran};
+pub use play::run;
+pub use tally::Tally;

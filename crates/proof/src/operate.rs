@@ -1,0 +1,210 @@
+//! What a process does: each operation as a user of the engine calls it, and how it ended.
+
+use crate::history::Happening;
+use crate::plan::Operation;
+use crate::stage::{Process, Stage};
+use crabbox_vast_engine::lease::ReleaseAction;
+use crabbox_vast_engine::ops::adopt::AdoptRequest;
+use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
+use crabbox_vast_engine::ops::start::StartRequest;
+use crabbox_vast_engine::ops::{
+    AcquireRequest, Cleaned, CleanupRequest, ReleaseOutcome, ReleaseRequest, RunRequest,
+};
+use crabbox_vast_engine::ssh::command::Script;
+use crabbox_vast_engine::world::ExecIo;
+use crabbox_vast_engine::{Code, Error};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The lease id of the user's choice.
+const CHOSEN: &str = "cbx_0123456789ab";
+/// One operation of one process; returns how it ended.
+pub(crate) async fn operate(
+    stage: &Stage,
+    process: &Process,
+    operation: Operation,
+    gives_up: Option<Duration>,
+) -> String {
+    let cancel = CancellationToken::new();
+    let work = perform(stage, process, operation, cancel.clone());
+    let Some(patience) = gives_up else { return work.await };
+    let nag = async {
+        tokio::time::sleep(patience).await;
+        cancel.cancel();
+    };
+    tokio::join!(work, nag).0
+}
+
+async fn perform(
+    stage: &Stage,
+    process: &Process,
+    operation: Operation,
+    cancel: CancellationToken,
+) -> String {
+    let number = process.life.process;
+    let call = process.call(cancel.clone());
+    stage.shared().note(Happening::Began { process: number, what: format!("{operation:?}") });
+    let engine = &process.engine;
+    let result: Result<(), Error> = match operation {
+        Operation::Acquire => {
+            let request = AcquireRequest { keep: true, ..AcquireRequest::default() };
+            engine.acquire(&request, &call).await.map(|_| ())
+        }
+        Operation::Again => {
+            let lease_id = Some(CHOSEN.to_owned());
+            let request = AcquireRequest { keep: true, lease_id, ..AcquireRequest::default() };
+            engine.acquire(&request, &call).await.map(|_| ())
+        }
+        Operation::Cleanup => {
+            let cleaned = engine.cleanup(&CleanupRequest::default(), &call).await;
+            cleaned.map(|cleaned| {
+                note_items(stage, &cleaned);
+            })
+        }
+        Operation::Start => match first_claim(stage).await {
+            Some(identifier) => engine.start(&StartRequest { identifier }, &call).await.map(|_| ()),
+            None => Ok(()),
+        },
+        Operation::Adopt => match first_claim(stage).await {
+            Some(identifier) => {
+                engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await.map(|_| ())
+            }
+            None => Ok(()),
+        },
+        Operation::Run => command(process, None, &call).await,
+        Operation::RunOn => match first_claim(stage).await {
+            Some(lease) => command(process, Some(lease), &call).await,
+            None => Ok(()),
+        },
+        Operation::Stop | Operation::Pause => match first_claim(stage).await {
+            Some(identifier) => {
+                let action = (operation == Operation::Pause).then_some(ReleaseAction::Stop);
+                let request = ReleaseRequest { identifier, action };
+                return release(stage, process, &request, Some(cancel)).await;
+            }
+            None => Ok(()),
+        },
+        Operation::Touch => match first_claim(stage).await {
+            Some(lease) => engine.touch(&lease, None, &call).await.map(|_| ()),
+            None => Ok(()),
+        },
+        Operation::Look => match first_claim(stage).await {
+            Some(lease) => {
+                let listed = engine.list(false, &call).await.map(|_| ());
+                let shown = engine.status(&lease, &call).await.map(|_| ());
+                listed.and(shown)
+            }
+            None => Ok(()),
+        },
+    };
+    ended(stage, process, result.map(|()| "ok".to_owned()))
+}
+
+/// The first lease with a claim, once there is one.
+async fn first_claim(stage: &Stage) -> Option<String> {
+    for _ in 0..100 {
+        if let Some(lease) = stage.claims().into_iter().next() {
+            return Some(lease);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    None
+}
+
+async fn command(
+    process: &Process,
+    identifier: Option<String>,
+    call: &crabbox_vast_engine::Call,
+) -> Result<(), Error> {
+    let script = Script::Argv(vec!["nvidia-smi".into()]);
+    let request = RunRequest { identifier, ..RunRequest::new(script) };
+    let (output, mut receive) = mpsc::channel(16);
+    let drain = async { while receive.recv().await.is_some() {} };
+    tokio::join!(process.engine.run(&request, ExecIo { stdin: None, output }, call), drain).0.map(|_| ())
+}
+
+pub(crate) async fn release(
+    stage: &Stage,
+    process: &Process,
+    request: &ReleaseRequest,
+    cancel: Option<CancellationToken>,
+) -> String {
+    let call = process.call(cancel.unwrap_or_default());
+    let result = process.engine.release(request, &call).await;
+    if let Ok(released) = &result {
+        match released.outcome {
+            ReleaseOutcome::AlreadyGone => {
+                stage.shared().reach("a machine that others destroyed was proved gone")
+            }
+            ReleaseOutcome::NeverCreated => {
+                stage.shared().reach("a claim without a machine was proved empty")
+            }
+            ReleaseOutcome::Stopped => stage.shared().reach("a machine was stopped and kept"),
+            _ => {}
+        }
+    }
+    ended(stage, process, result.map(|released| format!("{:?}", released.outcome)))
+}
+
+pub(crate) fn ended(stage: &Stage, process: &Process, result: Result<String, Error>) -> String {
+    if process.life.is_dead() {
+        // It died over a disk operation; that its code ran on to the next await is of this simulation only.
+        return String::new();
+    }
+    let number = process.life.process;
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            process.look_at_error(&error);
+            if let Some(branch) = branch(error.code()) {
+                stage.shared().reach(branch);
+            }
+            error.code().as_str().to_owned()
+        }
+    };
+    stage.shared().note(Happening::Ended { process: number, outcome: outcome.clone() });
+    outcome
+}
+
+/// Ways to fail that have to be met.
+fn branch(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::PriceCapExceeded => "a machine above the price cap was refused",
+        Code::CreateAmbiguous => "a create stayed unclear and its claim was kept",
+        Code::ReleaseUnproved => "a destroy could not be proved and its claim was kept",
+        Code::ClaimMissing => "a lease was taken away while it started",
+        Code::StateUnavailable => "the disk refused and the operation said so",
+        Code::AuthFailed => "a bad key was reported",
+        Code::Cancelled => "a user gave up",
+        Code::StartFailedImage => "an image that cannot start was reported",
+        Code::BootTimeout => "a machine that never started was given up",
+        Code::InstanceGone => "a machine that vanished was reported",
+        _ => return None,
+    })
+}
+
+/// Notes what a cleanup did.
+pub(crate) fn note_items(stage: &Stage, cleaned: &Cleaned) -> String {
+    for item in &cleaned.items {
+        let branch = match (item.action, item.outcome) {
+            (ItemKind::Recover, ItemOutcome::Destroyed) => "a cleanup destroyed what a dead process had left",
+            (ItemKind::Recover, ItemOutcome::NeverCreated) => {
+                "a cleanup proved that a dead process had rented nothing"
+            }
+            (ItemKind::Recover, ItemOutcome::AlreadyGone) => {
+                "a cleanup proved that what a dead process destroyed is gone"
+            }
+            (ItemKind::Delete, ItemOutcome::Destroyed) => "a cleanup destroyed an expired lease",
+            (ItemKind::Delete, ItemOutcome::Refused) => "a cleanup refused what is not ours",
+            (ItemKind::Forget, ItemOutcome::Forgotten | ItemOutcome::AlreadyGone) => {
+                "a cleanup forgot a lease whose machine is gone"
+            }
+            (ItemKind::ForgetKeys, ItemOutcome::Forgotten) => "a cleanup removed a key without a lease",
+            (_, ItemOutcome::Failed) => "a cleanup failed at a lease and went on",
+            _ => continue,
+        };
+        stage.shared().reach(branch);
+    }
+    cleaned.line()
+}

@@ -1,0 +1,181 @@
+//! A run from beginning to end: what was there before, the work with everything that goes wrong, the clean-up, the
+//! judgement.
+
+use crate::checker::judge;
+use crate::history::{Death, Happening};
+use crate::life::Kill;
+use crate::operate::{ended, note_items, operate, release};
+use crate::plan::{Left, Plan, Ran};
+use crate::stage::{CAP, Stage, Treatment};
+use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
+use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, ReleaseRequest};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than the idle timeout of every lease here.
+const IDLE: Duration = Duration::from_secs(31 * 60);
+
+/// The longest that any operation may take, whatever goes wrong.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// How often the clean-up is repeated before it counts as stuck.
+const ROUNDS: usize = 8;
+/// Time that passes after everything, so that what was put off would still happen: more than a lease's time to live.
+const AFTERWARDS: Duration = Duration::from_secs(2 * 3600);
+
+/// Runs a plan from beginning to end, on this thread and in virtual time.
+#[must_use]
+pub fn run(plan: &Plan) -> Ran {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime with a timer only").block_on(play(plan))
+}
+
+async fn play(plan: &Plan) -> Ran {
+    let began = tokio::time::Instant::now();
+    let stage = Stage::new(plan.seed, &plan.vendor);
+    let foreign = stage.foreign();
+    for left in &plan.leases {
+        prepare(&stage, *left).await;
+    }
+    if plan.leases.contains(&Left::Expired) {
+        tokio::time::sleep(IDLE).await;
+    }
+    let before = calls(&stage);
+    plan.faults.iter().for_each(|fault| stage.shared().vast(|vast| vast.add_fault(fault.clone())));
+    if let Some((nth, quirk)) = plan.quirk {
+        stage.quirk(nth, quirk);
+    }
+    let mut acts = tokio::task::JoinSet::new();
+    for (at, act) in plan.acts.clone() {
+        let shared = Arc::clone(stage.shared());
+        acts.spawn(async move {
+            tokio::time::sleep(at).await;
+            act.play(&shared).await;
+        });
+    }
+    let mut working = Vec::new();
+    for actor in plan.actors.clone() {
+        let stage = stage.clone();
+        working.push(tokio::spawn(async move {
+            let process = stage.process(&actor.treatment);
+            let life = Arc::clone(&process.life);
+            let work = async {
+                tokio::time::sleep(actor.after).await;
+                operate(&stage, &process, actor.operation, actor.gives_up).await
+            };
+            let ended = life.live(tokio::time::timeout(PATIENCE, work)).await;
+            let outcome = ended.map(|done| done.unwrap_or_else(|_| "hung".to_owned()));
+            let outcome = outcome.filter(|_| !life.is_dead());
+            (process.counts(), outcome)
+        }));
+    }
+    let (mut counts, mut outcomes) = (Vec::new(), Vec::new());
+    for task in working {
+        let (count, outcome) = task.await.expect("an operation panicked");
+        counts.push(count);
+        outcomes.push(outcome);
+    }
+    acts.shutdown().await;
+    let calls = calls(&stage).split_off(before.len());
+    let kept = recover(&stage).await;
+    stage.look_everywhere();
+    let reached = stage.reached();
+    let history = stage.history();
+    let mut verdict = judge(&history, &foreign, CAP);
+    verdict.unsettled += outcomes.iter().flatten().filter(|outcome| *outcome == "hung").count() as u64;
+    Ran { history, verdict, counts, outcomes, calls, reached, kept, lasted: began.elapsed() }
+}
+
+fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
+    stage.shared().calls()
+}
+
+/// Makes a lease as it is to be there at the beginning.
+async fn prepare(stage: &Stage, left: Left) {
+    let kill = match left {
+        Left::Dead(step) => Some(Kill { step, death: Death::Kill }),
+        _ => None,
+    };
+    let process = stage.process(&Treatment { kill, ..Treatment::default() });
+    if left == Left::Unanswered {
+        stage.shared().kill_at_next_create();
+    }
+    let before = stage.claims();
+    let acquire = AcquireRequest { keep: left != Left::Orphan, ..AcquireRequest::default() };
+    let call = process.call(CancellationToken::new());
+    let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
+    if !matches!(left, Left::Expired | Left::Stale) {
+        return;
+    }
+    let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
+    // With a vendor whose machines have no door there is none.
+    let Some(lease) = new.and_then(|lease| LeaseId::parse(&lease)) else { return };
+    let foreigner = stage.foreign().first().copied();
+    if left == Left::Stale {
+        stage.shared().evict();
+    }
+    let change = move |claim: &mut Claim| {
+        match (left, foreigner) {
+            (Left::Stale, Some(foreigner)) => claim.set_instance(InstanceId(foreigner)),
+            _ => drop(claim.labels.insert("keep".into(), "false".into())),
+        }
+        Ok(())
+    };
+    let _ = process.engine.store().update_claim(&lease, change).await;
+}
+
+/// Fresh processes in a world that is well again, until nothing is left to do. Returns how many leases the clean-up
+/// left because they are to be kept.
+async fn recover(stage: &Stage) -> usize {
+    stage.mend();
+    let mut stuck = 0;
+    // What died is finished at once, what expires is swept later; neither needs to be told which lease it is about.
+    for wait in [Duration::ZERO, AFTERWARDS] {
+        tokio::time::sleep(wait).await;
+        let mut round = 0;
+        while !clean_up(stage).await {
+            round += 1;
+            if round == ROUNDS {
+                stuck += 1;
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
+    let (left, kept) = (stage.claims(), stage.kept());
+    stuck += left.iter().filter(|lease| !kept.contains(lease)).count();
+    // No command may destroy or forget by a claim that names a stranger's machine: those stay.
+    let stale = stage.stale();
+    for _ in 0..ROUNDS {
+        let claims = stage.claims();
+        if claims.is_empty() {
+            break;
+        }
+        let process = stage.process(&Treatment::default());
+        for lease in claims {
+            let request = ReleaseRequest { identifier: lease, action: Some(ReleaseAction::Destroy) };
+            release(stage, &process, &request, None).await;
+        }
+        if stage.claims().len() <= stale {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    tokio::time::sleep(AFTERWARDS).await;
+    stage.shared().note(Happening::Settled { left: stuck + stage.claims().len().abs_diff(stale) });
+    kept.len() - stale
+}
+
+/// One clean-up by a fresh process; whether it did all that it is there for. What belongs to others is refused, and
+/// that is right.
+async fn clean_up(stage: &Stage) -> bool {
+    let process = stage.process(&Treatment::default());
+    let call = process.call(CancellationToken::new());
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &call).await;
+    let done = match &cleaned {
+        Ok(cleaned) => cleaned.summary.failed == 0,
+        Err(_) => false,
+    };
+    ended(stage, &process, cleaned.map(|cleaned| note_items(stage, &cleaned)));
+    done
+}

@@ -1,0 +1,369 @@
+//! The world that all processes of a stage share, and the notes that are taken of everything that happens in it.
+
+use crate::dice::Dice;
+use crate::disk::Platter;
+use crate::history::{Death, Happening, History};
+use crate::http::{changes, field, rents};
+use crate::life::Life;
+use crate::ssh::Doors;
+use crate::vendor::Quirk;
+use crabbox_vast_sim::api::{self, Reply, Request, SshAccess};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// The account's key: wherever it shows up, a secret was lost.
+pub const KEY: &str = "canary-api-key-0123456789abcdef";
+/// Unix seconds at the beginning.
+pub(crate) const EPOCH: u64 = 1_780_000_000;
+
+/// What all processes share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) seed: u64,
+    pub(crate) began: Instant,
+    pub(crate) vast: Mutex<api::World>,
+    pub(crate) doors: Doors,
+    pub(crate) disk: Mutex<Platter>,
+    pub(crate) history: Mutex<History>,
+    pub(crate) books: Mutex<Books>,
+    pub(crate) secrets: Arc<Mutex<Vec<String>>>,
+    pub(crate) lives: Mutex<Vec<Arc<Life>>>,
+    pub(crate) claims: PathBuf,
+    pub(crate) keys: PathBuf,
+    pub(crate) quirk: Mutex<Option<(usize, Quirk)>>,
+}
+
+/// What the stage itself keeps track of.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    pub(crate) foreign: BTreeMap<u64, Option<String>>,
+    pub(crate) ours: BTreeSet<u64>,
+    pub(crate) claims: BTreeMap<String, Option<u64>>,
+    pub(crate) creates: usize,
+    pub(crate) destroys: BTreeMap<u64, usize>,
+    pub(crate) refused: BTreeSet<(usize, String)>,
+    pub(crate) jump: i64,
+    pub(crate) recovering: bool,
+    pub(crate) deadly: bool,
+    pub(crate) reached: BTreeSet<&'static str>,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Virtual time since the beginning.
+    pub(crate) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(crate) fn wall_clock(&self) -> SystemTime {
+        let base = UNIX_EPOCH + Duration::from_secs(EPOCH) + self.now();
+        let jump = lock(&self.books).jump;
+        let by = Duration::from_millis(jump.unsigned_abs());
+        if jump < 0 { base - by } else { base + by }
+    }
+
+    /// The vendor's clock as its answers show it. It does not jump.
+    pub(crate) fn vendor_date(&self) -> String {
+        let seconds = i64::try_from(EPOCH + self.now().as_secs()).unwrap_or(i64::MAX);
+        let time =
+            jiff::Timestamp::from_second(seconds).unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC);
+        jiff::fmt::rfc2822::DateTimePrinter::new().zoned_to_string(&time).unwrap_or_default()
+    }
+
+    pub(crate) fn note(&self, happening: Happening) {
+        lock(&self.history).push(self.now(), happening);
+    }
+
+    pub(crate) fn reach(&self, branch: &'static str) {
+        if lock(&self.books).reached.insert(branch) {
+            self.note(Happening::Reached(branch));
+        }
+    }
+
+    pub(crate) fn disk<T>(&self, work: impl FnOnce(&mut Platter) -> T) -> T {
+        work(&mut lock(&self.disk))
+    }
+
+    pub(crate) fn keep_secret(&self, secret: String) {
+        lock(&self.secrets).push(secret);
+    }
+
+    /// A process dies, or the power fails for all of them.
+    pub(crate) fn die(&self, life: &Life, step: usize, death: Death) {
+        self.note(Happening::Died { process: life.process, step, death });
+        if !lock(&self.books).ours.is_empty() {
+            self.reach("a death left a machine billing");
+        }
+        match death {
+            Death::Kill => {
+                life.end();
+                self.disk(|disk| disk.release_locks(life.process));
+            }
+            Death::PowerCut => {
+                lock(&self.lives).iter().for_each(|life| life.end());
+                let mut dice = Dice::new(self.seed, 3);
+                let lost = self.disk(|disk| disk.power_cut(&mut dice));
+                for operation in lost {
+                    if operation.contains("/claims/") && operation.starts_with("Rename") {
+                        self.reach("a power cut lost a claim's write");
+                    }
+                    self.note(Happening::Lost(operation));
+                }
+                self.note_all_claims();
+            }
+        }
+    }
+
+    /// The claim at this path was changed or removed, if it is one.
+    pub(crate) fn note_claim(&self, path: &Path) {
+        if path.parent() != Some(&self.claims) {
+            return;
+        }
+        let Some(lease) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else {
+            return;
+        };
+        if lease.starts_with('.') {
+            return;
+        }
+        let lease = lease.to_owned();
+        let bytes = self.disk(|disk| disk.read(path)).ok().flatten();
+        let claim = bytes.map(|bytes| instance_of(&bytes));
+        let before = {
+            let mut books = lock(&self.books);
+            match claim {
+                Some(instance) => books.claims.insert(lease.clone(), instance),
+                None => books.claims.remove(&lease),
+            }
+        };
+        match claim {
+            Some(instance) if before != Some(instance) => {
+                if lock(&self.books).recovering && before == Some(None) && instance.is_some() {
+                    self.reach("a later process found an unclear create by its label");
+                }
+                self.note(Happening::Claim { lease, instance });
+            }
+            None if before.is_some() => self.note(Happening::Unclaimed { lease }),
+            _ => {}
+        }
+    }
+
+    fn note_all_claims(&self) {
+        let known: Vec<String> = lock(&self.books).claims.keys().cloned().collect();
+        for lease in known {
+            self.note_claim(&self.claims.join(format!("{lease}.json")));
+        }
+    }
+
+    /// Something was written: no secret may be in it, unless it belongs there.
+    pub(crate) fn look_at_file(&self, path: &Path, bytes: &[u8]) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.starts_with(&self.keys) {
+            if name.contains("id_ed25519") && !name.contains(".pub") {
+                let text = String::from_utf8_lossy(bytes);
+                let private = text.lines().skip(3).filter(|line| !line.starts_with("---"));
+                private.for_each(|line| self.keep_secret(line.to_owned()));
+            }
+            return;
+        }
+        let text = String::from_utf8_lossy(bytes);
+        self.look_at_text(&text, || format!("the file {}", path.display()));
+        for (piece, branch) in [
+            ("adopted: ", "a create without an answer was adopted by its label"),
+            ("nothing: proved", "a lost create was proved never to have been"),
+            ("created unwanted: ", "a refused create left a machine, which was discarded"),
+            ("\"rollback-cleanup\"", "a failed acquire was rolled back"),
+        ] {
+            if text.contains(piece) {
+                self.reach(branch);
+            }
+        }
+    }
+
+    pub(crate) fn look_at_text(&self, text: &str, place: impl FnOnce() -> String) {
+        if lock(&self.secrets).iter().any(|secret| text.contains(secret.as_str())) {
+            self.note(Happening::Secret { place: place() });
+        }
+    }
+
+    pub(crate) fn ssh_access(&self, port: u16) -> Option<(u64, SshAccess)> {
+        let (id, door) = lock(&self.doors).get(&port).copied()?;
+        Some((id, lock(&self.vast).ssh_access(self.now(), id, door)))
+    }
+
+    pub(crate) fn is_live(&self, instance: u64) -> bool {
+        lock(&self.books).ours.contains(&instance)
+    }
+
+    /// One request of a process and its effects, all noted.
+    pub(crate) fn exchange(&self, process: usize, method: &'static str, request: &Request) -> Reply {
+        let ask = rents(request);
+        let label = ask.and_then(|_| field(&request.body, "label"));
+        let lease = label.as_deref().and_then(|label| label.split('|').nth(1)).map(ToOwned::to_owned);
+        let mut quirk = None;
+        if let Some(ask) = ask {
+            self.note(Happening::CreateSent { process, lease: lease.clone(), ask });
+            let mut books = lock(&self.books);
+            books.creates += 1;
+            quirk = lock(&self.quirk).filter(|(nth, _)| *nth == books.creates).map(|(_, quirk)| quirk);
+        }
+        let now = self.now();
+        let (mut reply, struck) = {
+            let mut vast = lock(&self.vast);
+            let before = vast.struck();
+            let reply = match quirk.and_then(|quirk| quirk.instead(self.a_foreigner())) {
+                Some(reply) => reply,
+                None => vast.handle(now, request),
+            };
+            (reply, vast.struck() > before || quirk.is_some())
+        };
+        let path = request.path.clone();
+        if path.contains("/request_logs/")
+            && let Some(url) = serde_json::from_slice::<Value>(&reply.body)
+                .ok()
+                .and_then(|body| Some(body["result_url"].as_str()?.to_owned()))
+        {
+            self.keep_secret(url);
+        }
+        self.note(Happening::Called {
+            process,
+            method,
+            path,
+            status: reply.status,
+            struck,
+            instance: changes(request),
+        });
+        self.count(process, request, &reply);
+        if method != "GET" {
+            self.take_stock(lease.as_deref(), ask);
+            if ask.is_some() && std::mem::take(&mut lock(&self.books).deadly) {
+                let life = lock(&self.lives).get(process).cloned();
+                life.into_iter().for_each(|life| self.die(&life, life.steps(), Death::Kill));
+            }
+            if let Some(quirk) = quirk {
+                let newest = lock(&self.books).ours.last().copied();
+                if let Some(price) = quirk.reprices() {
+                    self.alter_ours(&json!({ "dph_total": price }));
+                    newest
+                        .into_iter()
+                        .for_each(|instance| self.note(Happening::Repriced { instance, price }));
+                }
+                quirk.spoil(&mut reply);
+            }
+        }
+        reply
+    }
+
+    fn a_foreigner(&self) -> u64 {
+        lock(&self.books).foreign.keys().next().copied().unwrap_or(1)
+    }
+
+    fn count(&self, process: usize, request: &Request, reply: &Reply) {
+        let key = (process, request.path.clone());
+        let mut reached = None;
+        {
+            let mut books = lock(&self.books);
+            if reply.status == 429 {
+                books.refused.insert(key);
+            } else if reply.status == 200 && books.refused.contains(&key) {
+                reached = Some("a 429 was waited for and the call repeated");
+            }
+            if request.method == "DELETE"
+                && let Some(instance) = changes(request)
+            {
+                let times = books.destroys.entry(instance).or_default();
+                *times += 1;
+                if *times > 1 {
+                    reached = Some("a destroy was repeated");
+                }
+            }
+        }
+        reached.into_iter().for_each(|branch| self.reach(branch));
+    }
+
+    /// Compares the vendor's books with ours.
+    pub(crate) fn take_stock(&self, lease: Option<&str>, ask: Option<u64>) {
+        let ledger = lock(&self.vast).ledger();
+        let open: BTreeMap<u64, Option<String>> =
+            ledger.open.into_iter().map(|instance| (instance.id, instance.label)).collect();
+        let (known, foreign) = {
+            let books = lock(&self.books);
+            (books.ours.clone(), books.foreign.clone())
+        };
+        for instance in known.iter().filter(|id| !open.contains_key(id)) {
+            lock(&self.books).ours.remove(instance);
+            self.note(Happening::Destroyed { instance: *instance });
+        }
+        for (instance, label) in &foreign {
+            if open.get(instance) != Some(label) {
+                lock(&self.books).foreign.remove(instance);
+                self.note(Happening::ForeignChanged { instance: *instance });
+            }
+        }
+        let new = open.keys().filter(|id| !known.contains(id) && !foreign.contains_key(id));
+        for instance in new.copied().collect::<Vec<_>>() {
+            lock(&self.books).ours.insert(instance);
+            let price = lock(&self.vast).contract_price(instance).unwrap_or(0.0);
+            let path = lease.map(|lease| self.claims.join(format!("{lease}.json")));
+            let claimed = path.is_some_and(|path| self.disk(|disk| disk.is_durable(&path)));
+            let lease = lease.map(ToOwned::to_owned);
+            self.note(Happening::Created { instance, lease, ask: ask.unwrap_or(0), price, claimed });
+        }
+    }
+
+    /// Calls of the control plane.
+    pub(crate) fn control(&self, method: &str, path: &str, body: &Value) -> Value {
+        lock(&self.vast).handle(self.now(), &Request::new(method, path).bearer(KEY).json(body)).body_json()
+    }
+
+    /// Sets columns and knobs of every live instance of ours.
+    pub(crate) fn alter_ours(&self, body: &Value) {
+        let ours: Vec<u64> = lock(&self.books).ours.iter().copied().collect();
+        for instance in ours {
+            self.control("POST", &format!("/_sim/instances/{instance}"), body);
+        }
+    }
+
+    /// Every call so far, in order.
+    pub(crate) fn calls(&self) -> Vec<(&'static str, String)> {
+        let history = lock(&self.history);
+        let calls = history.events().iter().filter_map(|(_, event)| match event {
+            Happening::Called { method, path, .. } => Some((*method, path.clone())),
+            _ => None,
+        });
+        calls.collect()
+    }
+
+    /// The hosts end every contract of ours.
+    pub(crate) fn evict(&self) {
+        let ours: Vec<u64> = lock(&self.books).ours.iter().copied().collect();
+        ours.iter().for_each(|instance| lock(&self.vast).evict(*instance));
+        self.take_stock(None, None);
+    }
+
+    pub(crate) fn vast<T>(&self, work: impl FnOnce(&mut api::World) -> T) -> T {
+        work(&mut lock(&self.vast))
+    }
+
+    /// The process that sends the next create dies before its answer.
+    pub(crate) fn kill_at_next_create(&self) {
+        lock(&self.books).deadly = true;
+    }
+
+    pub(crate) fn jump(&self, milliseconds: i64) {
+        lock(&self.books).jump += milliseconds;
+        self.note(Happening::ClockJumped(milliseconds));
+    }
+}
+
+/// The instance that a claim names, if any.
+fn instance_of(bytes: &[u8]) -> Option<u64> {
+    let claim: Value = serde_json::from_slice(bytes).ok()?;
+    claim.get("cloudID")?.as_str()?.parse().ok()
+}

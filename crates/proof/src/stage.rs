@@ -1,0 +1,292 @@
+//! The stage: one simulated vendor, disk and clock, on which processes come, work, die and are followed by others.
+
+use crate::ambient::ProcessAmbient;
+use crate::disk::Platter;
+use crate::files::{DiskFault, ProcessFiles, ProcessTurn};
+use crate::history::{Happening, History};
+use crate::http::ProcessHttp;
+use crate::life::{Kill, Life};
+use crate::shared::{EPOCH, KEY, Shared, lock};
+use crate::ssh::{Doors, Ports, ProcessSsh, SshFault};
+use crate::vendor::{Quirk, Vendor};
+use crabbox_vast_engine::config::{InstanceType, Overrides, Settings, Snapshot, resolve};
+use crabbox_vast_engine::lease::DollarsPerHour;
+use crabbox_vast_engine::world::real::RealLocal;
+use crabbox_vast_engine::world::{Disk, World};
+use crabbox_vast_engine::{Call, Engine, Error, Event};
+use crabbox_vast_sim::api;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The most that a lease may cost here, $/h.
+pub const CAP: f64 = 1.0;
+const HOME: &str = "/proof/home";
+
+/// How one process is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Treatment {
+    /// Where it dies.
+    pub kill: Option<Kill>,
+    /// What the disk does to it.
+    pub disk: Option<DiskFault>,
+    /// What SSH does to it.
+    pub ssh: Option<SshFault>,
+    /// It asks for interruptible machines.
+    pub interruptible: bool,
+}
+
+/// A process with its engine.
+pub struct Process {
+    /// The real engine.
+    pub engine: Engine,
+    /// Its life.
+    pub life: Arc<Life>,
+    shared: Arc<Shared>,
+    disk_operations: Arc<AtomicUsize>,
+    ssh_steps: Arc<AtomicUsize>,
+}
+
+/// Counts of what a process has done, for loops over all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Steps at which it could have died.
+    pub steps: usize,
+    /// Disk operations.
+    pub disk: usize,
+    /// SSH steps.
+    pub ssh: usize,
+}
+
+impl Process {
+    /// What it has done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            steps: self.life.steps(),
+            disk: self.disk_operations.load(Ordering::SeqCst),
+            ssh: self.ssh_steps.load(Ordering::SeqCst),
+        }
+    }
+
+    /// A call whose events are looked at and noted.
+    #[must_use]
+    pub fn call(&self, cancel: CancellationToken) -> Call {
+        let (shared, life) = (Arc::clone(&self.shared), Arc::clone(&self.life));
+        Call::new(move |event| shared_event(&shared, &life, &event), cancel)
+    }
+
+    /// An operation failed: its error is looked at as everything that leaves the engine.
+    pub(crate) fn look_at_error(&self, error: &Error) {
+        let text = format!("{error:?}");
+        self.shared.look_at_text(&text, || format!("the error {}", error.code()));
+    }
+}
+
+fn shared_event(shared: &Shared, life: &Life, event: &Event) {
+    if life.is_dead() {
+        return;
+    }
+    let text = serde_json::to_string(event).unwrap_or_default();
+    shared.look_at_text(&text, || "an event".to_owned());
+    match event {
+        Event::Provisioned { instance, .. } => {
+            shared.note(Happening::Ready { process: life.process, instance: instance.0 });
+        }
+        Event::OfferGone { .. } => shared.reach("an offer was gone and the next was taken"),
+        Event::Warning { message } if message.contains("trying another machine") => {
+            shared.reach("a machine could not start and another was taken");
+        }
+        Event::Warning { message } if message.contains("is not ours") => {
+            shared.reach("a refusal named a foreign machine, which was left alone");
+        }
+        _ => {}
+    }
+}
+
+/// The world of one seed.
+#[derive(Clone)]
+pub struct Stage {
+    shared: Arc<Shared>,
+}
+
+impl Stage {
+    /// A fresh world. Must be made inside a paused tokio runtime.
+    #[must_use]
+    pub fn new(seed: u64, vendor: &Vendor) -> Self {
+        let settings = settings();
+        let doors = Doors::default();
+        let secrets = Arc::new(Mutex::new(vec![KEY.to_owned()]));
+        let ports = Ports { doors: Arc::clone(&doors), secrets: Arc::clone(&secrets), next: 40_000 };
+        let mut simulated = api::Settings::faithful(KEY, seed);
+        simulated.epoch = EPOCH as f64;
+        vendor.apply(&mut simulated);
+        let shared = Arc::new(Shared {
+            seed,
+            began: Instant::now(),
+            vast: Mutex::new(api::World::new(simulated, Box::new(ports))),
+            doors,
+            disk: Mutex::new(Platter::with_folder(Path::new(HOME))),
+            history: Mutex::default(),
+            books: Mutex::default(),
+            secrets,
+            lives: Mutex::default(),
+            claims: settings.paths.claims(),
+            keys: settings.paths.config.join("crabbox").join("testboxes"),
+            quirk: Mutex::default(),
+        });
+        let stage = Self { shared };
+        stage.strangers(vendor.foreign);
+        stage
+    }
+
+    /// Machines that are not ours: made by hand, and by another user of the same tools.
+    fn strangers(&self, count: usize) {
+        for number in 0..count {
+            let label = match number % 3 {
+                0 => json!("hand made"),
+                1 => json!("cbx1|cbx_aaaaaaaaaaaa|other-box|ready"),
+                _ => Value::Null,
+            };
+            self.shared.control("POST", "/_sim/instances", &json!({ "label": label }));
+        }
+        let open = self.shared.vast(|vast| vast.ledger()).open;
+        lock(&self.shared.books).foreign =
+            open.into_iter().map(|instance| (instance.id, instance.label)).collect();
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Lets something be strange about the nth create from now on.
+    pub fn quirk(&self, nth: usize, quirk: Quirk) {
+        let creates = lock(&self.shared.books).creates;
+        *lock(&self.shared.quirk) = Some((creates + nth, quirk));
+    }
+
+    /// A new process.
+    #[must_use]
+    pub fn process(&self, treatment: &Treatment) -> Process {
+        let shared = Arc::clone(&self.shared);
+        let life = {
+            let mut lives = lock(&shared.lives);
+            let life = Arc::new(Life::new(lives.len(), treatment.kill, shared.seed, &shared));
+            lives.push(Arc::clone(&life));
+            life
+        };
+        let (disk_operations, ssh_steps) = (Arc::default(), Arc::default());
+        let files = ProcessFiles {
+            shared: Arc::clone(&shared),
+            life: Arc::clone(&life),
+            fault: treatment.disk,
+            operations: Arc::clone(&disk_operations),
+        };
+        let ssh = ProcessSsh {
+            shared: Arc::clone(&shared),
+            life: Arc::clone(&life),
+            fault: treatment.ssh,
+            steps: Arc::clone(&ssh_steps),
+        };
+        let world = World {
+            http: Arc::new(ProcessHttp { shared: Arc::clone(&shared), life: Arc::clone(&life) }),
+            // Nothing here syncs or copies; a run of the proof must not look at the machine it runs on.
+            local: Arc::new(RealLocal),
+            disk: Disk::by_turns(Arc::new(files), Arc::new(ProcessTurn(Arc::clone(&life)))),
+            ssh: Arc::new(ssh),
+            ambient: Arc::new(ProcessAmbient { shared: Arc::clone(&shared), life: Arc::clone(&life) }),
+        };
+        let mut settings = settings().clone();
+        if treatment.interruptible {
+            settings.instance_type = InstanceType::Interruptible;
+        }
+        let engine = Engine::new(world, settings).expect("the settings are right");
+        Process { engine, life, shared, disk_operations, ssh_steps }
+    }
+
+    /// Leases with a claim on disk.
+    #[must_use]
+    pub fn claims(&self) -> Vec<String> {
+        lock(&self.shared.books).claims.keys().cloned().collect()
+    }
+
+    /// The foreign machines there were at the beginning and still are as they were.
+    #[must_use]
+    pub fn foreign(&self) -> BTreeSet<u64> {
+        lock(&self.shared.books).foreign.keys().copied().collect()
+    }
+
+    /// From here on the vendor is well and the disk has room.
+    pub fn mend(&self) {
+        lock(&self.shared.books).recovering = true;
+        *lock(&self.shared.quirk) = None;
+        self.shared.vast(api::World::clear_faults);
+        self.shared.control("POST", "/_sim/account", &json!({ "credit": 25.0, "revoked": false }));
+        self.shared.alter_ours(&json!({ "hidden": false, "relet": false }));
+        self.shared.note(Happening::Recovery);
+    }
+
+    /// Takes the history out.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.shared.take_stock(None, None);
+        std::mem::take(&mut lock(&self.shared.history))
+    }
+
+    /// The branches that were reached.
+    #[must_use]
+    pub fn reached(&self) -> BTreeSet<&'static str> {
+        lock(&self.shared.books).reached.clone()
+    }
+
+    /// Leases with a claim that says that they are to be kept.
+    #[must_use]
+    pub fn kept(&self) -> Vec<String> {
+        let read = |lease: &String| {
+            let path = self.shared.claims.join(format!("{lease}.json"));
+            let bytes = self.shared.disk(|disk| disk.read(&path)).ok().flatten()?;
+            serde_json::from_slice::<Value>(&bytes).ok()
+        };
+        let keeps = |lease: &String| read(lease).is_some_and(|claim| claim["labels"]["keep"] == "true");
+        self.claims().into_iter().filter(keeps).collect()
+    }
+
+    /// How many claims name a machine that is not ours.
+    #[must_use]
+    pub fn stale(&self) -> usize {
+        let books = lock(&self.shared.books);
+        books.claims.values().flatten().filter(|instance| books.foreign.contains_key(instance)).count()
+    }
+
+    /// Every file outside the key folder, once more: nothing secret may lie there.
+    pub fn look_everywhere(&self) {
+        let files: Vec<(PathBuf, Vec<u8>)> = self
+            .shared
+            .disk(|disk| disk.files().map(|(path, bytes)| (path.to_owned(), bytes.to_vec())).collect());
+        files.iter().for_each(|(path, bytes)| self.shared.look_at_file(path, bytes));
+    }
+}
+
+/// The settings of every process, resolved once. Nothing is read from the machine this runs on.
+fn settings() -> &'static Settings {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    SETTINGS.get_or_init(|| {
+        let mut snapshot = Snapshot { cwd: HOME.into(), ..Snapshot::default() };
+        for (name, value) in [
+            ("HOME", HOME),
+            ("XDG_STATE_HOME", "/proof/home/state"),
+            ("XDG_CONFIG_HOME", "/proof/home/config"),
+            ("CRABBOX_VAST_API_KEY", KEY),
+            ("CRABBOX_VAST_API_URL", "http://127.0.0.1:9/api/v0"),
+        ] {
+            snapshot.vars.insert(name.to_owned(), value.to_owned());
+        }
+        let mut settings = resolve(&snapshot, &Overrides::new()).expect("the settings are right");
+        settings.max_dph_total = Some(DollarsPerHour(CAP));
+        settings
+    })
+}

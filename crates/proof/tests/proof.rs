@@ -1,0 +1,276 @@
+//! Everything that can go wrong, at every place where it can: no promise may break. A failing case names the command
+//! that runs it again and shows its history.
+
+use crabbox_vast_proof::history::Happening;
+use crabbox_vast_proof::plan::Left;
+use crabbox_vast_proof::sweeps::{Case, Rehearsal, Sweep};
+use crabbox_vast_proof::vendor::{Act, Quirk, Vendor};
+use crabbox_vast_proof::{Operation, Plan, Tally, run, seeds};
+use crabbox_vast_sim::api::{Effect, Fault};
+use std::time::Duration;
+
+/// Pairs of a death and a fault, for each operation.
+const PAIRS: usize = 5_000;
+/// Random seeds.
+const SEEDS: u64 = 2_000;
+
+/// Failures after which nothing more is to be learned.
+const ENOUGH: usize = 20;
+
+/// Runs sweeps of one operation and demands that every promise holds and these branches are reached.
+fn sweep(operation: Operation, sweeps: &[Sweep], branches: &[&'static str]) {
+    let rehearsal = Rehearsal::of(operation);
+    let clean = rehearsal.clean();
+    assert_eq!(
+        clean.outcomes[0].as_deref().map(|outcome| outcome == "ok" || outcome == "Destroyed"),
+        Some(true)
+    );
+    assert!(clean.verdict.is_clean(), "{:?}\n{}", clean.verdict, clean.history);
+    let mut tally = Tally::default();
+    for sweep in sweeps {
+        let cases = if *sweep == Sweep::Pair { PAIRS } else { rehearsal.cases(*sweep) };
+        for number in 0..cases {
+            if tally.failures.len() >= ENOUGH {
+                break;
+            }
+            let case = Case { operation, sweep: *sweep, number };
+            tally.play(&rehearsal.plan(*sweep, number), || format!("cargo soak --case {case}"));
+        }
+    }
+    judge(&tally, branches);
+}
+
+fn judge(tally: &Tally, branches: &[&'static str]) {
+    println!("{} runs", tally.runs);
+    for (branch, runs) in &tally.reached {
+        println!("{runs:>9} {branch}");
+    }
+    for (outcome, times) in &tally.outcomes {
+        println!("{times:>9} operations ended: {outcome}");
+    }
+    let shown = tally.failures.join("\n");
+    assert!(tally.failures.is_empty(), "{} runs broke a promise:\n{shown}", tally.failures.len());
+    let missing = tally.missing(branches);
+    assert!(missing.is_empty(), "never reached: {missing:#?}");
+}
+
+const FAULTS: [Sweep; 6] = [Sweep::Fault, Sweep::Disk, Sweep::Full, Sweep::Drop, Sweep::Hang, Sweep::Quirk];
+const DEATHS: [Sweep; 2] = [Sweep::Kill, Sweep::Cut];
+
+#[test]
+fn every_fault_at_every_step_of_an_acquire() {
+    sweep(
+        Operation::Acquire,
+        &FAULTS,
+        &[
+            "an offer was gone and the next was taken",
+            "a create without an answer was adopted by its label",
+            "a lost create was proved never to have been",
+            "a refused create left a machine, which was discarded",
+            "a refusal named a foreign machine, which was left alone",
+            "a machine above the price cap was refused",
+            "a failed acquire was rolled back",
+            "the disk refused and the operation said so",
+            "a 429 was waited for and the call repeated",
+        ],
+    );
+}
+
+#[test]
+fn every_fault_at_every_step_of_a_run() {
+    sweep(Operation::Run, &FAULTS, &["a destroy was repeated", "the disk refused and the operation said so"]);
+}
+
+#[test]
+fn every_fault_at_every_step_of_a_stop() {
+    sweep(
+        Operation::Stop,
+        &FAULTS,
+        &["a destroy was repeated", "the disk refused and the operation said so"],
+    );
+}
+
+#[test]
+fn every_death_of_an_acquire() {
+    sweep(
+        Operation::Acquire,
+        &DEATHS,
+        &[
+            "a death left a machine billing",
+            "a later process found an unclear create by its label",
+            "a cleanup destroyed what a dead process had left",
+            "a cleanup proved that a dead process had rented nothing",
+            "a power cut lost a claim's write",
+        ],
+    );
+}
+
+#[test]
+fn every_death_of_a_run() {
+    sweep(
+        Operation::Run,
+        &DEATHS,
+        &[
+            "a death left a machine billing",
+            "a cleanup destroyed what a dead process had left",
+            "a cleanup proved that what a dead process destroyed is gone",
+        ],
+    );
+}
+
+#[test]
+fn every_death_of_a_stop() {
+    sweep(
+        Operation::Stop,
+        &DEATHS,
+        &["a death left a machine billing", "a cleanup proved that what a dead process destroyed is gone"],
+    );
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_an_acquire() {
+    sweep(Operation::Acquire, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_a_run() {
+    sweep(Operation::Run, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_a_stop() {
+    sweep(Operation::Stop, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn every_fault_at_every_step_of_a_cleanup() {
+    sweep(
+        Operation::Cleanup,
+        &FAULTS,
+        &[
+            "a cleanup destroyed what a dead process had left",
+            "a cleanup destroyed an expired lease",
+            "a cleanup refused what is not ours",
+            "a cleanup failed at a lease and went on",
+        ],
+    );
+}
+
+#[test]
+fn every_death_of_a_cleanup() {
+    sweep(Operation::Cleanup, &DEATHS, &["a cleanup proved that what a dead process destroyed is gone"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_a_cleanup() {
+    sweep(Operation::Cleanup, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+/// What has to be there before the sweeps of a cleanup mean anything: it destroys what is to go, and nothing else.
+#[test]
+fn a_cleanup_takes_what_expired_and_what_is_dead_and_leaves_what_is_kept() {
+    let ran = run(&Plan::single(1, Operation::Cleanup));
+    assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    assert_eq!(ran.kept, 1, "{}", ran.history);
+    let first = ran.history.events().iter().position(|(_, event)| *event == Happening::Recovery);
+    let done = &ran.history.events()[..first.expect("a recovery")];
+    let destroyed = done.iter().filter(|(_, event)| matches!(event, Happening::Destroyed { .. })).count();
+    assert_eq!(destroyed, 2, "{}", ran.history);
+}
+
+/// A machine that no list shows yet is not forgotten because the clock says that it is old.
+#[test]
+fn a_clock_set_forward_while_a_create_is_unanswered_forgets_nothing() {
+    let slow =
+        Vendor { list_lag: Duration::from_secs(60), read_lag: Duration::from_secs(60), ..Vendor::default() };
+    for operation in [Operation::Cleanup, Operation::Stop] {
+        let mut plan =
+            Plan { vendor: slow.clone(), leases: vec![Left::Unanswered], ..Plan::single(1, operation) };
+        plan.acts = vec![(Duration::ZERO, Act::Clock(7_200_000))];
+        plan.actors[0].after = Duration::from_millis(100);
+        let ran = run(&plan);
+        assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    }
+}
+
+/// A number in a refusal is nobody's machine as long as no read shows whose it is.
+#[test]
+fn a_refusal_that_names_a_machine_which_cannot_be_read_destroys_nothing() {
+    for effect in [Effect::Html(502), Effect::Empty, Effect::Truncate] {
+        let mut fault = Fault::once("GET", "/api/v0/instances/*/", effect).times(Some(30));
+        fault.nth = 1;
+        let quirk = Some((1, Quirk::NamesAForeigner));
+        let ran = run(&Plan { faults: vec![fault], quirk, ..Plan::single(1, Operation::Run) });
+        assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    }
+}
+
+/// A claim that names a stranger's machine authorises nothing.
+#[test]
+fn a_claim_that_names_a_strangers_machine_destroys_nothing() {
+    for operation in
+        [Operation::Stop, Operation::Cleanup, Operation::Pause, Operation::RunOn, Operation::Start]
+    {
+        let ran = run(&Plan { leases: vec![Left::Stale], ..Plan::single(1, operation) });
+        assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    }
+}
+
+#[test]
+fn random_seeds() {
+    let mut tally = Tally::default();
+    for seed in 0..SEEDS {
+        if tally.failures.len() >= ENOUGH {
+            break;
+        }
+        tally.play(&seeds::plan(seed), || format!("cargo soak --seed {seed}"));
+    }
+    judge(
+        &tally,
+        &[
+            "a 429 was waited for and the call repeated",
+            "a bad key was reported",
+            "a claim without a machine was proved empty",
+            "a create without an answer was adopted by its label",
+            "a death left a machine billing",
+            "a destroy could not be proved and its claim was kept",
+            "a destroy was repeated",
+            "a failed acquire was rolled back",
+            "a later process found an unclear create by its label",
+            "a lease was taken away while it started",
+            "a lock was waited for",
+            "a lost create was proved never to have been",
+            "a machine above the price cap was refused",
+            "a machine could not start and another was taken",
+            "a machine that others destroyed was proved gone",
+            "a machine that vanished was reported",
+            "a machine was stopped and kept",
+            "a refusal named a foreign machine, which was left alone",
+            "a refused create left a machine, which was discarded",
+            "a user gave up",
+            "an image that cannot start was reported",
+            "an offer was gone and the next was taken",
+            "the disk refused and the operation said so",
+            "a cleanup destroyed an expired lease",
+            "a cleanup destroyed what a dead process had left",
+            "a cleanup forgot a lease whose machine is gone",
+            "a cleanup proved that a dead process had rented nothing",
+            "a cleanup proved that what a dead process destroyed is gone",
+            "a cleanup refused what is not ours",
+            "a cleanup removed a key without a lease",
+        ],
+    );
+}
+
+#[test]
+fn a_replay_has_the_same_history() {
+    let mut events = 0;
+    for seed in 0..40 {
+        let plan = seeds::plan(seed);
+        let (one, other) = (run(&plan), run(&plan));
+        assert_eq!(one.history.hash(), other.history.hash(), "cargo soak --seed {seed}");
+        events += one.history.events().len();
+    }
+    assert!(events > 4_000, "{events} events in 40 seeds");
+    assert_ne!(run(&seeds::plan(1)).history.hash(), run(&seeds::plan(2)).history.hash());
+}

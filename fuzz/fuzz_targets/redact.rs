@@ -1,0 +1,30 @@
+//! Whatever surrounds a secret, it does not come through. The input's first line stands before it, the rest behind it.
+#![no_main]
+
+use crabbox_vast_engine::redact::redact;
+use libfuzzer_sys::fuzz_target;
+
+const SECRET: &str = "canary0secret7";
+
+fuzz_target!(|text: &str| {
+    let shown = redact(text);
+    // What was redacted once is left as it is.
+    assert_eq!(redact(&shown), shown);
+    if text.contains(SECRET) {
+        return;
+    }
+    let (before, behind) = text.split_once('\n').unwrap_or((text, ""));
+    for planted in [
+        format!("\"api_key\": \"{SECRET}\""),
+        format!("\"instance_api_key\":\"{SECRET}\","),
+        format!("{{\"jupyter_token\":\"{SECRET}\"}}"),
+        format!("{{\\\"api_key\\\":\\\"{SECRET}\\\"}}"),
+        format!("'token': '{SECRET}'"),
+        format!("Authorization: Bearer {SECRET}"),
+        format!("https://logs.example/a?signature={SECRET}&x=1"),
+        format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----"),
+    ] {
+        let shown = redact(&format!("{before}\n{planted}\n{behind}"));
+        assert!(!shown.contains(SECRET), "{planted} behind {before:?}: {shown}");
+    }
+});
