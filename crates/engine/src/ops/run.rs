@@ -1,10 +1,11 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
 use super::run_job::Job;
+use super::release::ReleaseOutcome;
 use super::run_report::{Commands, TimingReport};
 use super::workspace::Owner;
 use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
-use crate::lease::{RunId, accrued};
+use crate::lease::{ReleaseAction, RunId, accrued};
 use crate::ssh::command::Script;
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
@@ -180,13 +181,16 @@ pub struct RunResult {
     pub total_secs: f64,
     /// What the machine cost in that time at its price, $; an upper bound, since a booting one is billed for less.
     pub cost_dollars: Option<f64>,
-    /// Whether the lease was released; `None` when it was to be left.
+    /// Whether the lease was released: destroyed, or stopped where that is its release action. `Some(false)` when the
+    /// release failed or its action kept the lease; `None` when it was to be left.
     pub released: Option<bool>,
+    /// What the release came to, where there was one and it did not fail.
+    pub release_outcome: Option<ReleaseOutcome>,
     /// Why the release failed, if it did.
     pub release_error: Option<String>,
     /// What decided: `auto`, or the given policy.
     pub policy: &'static str,
-    /// The command that gives the lease back.
+    /// The command that gives the lease back; for one whose release kept or stopped it, the command that destroys it.
     pub stop_command: String,
     /// Where the time went.
     pub timing: TimingReport,
@@ -243,17 +247,20 @@ impl Engine {
             None => acquired && !request.acquire.keep && (succeeded || cancelled || !request.keep_on_failure),
         };
         let uncancelled = call.uncancelled();
+        let action = if releases { self.release_action_of(&facts.id).await } else { ReleaseAction::Keep };
         if let Ok(exit) = &outcome {
-            job.report(exit, !releases, acquired && request.keep_on_failure, &commands, call).await;
+            let stays = action == ReleaseAction::Keep;
+            job.report(exit, stays, !releases && acquired && request.keep_on_failure, &commands, call).await;
         }
-        let released = if releases {
-            Some(lease.release(None, &uncancelled).await)
-        } else {
+        if action != ReleaseAction::Destroy {
+            // Whoever comes next on what stays must not wait until this owner expires.
             job.give_back(&outcome, &uncancelled).await;
-            None
-        };
+        }
+        let released = if releases { Some(lease.release(None, &uncancelled).await) } else { None };
         let (mut timing, sync) = job.into_measures();
-        timing.lease_stopped = released.as_ref().map(Result::is_ok);
+        let came_to = released.as_ref().and_then(|released| released.as_ref().ok()).map(|done| done.outcome);
+        timing.lease_stopped =
+            released.as_ref().map(|_| came_to.is_some_and(|outcome| outcome != ReleaseOutcome::Kept));
         timing.lease_stop_error =
             released.as_ref().and_then(|released| released.as_ref().err()).map(ToString::to_string);
         let exit = match (outcome, &released) {
@@ -266,12 +273,15 @@ impl Engine {
                 .with("lease", facts.id.as_str()));
             }
             (Err(error), Some(Err(left))) => return Err(error.and(left)),
-            (Err(error), None) => {
+            (Err(error), _) if came_to.is_none_or(|outcome| outcome == ReleaseOutcome::Kept) => {
                 return Err(error
-                    .hint(format!(
-                        "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
-                        facts.id, facts.slug, request.suffix
-                    ))
+                    .hint(match came_to {
+                        None => format!(
+                            "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
+                            facts.id, facts.slug, request.suffix
+                        ),
+                        Some(_) => format!("lease {} is kept and bills: `{}` ends it", facts.id, commands.destroy()),
+                    })
                     .with("lease", facts.id.as_str()));
             }
             (outcome, _) => outcome?,
@@ -289,9 +299,13 @@ impl Engine {
             total_secs: began.elapsed().as_secs_f64(),
             cost_dollars: facts.price.map(|price| accrued(price, began.elapsed()).0),
             released: timing.lease_stopped,
+            release_outcome: came_to,
             release_error: timing.lease_stop_error.clone(),
             policy: request.stop_after.map_or("auto", StopAfter::as_str),
-            stop_command: timing.stop_command.clone(),
+            stop_command: match came_to {
+                Some(ReleaseOutcome::Kept | ReleaseOutcome::Stopped) => commands.destroy(),
+                _ => timing.stop_command.clone(),
+            },
             timing,
         })
     }

@@ -231,6 +231,11 @@ impl Commands<'_> {
         format!("{}{action} --id {}{}", self.of("stop"), word(self.slug), self.suffix)
     }
 
+    /// The one that destroys a lease whatever its release action is.
+    pub fn destroy(&self) -> String {
+        format!("crabbox-vast stop --vast-release-action destroy {}{}", word(self.slug), self.suffix)
+    }
+
     fn ssh(&self) -> String {
         format!("{} --id {}{}", self.of("ssh"), word(self.slug), self.suffix)
     }
