@@ -5,7 +5,9 @@ use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseOutcome, RunRequest, RunResult, ScriptFile, SyncRequest};
+use crabbox_vast_engine::ops::{
+    AcquireRequest, ReleaseOutcome, RunRequest, RunResult, ScriptFile, SyncRequest,
+};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::{ExecIo, Output, StdinChunk};
 use crabbox_vast_engine::{Code, Error, Result};
@@ -136,9 +138,11 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
 impl Options {
     fn request(&self, session: &Session) -> Result<RunRequest> {
         let file = match &self.script {
-            _ if self.script_stdin => {
-                Some(ScriptFile { name: "stdin.sh".to_owned(), content: all_of_standard_input()? })
-            }
+            _ if self.script_stdin => Some(ScriptFile {
+                name: "stdin.sh".to_owned(),
+                path: None,
+                content: all_of_standard_input()?,
+            }),
             None => None,
             Some(path) => Some(script_file(path)?),
         };
@@ -195,7 +199,7 @@ fn script_file(path: &Path) -> Result<ScriptFile> {
             .hint("--script takes a local file")
     })?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(ScriptFile { name, content })
+    Ok(ScriptFile { name, path: Some(path.to_owned()), content })
 }
 
 fn all_of_standard_input() -> Result<Vec<u8>> {
@@ -210,6 +214,9 @@ fn all_of_standard_input() -> Result<Vec<u8>> {
 fn report(session: &Session, result: &RunResult, timing: bool) -> Result<()> {
     let (lease, slug, policy) = (&result.lease.id, &result.lease.slug, result.policy);
     if session.json {
+        if timing {
+            session.printer.note(&document(&result.timing)?.to_string());
+        }
         session.printer.json(&document(result)?);
         return Ok(());
     }

@@ -1,12 +1,12 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
-use super::run_job::Job;
 use super::release::ReleaseOutcome;
-use super::run_report::{Commands, TimingReport};
+use super::run_job::Job;
+use super::run_report::{Again, Commands, TimingReport};
 use super::workspace::Owner;
 use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
 use crate::lease::{ReleaseAction, RunId, accrued};
-use crate::ssh::command::Script;
+use crate::ssh::command::{Script, shown_word};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -61,6 +61,8 @@ impl StopAfter {
 pub struct ScriptFile {
     /// Its file name.
     pub name: String,
+    /// Where it is on this machine; `None` when it came over standard input.
+    pub path: Option<PathBuf>,
     /// Its text.
     pub content: Vec<u8>,
 }
@@ -154,6 +156,24 @@ impl RunRequest {
             Some(file) => format!("{} {}", file.remote_path(), self.script.shown()).trim_end().to_owned(),
         }
     }
+
+    /// How the user says the same again.
+    pub(super) fn again(&self) -> Again {
+        let shell = matches!(self.script, Script::Shell(_)).then(|| " --shell".to_owned());
+        let how = match &self.file {
+            None => shell.unwrap_or_default(),
+            Some(ScriptFile { path: None, .. }) => " --script-stdin".to_owned(),
+            Some(ScriptFile { path: Some(path), .. }) => {
+                format!(" --script {}", shown_word(&path.display().to_string()))
+            }
+        };
+        let words = match &self.script {
+            Script::Argv(_) => self.script.shown(),
+            Script::Shell(text) => shown_word(text),
+        };
+        let command = if words.is_empty() { words } else { format!(" -- {words}") };
+        Again { syncs: self.sync.is_some(), how, command }
+    }
 }
 
 /// A finished run.
@@ -228,7 +248,8 @@ impl Engine {
         };
         let facts = lease.facts();
         let commands = self.commands(&facts.slug, &request.suffix);
-        let mut timing = self.lease_timing(facts, began.elapsed(), &request.suffix);
+        let mut timing =
+            TimingReport::of_run(facts, began.elapsed(), &self.settings.repo_root, commands.stop());
         timing.run_id = Some(run.as_str().to_owned());
         timing.label.clone_from(&request.label);
         timing.workdir = lease.folder(&self.settings.repo_name);
@@ -280,7 +301,9 @@ impl Engine {
                             "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
                             facts.id, facts.slug, request.suffix
                         ),
-                        Some(_) => format!("lease {} is kept and bills: `{}` ends it", facts.id, commands.destroy()),
+                        Some(_) => {
+                            format!("lease {} is kept and bills: `{}` ends it", facts.id, commands.destroy())
+                        }
                     })
                     .with("lease", facts.id.as_str()));
             }
@@ -312,14 +335,6 @@ impl Engine {
 }
 
 impl Engine {
-    /// The timing report of a lease that took `total` to get, for whoever keeps it; `suffix` as in
-    /// [`RunRequest::suffix`].
-    #[must_use]
-    pub fn lease_timing(&self, facts: &super::Facts, total: Duration, suffix: &str) -> TimingReport {
-        let stop = self.commands(&facts.slug, suffix).stop();
-        TimingReport::of_lease(facts, total, &self.settings.repo_root, stop)
-    }
-
     fn commands<'a>(&'a self, slug: &'a str, suffix: &'a str) -> Commands<'a> {
         Commands {
             api_url: &self.settings.api_url,
