@@ -192,11 +192,13 @@ mod tests {
     #[test]
     fn a_recovered_lease_is_alive_and_a_doubtful_one_is_not() {
         let refused = |state: &str, cloud: &str| {
-            let labels = serde_json::json!({ "state": state, "recovery": "ambiguous-create" });
-            let claim = serde_json::json!({
-                "leaseID": "cbx_3f9a1c7be204", "slug": "one", "provider": "vast", "cloudID": cloud, "labels": labels,
-            });
-            let claim: Claim = serde_json::from_value(claim).expect("a claim");
+            let labels = [("state", state), ("recovery", "ambiguous-create")];
+            let claim = Claim {
+                slug: "one".to_owned(),
+                cloud_id: cloud.to_owned(),
+                labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+                ..Claim::default()
+            };
             check_alive(&claim).err()
         };
         assert!(refused("ready", "7").is_none());
