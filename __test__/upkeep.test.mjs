@@ -38,7 +38,7 @@ test('files go there and back', async () => {
   await crabbox.copy('b.txt', 'trainer:c.txt', sim.options)
   assert.equal((await crabbox.copy('trainer:c.txt', './d.txt', sim.options)).bytes, 1)
   assert.ok(existsSync(join(sim.home, 'd.txt')))
-  await assert.rejects(lease.copyTo('nothing', 'x'), { code: 'copy_failed' })
+  await assert.rejects(lease.copyTo('nothing', 'x'), { code: 'invalid_argument' })
   await assert.rejects(lease.copyFrom('nothing', 'x'), { code: 'copy_failed' })
   await assert.rejects(crabbox.copy('a', 'b', sim.options), { code: 'invalid_argument' })
   await assert.rejects(lease.copyTo('', 'x'), { code: 'invalid_argument' })
