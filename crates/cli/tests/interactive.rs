@@ -81,7 +81,7 @@ impl Person {
     }
 
     #[track_caller]
-    fn is_left_with(mut self, code: i32) {
+    fn leaves_with(mut self, code: i32) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -128,7 +128,7 @@ fn a_shell_has_a_terminal_with_its_size_and_keys() {
     person.sees("back\r\n");
     assert!(!person.seen.contains("notreached"));
     person.types("exit 5\r");
-    person.is_left_with(5);
+    person.leaves_with(5);
     assert_eq!(state(&desk), "ready");
 }
 
@@ -141,7 +141,7 @@ fn a_command_has_the_terminal_too() {
     std::thread::sleep(Duration::from_millis(500));
     person.types("a b\r");
     person.sees("<a b>\r\n");
-    person.is_left_with(6);
+    person.leaves_with(6);
 }
 
 #[test]
@@ -157,14 +157,14 @@ fn the_terminal_is_restored_however_it_ends() {
     };
     let person = begins(&desk);
     desk::signal(&person.child, "TERM");
-    person.is_left_with(143);
+    person.leaves_with(143);
     let person = begins(&desk);
     person.types("\r~.");
-    person.is_left_with(130);
+    person.leaves_with(130);
     let person = begins(&desk);
     desk.run(&["stop", "--sim", "box"]).exits(0);
     // The loss is explained: the instance is gone.
-    person.is_left_with(1);
+    person.leaves_with(1);
 }
 
 #[test]
