@@ -1,6 +1,6 @@
 import type { Command, ExecChunk, ExecResult, StreamOptions } from './exec.js'
 import type { VastOptions } from './options.js'
-import type { LeaseInfo } from './results.js'
+import type { LeaseInfo, ReleaseOutcome } from './results.js'
 
 /** What {@link run} takes: a `command`, a `script`, or `syncOnly`. */
 export interface RunOptions<Data = string> extends VastOptions, StreamOptions<Data> {
@@ -101,8 +101,10 @@ export interface RunResult<Data = string> extends Omit<ExecResult<Data>, 'exitCo
   readonly totalSeconds: number
   /** What the machine cost in that time at its price, in dollars; at most, since a booting one is billed for less. */
   readonly costDollars: number | null
-  /** Whether the lease was released; `null` when it was to be left. */
+  /** Whether the lease was released; `false` also where its release action kept it, `null` when it was to be left. */
   readonly released: boolean | null
+  /** What the release came to; `null` where there was none, or it failed. */
+  readonly releaseOutcome: ReleaseOutcome | null
   /** Why the release failed, if it did: the lease may still be billed. */
   readonly releaseError: string | null
   /** What decided: `auto`, or the given `stopAfter`. */

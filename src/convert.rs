@@ -350,8 +350,11 @@ impl TryFrom<RunWish> for RunRequest {
         request.acquire = AcquireRequest { keep: raw.keep, slug: raw.slug, lease_id: raw.lease_id };
         request.keep_on_failure = raw.keep_on_failure;
         request.stop_after = raw.stop_after.as_deref().map(str::parse).transpose()?;
-        request.file =
-            raw.script.map(|file| ScriptFile { name: file.name, content: Vec::from(file.content) });
+        request.file = raw.script.map(|file| ScriptFile {
+            path: Some(file.name.clone().into()),
+            name: file.name,
+            content: Vec::from(file.content),
+        });
         request.sync = raw.sync.map(|sync| SyncRequest {
             force_large: sync.force_large,
             checksum: sync.checksum,

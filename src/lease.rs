@@ -91,9 +91,9 @@ impl LeaseHandle {
             let HeldCopyCall { local, remote, to_remote } = request;
             let (lease, local) = (&handle.lease, handle.engine.settings().cwd.join(local));
             let copied = if to_remote {
-                lease.copy_to(&local, &remote, &lease.workspace(), &call).await?
+                Box::pin(lease.copy_to(&local, &remote, &lease.workspace(), &call)).await?
             } else {
-                lease.copy_from(&remote, &local, &lease.workspace(), &call).await?
+                Box::pin(lease.copy_from(&remote, &local, &lease.workspace(), &call)).await?
             };
             Ok(json!(copied))
         };

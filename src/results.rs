@@ -134,6 +134,7 @@ pub(crate) fn run(run: &RunResult) -> Value {
         "totalSeconds": run.total_secs,
         "costDollars": run.cost_dollars,
         "released": run.released,
+        "releaseOutcome": run.release_outcome,
         "releaseError": run.release_error,
         "policy": run.policy,
         "stopCommand": run.stop_command,

@@ -18,6 +18,7 @@ pub fn run(env: &Env, request: RunCall, cancel: &Cancel, events: Option<Events>)
     let wanted = RunRequest::try_from(request).map_err(|error| js_error(env, &error))?;
     let call = call(cancel, events);
     Ok(Exec::start(stdin, cancel, |streams| async move {
-        Ok(results::run(&engine(context)?.run(&wanted, streams.plain(), &call).await?))
+        let engine = engine(context)?;
+        Ok(results::run(&Box::pin(engine.run(&wanted, streams.plain(), &call)).await?))
     }))
 }

@@ -30,6 +30,9 @@ fn init() {
 
 /// Starts an operation at once and gives the promise of its result; `map` runs on the JavaScript thread.
 ///
+/// A large future must be boxed by `work` itself: it passes through the JavaScript thread's stack, and where that grows
+/// beyond what V8 allows, the calls into JavaScript fail without a reason.
+///
 /// `cancel.wait` covers the operation until it has ended, also when nobody waits for the promise any more.
 pub(crate) fn start<T, U>(
     env: &Env,

@@ -28,7 +28,8 @@ pub fn cleanup(
     let call = call(cancel, events);
     let work = async move {
         let wanted = CleanupRequest { dry_run: request.dry_run };
-        Ok(results::cleaned(&engine(request.context)?.cleanup(&wanted, &call).await?))
+        let engine = engine(request.context)?;
+        Ok(results::cleaned(&Box::pin(engine.cleanup(&wanted, &call)).await?))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -89,7 +90,8 @@ pub fn copy(
     let call = call(cancel, events);
     let work = async move {
         let CopyCall { context, from, to, reclaim } = request;
-        Ok(json!(engine(context)?.copy(&CopyRequest { from, to, reclaim }, &call).await?))
+        let (engine, wanted) = (engine(context)?, CopyRequest { from, to, reclaim });
+        Ok(json!(Box::pin(engine.copy(&wanted, &call)).await?))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -127,9 +129,10 @@ pub fn live_smoke(
         let snapshot = context.snapshot();
         let smoked = match context.settings() {
             Ok(settings) => {
-                smoke(&world(settings.extra_ca_file.clone()), snapshot, Ok(&settings), &call).await
+                let world = world(settings.extra_ca_file.clone());
+                Box::pin(smoke(&world, snapshot, Ok(&settings), &call)).await
             }
-            Err(complaint) => smoke(&world(None), snapshot, Err(complaint), &call).await,
+            Err(complaint) => Box::pin(smoke(&world(None), snapshot, Err(complaint), &call)).await,
         };
         Ok(json!(smoked))
     };

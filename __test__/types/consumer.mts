@@ -17,6 +17,30 @@ const options: AcquireOptions = {
   onEvent: (event) => (event.type === 'phase' ? event.phase.toUpperCase() : event.type),
 }
 
+async function more(signal: crabbox.AbortSignalLike): Promise<void> {
+  await using lease: Lease = await crabbox.open('trainer', { reclaim: true, signal })
+  const result: crabbox.RunResult = await crabbox.run({ command: ['ls'], sync: { full: true }, stopAfter: 'always', maxCost: 5 })
+  const bytes: Uint8Array = (await crabbox.run({ id: lease.id, script: 'a.sh', encoding: 'buffer' })).stdout
+  for await (const { data } of crabbox.run({ command: { shell: 'ls' } })) data.trim()
+  await using tunnel: crabbox.Tunnel = await lease.tunnel([8080, '0:80'])
+  const address: string | undefined = tunnel.forwards[0]?.address
+  await using shell: crabbox.Shell = await lease.shell({ columns: 80, rows: 24 })
+  shell.stdin.write('exit\n')
+  const code: number | null = (await shell.exit).exitCode
+  const { summary, items } = await crabbox.cleanup({ dryRun: true })
+  const outcome: crabbox.CleanupItem['outcome'] | undefined = items[0]?.outcome
+  const cost: number | null = result.costDollars
+  await crabbox.start('trainer')
+  void [bytes, address, code, summary.destroyed, outcome, cost, (await crabbox.forget('x', { yes: true })).provedGone]
+  void [await crabbox.adopt('1', { keep: true }), await crabbox.listClaims(), await crabbox.copy('a', 'x:b'), await lease.copyTo('a', 'b')]
+  // @ts-expect-error not a policy
+  await crabbox.run({ command: ['ls'], stopAfter: 'later' })
+  // @ts-expect-error a run takes options alone
+  await crabbox.run(['ls'])
+  // @ts-expect-error a tunnel is made by tunnel()
+  new crabbox.Tunnel()
+}
+
 async function use(): Promise<void> {
   await using lease: Lease = await acquire(options)
   const info: LeaseInfo = lease.toJSON()
@@ -60,4 +84,4 @@ function explain(error: unknown): string {
 }
 
 const same: typeof crabbox.acquire = edge.acquire
-void [use, explain, same, doctor]
+void [use, more, explain, same, doctor]

@@ -94,6 +94,16 @@ fn unsafe_settings_are_refused_before_anything_is_called() {
         assert!(document["error"]["hint"].is_string(), "{document}");
         assert_eq!(steps(&document), [""; 0]);
     }
+    // Whoever may commit to a repository does not decide what this costs.
+    for (name, text) in [
+        ("CRABBOX_VAST_MAX_DPH_TOTAL", "vast:\n  maxDphTotal: 2\n"),
+        ("CRABBOX_VAST_GPU_COUNT", "vast:\n  gpuCount: 1\n"),
+    ] {
+        std::fs::write(place.desk.repo().join("crabbox.yaml"), text).unwrap();
+        let document = place.smoke(&[(name, "")]).exits(2).json();
+        assert_eq!(document["classification"], "validation_failed", "{name}: {document}");
+        assert!(document["error"]["message"].as_str().unwrap().contains("repository"), "{document}");
+    }
     assert_eq!(place.ledger()["created"], 0);
 }
 

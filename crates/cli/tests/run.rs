@@ -93,7 +93,8 @@ fn a_run_syncs_and_tells_what_it_does_in_crabboxs_words() {
 
     let only = desk.run(&["run", "--sim", "--id", "box", "--sync-only"]).exits(0);
     assert!(only.stdout.starts_with("synced ") && only.stdout.ends_with("/repo\n"), "{}", only.stdout);
-    assert!(!only.stderr.contains("running on"), "{}", only.stderr);
+    assert!(only.stderr.contains("run summary lease="), "{}", only.stderr);
+    assert!(!only.stderr.contains("running on") && !only.stderr.contains("run details"), "{}", only.stderr);
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_failure_says_what_to_do_next() {
             "failure digest\n  phase: user-command\n  area: user_command\n  retryable: unknown\n",
             "  next: crabbox-vast ssh --provider vast ",
             "  next: crabbox-vast run --provider vast ",
-            " --fresh-sync --sim -- sh -c 'echo out; echo err >&2; exit 3'\n",
+            " --no-sync --sim -- sh -c 'echo out; echo err >&2; exit 3'\n",
             "  next: crabbox-vast stop ",
             "  tail stderr:\n    err\n",
             "stdout tail last 1 lines:\nout\nstderr tail last 1 lines:\nerr\nworkspace owner released\nremote command exited 3\n",
@@ -327,6 +328,45 @@ fn policies_decide_whatever_acquired_the_lease() {
 }
 
 #[test]
+fn what_a_release_action_leaves_is_told_and_free_for_the_next() {
+    let desk = Desk::new();
+    let _sim = Sim::start(&desk);
+    let run =
+        |more: &[&str]| desk.run(&[&["run", "--sim", "--no-sync"], more, &["--", "true"]].concat()).exits(0);
+    let kept = run(&["--vast-release-action", "keep", "--slug", "held"]);
+    in_order(
+        &kept.stderr,
+        &[
+            "workspace owner released\n",
+            "lease cleanup stopped=false policy=auto action=keep lease=cbx_",
+            "hint: run `crabbox-vast stop --vast-release-action destroy held --sim`: it is still billed\n",
+        ],
+    );
+    // The lease remembers its action.
+    let again = run(&["--id", "held", "--stop-after", "always", "--json"]);
+    assert!(again.stderr.contains("recovered=false"), "{}", again.stderr);
+    let document = again.json();
+    assert_eq!(
+        (&document["released"], &document["releaseOutcome"], &document["timing"]["leaseStopped"]),
+        (&Value::from(false), &Value::from("kept"), &Value::from(false))
+    );
+    let stopped = run(&["--id", "held", "--stop-after", "always", "--vast-release-action", "stop"]);
+    assert!(stopped.stderr.contains("workspace owner released\n"), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("lease cleanup stopped=true policy=always action=stop lease=cbx_"),
+        "{}",
+        stopped.stderr
+    );
+    desk.run(&["ssh", "--sim", "held"]).exits(5);
+    for words in [&["ssh", "--sim", "--json", "held"][..], &["touch", "--sim", "--json", "held"]] {
+        let refused = desk.run(words).exits(5).json();
+        assert_eq!(refused["error"]["code"], "instance_not_running", "{refused}");
+        assert!(refused["error"]["hint"].as_str().unwrap().contains("start held"), "{refused}");
+    }
+    desk.run(&["stop", "--sim", "--vast-release-action", "destroy", "held"]).exits(0);
+}
+
+#[test]
 fn another_repository_has_to_reclaim_a_lease() {
     let desk = Desk::new();
     let _sim = warm(&desk);
@@ -350,9 +390,18 @@ fn a_warmup_tells_its_times_too() {
     let _sim = Sim::start(&desk);
     let done = desk.run(&["warmup", "--sim", "--slug", "timed", "--timing-json"]).exits(0);
     let timing: Value = serde_json::from_str(done.stderr.lines().next_back().unwrap()).unwrap();
-    assert!(timing["leaseMs"].as_u64().is_some_and(|ms| ms > 0 && timing["endToEndMs"] == ms), "{timing}");
-    assert!(
-        timing["stopCommand"].as_str().is_some_and(|text| text.ends_with(" --id timed --sim")),
-        "{timing}"
-    );
+    assert!(timing["totalMs"].as_u64().is_some_and(|ms| ms > 0), "{timing}");
+    let mut expected = serde_json::json!({
+        "provider": "vast", "slug": "timed", "syncMs": 0, "syncSkipped": false, "commandMs": 0, "endToEndMs": 0,
+        "exitCode": 0, "runStatus": "succeeded",
+    });
+    for measured in ["leaseId", "totalMs"] {
+        expected[measured] = timing[measured].clone();
+    }
+    assert_eq!(timing, expected);
+
+    let words = ["run", "--sim", "--json", "--timing-json", "--id", "timed", "--no-sync", "--", "true"];
+    let both = desk.run(&words).exits(0);
+    let timing: Value = serde_json::from_str(both.stderr.lines().next_back().unwrap()).unwrap();
+    assert_eq!(timing, both.json()["timing"]);
 }

@@ -34,3 +34,26 @@ fn the_page_of_errors_lists_every_code() {
 fn the_architecture_draws_the_state_table() {
     assert_holds("docs/architecture.md", &lease::mermaid());
 }
+
+#[test]
+fn every_test_that_the_page_of_contract_tests_names_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/contract-tests.md")).unwrap();
+    let mut code = String::new();
+    let mut folders = vec![root.join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                code.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let names = page
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.matches('_').count() >= 2 && word.chars().all(|c| !c.is_ascii_uppercase()));
+    let missing: Vec<&str> = names.filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

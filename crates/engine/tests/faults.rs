@@ -147,6 +147,32 @@ async fn a_kill_at_any_step_leaves_a_claim_from_which_stop_finishes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_acquire_that_died_before_its_create_is_forgotten_at_once() {
+    let stage = Stage::new();
+    let slow = Fault::once("POST", "/api/v0/bundles/", Effect::Delay(Duration::from_secs(10)));
+    stage.vast(|vast, _| vast.add_fault(slow));
+    let process = stage.process();
+    let call = stage.call();
+    let died = tokio::time::timeout(Duration::from_secs(5), run(&process.engine, &call)).await;
+    assert!(died.is_err(), "it waits for the offers");
+    drop(process);
+    let claims = stage.claims();
+    let [lease] = claims.as_slice() else { panic!("one intent is on disk: {claims:?}") };
+    let id = crabbox_vast_engine::lease::LeaseId::parse(lease).unwrap();
+    let journal = stage.process().engine.store().journal(&id).await.unwrap().expect("before the claim");
+    assert!(journal.attempts.is_empty());
+    // The same lease id, used on another machine: no answer to a create of ours.
+    let label = format!("cbx1|{lease}|{}|ready", journal.slug);
+    stage.control("POST", "/_sim/instances", &json!({"label": label, "actual_status": "running"}));
+    let began = tokio::time::Instant::now();
+    let request = ReleaseRequest { identifier: lease.clone(), action: None };
+    stage.process().engine.release(&request, &stage.call()).await.expect("forgets it");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(stage.claims(), Vec::<String>::new());
+    assert_eq!(stage.ledger().open.len(), 1, "somebody else's was destroyed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_at_any_time_leaves_nothing() {
     for milliseconds in (0..120_000).step_by(977) {
         let stage = Stage::new();

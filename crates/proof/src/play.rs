@@ -20,8 +20,8 @@ const IDLE: Duration = Duration::from_secs(31 * 60);
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 /// How often the clean-up is repeated before it counts as stuck.
 const ROUNDS: usize = 8;
-/// Time that passes after everything, so that what was put off would still happen: more than a lease's time to live.
-const AFTERWARDS: Duration = Duration::from_secs(2 * 3600);
+/// Time that passes before what is left counts: longer than a lease may live, whichever way the clock was set meanwhile.
+const AFTERWARDS: Duration = Duration::from_secs(6 * 3600);
 
 /// Runs a plan from beginning to end, on this thread and in virtual time.
 #[must_use]

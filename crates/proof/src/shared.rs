@@ -177,7 +177,7 @@ impl Shared {
         for (piece, branch) in [
             ("adopted: ", "a create without an answer was adopted by its label"),
             ("nothing: proved", "a lost create was proved never to have been"),
-            ("created unwanted: ", "a refused create left a machine, which was discarded"),
+            ("discarded: bid_too_low", "a refused create left a machine, which was discarded"),
             ("\"rollback-cleanup\"", "a failed acquire was rolled back"),
         ] {
             if text.contains(piece) {

@@ -95,7 +95,7 @@ impl Quirk {
         }
         match self {
             Quirk::RefusedYetThere => {
-                let refusal = json!({"success": false, "error": "bid_too_low", "msg": "Bid is lower than the current minimum bid; instance created in stopped state.", "new_contract": body["new_contract"]});
+                let refusal = json!({"success": false, "error": "invalid_price", "msg": "Bid is lower than the current minimum bid; instance created in stopped state.", "new_contract": body["new_contract"]});
                 *reply = Reply::json(200, &refusal);
             }
             Quirk::Nameless => *reply = Reply::json(200, &json!({"success": true})),

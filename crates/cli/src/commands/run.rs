@@ -5,7 +5,9 @@ use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
-use crabbox_vast_engine::ops::{AcquireRequest, RunRequest, RunResult, ScriptFile, SyncRequest};
+use crabbox_vast_engine::ops::{
+    AcquireRequest, ReleaseOutcome, RunRequest, RunResult, ScriptFile, SyncRequest,
+};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::{ExecIo, Output, StdinChunk};
 use crabbox_vast_engine::{Code, Error, Result};
@@ -136,9 +138,11 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
 impl Options {
     fn request(&self, session: &Session) -> Result<RunRequest> {
         let file = match &self.script {
-            _ if self.script_stdin => {
-                Some(ScriptFile { name: "stdin.sh".to_owned(), content: all_of_standard_input()? })
-            }
+            _ if self.script_stdin => Some(ScriptFile {
+                name: "stdin.sh".to_owned(),
+                path: None,
+                content: all_of_standard_input()?,
+            }),
             None => None,
             Some(path) => Some(script_file(path)?),
         };
@@ -195,7 +199,7 @@ fn script_file(path: &Path) -> Result<ScriptFile> {
             .hint("--script takes a local file")
     })?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(ScriptFile { name, content })
+    Ok(ScriptFile { name, path: Some(path.to_owned()), content })
 }
 
 fn all_of_standard_input() -> Result<Vec<u8>> {
@@ -210,24 +214,37 @@ fn all_of_standard_input() -> Result<Vec<u8>> {
 fn report(session: &Session, result: &RunResult, timing: bool) -> Result<()> {
     let (lease, slug, policy) = (&result.lease.id, &result.lease.slug, result.policy);
     if session.json {
+        if timing {
+            session.printer.note(&document(&result.timing)?.to_string());
+        }
         session.printer.json(&document(result)?);
         return Ok(());
     }
-    match (result.released, &result.release_error) {
+    match (result.released, result.release_outcome, &result.release_error) {
+        (_, Some(ReleaseOutcome::Kept), _) => session.printer.note(&format!(
+            "lease cleanup stopped=false policy={policy} action=keep lease={lease} slug={slug}\n\
+             hint: run `{}`: it is still billed",
+            result.stop_command
+        )),
+        (_, Some(ReleaseOutcome::Stopped), _) => session.printer.note(&format!(
+            "lease cleanup stopped=true policy={policy} action=stop lease={lease} slug={slug}\n\
+             hint: run `{}` when it is not needed any more: its disk is still billed",
+            result.stop_command
+        )),
         // The document tells it.
-        (Some(true), _) if timing => {}
-        (Some(true), _) => {
+        (Some(true), ..) if timing => {}
+        (Some(true), ..) => {
             session
                 .progress
                 .say(&format!("lease cleanup stopped=true policy={policy} lease={lease} slug={slug}"));
         }
-        (Some(false), error) => session.printer.note(&format!(
+        (Some(false), _, error) => session.printer.note(&format!(
             "lease cleanup stopped=false policy={policy} lease={lease} slug={slug} error={:?}\n\
              hint: run `{}`: it may still be billed",
             error.as_deref().unwrap_or_default(),
             result.stop_command
         )),
-        (None, _) => {}
+        (None, ..) => {}
     }
     if timing {
         session.printer.note(&document(&result.timing)?.to_string());

@@ -5,7 +5,7 @@ use crate::progress::duration;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::lease::go_duration;
-use crabbox_vast_engine::ops::AcquireRequest;
+use crabbox_vast_engine::ops::{AcquireRequest, TimingReport};
 use crabbox_vast_engine::{Code, Error, Result};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -102,10 +102,10 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     }
     if !session.json {
         session.progress.say(&facts.deadman.line());
-        if options.timing_json {
-            let timing = engine.lease_timing(facts, total, session.suffix());
-            session.printer.note(&super::run::document(&timing)?.to_string());
-        }
+    }
+    if options.timing_json {
+        let timing = TimingReport::of_warmup(facts, total);
+        session.printer.note(&super::run::document(&timing)?.to_string());
     }
     Ok(0)
 }

@@ -1,5 +1,6 @@
 //! Which variables of the local environment a remote command receives.
 
+use super::{Kind, SETTINGS};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ impl Environment {
     }
 
     /// The variables that are allowed and set. `NAME*` matches by beginning; `*` alone matches nothing, because it would
-    /// hand over everything, credentials included. A name that no shell takes is left out.
+    /// hand over everything, credentials included. A name that no shell takes is left out, and so is the account's API
+    /// key, whoever allows it: a file of a repository may be the one that does.
     #[must_use]
     pub fn allowed<'a>(&self, patterns: impl IntoIterator<Item = &'a String>) -> BTreeMap<String, String> {
         let patterns: Vec<&str> =
@@ -34,9 +36,14 @@ impl Environment {
                 None => name == *pattern,
             })
         };
-        let chosen = self.0.iter().filter(|(name, _)| matches(name) && is_name(name));
+        let chosen = self.0.iter().filter(|(name, _)| matches(name) && is_name(name) && !is_secret(name));
         chosen.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+}
+
+/// Whether a variable holds a credential of ours.
+fn is_secret(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.kind == Kind::Secret && setting.env.contains(&name))
 }
 
 fn is_name(name: &str) -> bool {
@@ -56,7 +63,16 @@ mod tests {
 
     #[test]
     fn only_allowed_variables_travel() {
-        let names = ["CI", "CARGO_HOME", "CARGO_TERM", "SECRET", "CARGO-X", "1CI"];
+        let names = [
+            "CI",
+            "CARGO_HOME",
+            "CARGO_TERM",
+            "SECRET",
+            "CARGO-X",
+            "1CI",
+            "CRABBOX_VAST_API_KEY",
+            "VAST_API_KEY",
+        ];
         let environment =
             Environment::new(names.iter().map(|name| ((*name).to_owned(), "canary".to_owned())).collect());
         let allowed = |patterns: &[&str]| {
@@ -65,6 +81,7 @@ mod tests {
         };
         assert_eq!(allowed(&["CI", " CARGO* ", "1CI"]), ["CARGO_HOME", "CARGO_TERM", "CI"]);
         assert_eq!(allowed(&["*", "", "NOPE", "ci"]), [""; 0]);
+        assert_eq!(allowed(&["CRABBOX_VAST*", "VAST_API_KEY"]), [""; 0], "the account's key never travels");
         assert!(!format!("{environment:?}").contains("canary"));
     }
 }

@@ -7,6 +7,7 @@ use crate::store::Paths;
 use crate::sync::guard::Limits;
 use crate::{Code, Error, Result};
 use secrecy::SecretString;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub enum Bootstrap {
 /// What the engine needs to know; each field is one setting unless its comment says more.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The keys of the settings that a repository's file decided.
+    pub from_repository: BTreeSet<&'static str>,
     /// Who chose the provider: `default`, `user`, `repository`, `environment` or `flag`.
     pub provider_source: String,
     /// The API key; operations that need it fail with [`Code::MissingApiKey`].
@@ -162,7 +165,9 @@ impl Resolved {
             let message = format!("the path {} is not valid UTF-8", self.repo_root.display());
             Error::new(Code::InvalidConfig, message).hint("claims record the repository as text; rename it")
         })?;
+        let from_repository = self.values.iter().filter(|(_, value)| value.origin.is_repository());
         Ok(Settings {
+            from_repository: from_repository.map(|(key, _)| *key).collect(),
             provider_source: self.value("provider")?.origin.word().to_owned(),
             api_key: self.api_key.clone(),
             api_url: self.text("apiUrl")?,

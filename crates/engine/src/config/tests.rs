@@ -239,6 +239,17 @@ fn a_repository_does_not_choose_who_receives_the_key() {
 }
 
 #[test]
+fn a_repository_does_not_raise_the_bid() {
+    let desk = Desk::new();
+    desk.write("repo/crabbox.yaml", "vast: {instanceType: interruptible, bid: 90}");
+    let refused = desk.error();
+    assert!(refused.to_string().contains("the lowest that wins"), "{refused}");
+    desk.user("vast: {bid: 0.4}");
+    desk.write("repo/crabbox.yaml", "vast: {instanceType: interruptible, bid: 0.3}");
+    assert!(desk.load().is_ok());
+}
+
+#[test]
 fn a_repository_does_not_loosen_the_cap() {
     let mut desk = Desk::new();
     for (own, repository, fine) in [

@@ -26,9 +26,16 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
             }
             Trust::CostCap => {
                 let (allowed, wanted) = (number(&own(setting)?), number(value));
-                if !repository_may && allowed > 0.0 && (wanted == 0.0 || wanted > allowed) {
+                // Without a bid of the user's own the lowest that wins is sent: any other raises it.
+                let raises = if setting.key == "bid" {
+                    wanted > allowed
+                } else {
+                    allowed > 0.0 && (wanted == 0.0 || wanted > allowed)
+                };
+                if !repository_may && raises {
                     let limit = match setting.key {
                         "maxDphTotal" => format!("price cap of ${allowed}/h"),
+                        "bid" if allowed == 0.0 => "bid, which is the lowest that wins".to_owned(),
                         "bid" => format!("bid of ${allowed}/h"),
                         _ => format!("cost limit of ${allowed}"),
                     };

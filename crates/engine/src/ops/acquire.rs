@@ -101,17 +101,20 @@ impl Engine {
         call: &Call,
     ) -> Result<Lease> {
         call.phase(Phase::Search, "looking for offers");
-        match self.prepare(id, wanted, request, call).await {
+        let base = wanted.clone().unwrap_or_else(|| Slug::generate(id));
+        let mut journal = Journal::new(id, base.as_str(), &self.world.ambient.process(), self.unix_now());
+        journal.request = asked;
+        journal.holder = alone.then(|| self.holder());
+        journal.deadman = self.deadman_record(request.keep);
+        let repeated = previous.is_some();
+        if let Some(previous) = previous {
+            // What an earlier call under this id rented and gave up is still looked at for a day.
+            (journal.attempts, journal.steps) = (previous.attempts, previous.steps);
+        }
+        match self.prepare(id, wanted, &journal, request, call).await {
             Ok(Prepared { claim, slug, key, choice }) => {
-                let created_at = labels::created_at(&claim.labels).unwrap_or_else(|| self.unix_now());
-                let mut journal = Journal::new(id, slug.as_str(), &self.world.ambient.process(), created_at);
-                journal.request = asked;
-                journal.holder = alone.then(|| self.holder());
-                journal.deadman = self.deadman_record(request.keep);
-                if let Some(previous) = previous {
-                    // What an earlier call under this id rented and gave up is still looked at for a day.
-                    (journal.attempts, journal.steps) = (previous.attempts, previous.steps);
-                }
+                journal.created_at = labels::created_at(&claim.labels).unwrap_or(journal.created_at);
+                journal.slug = slug.to_string();
                 let (id, keep) = (id.clone(), request.keep);
                 let (state, instance) = (State::Intent, None);
                 let acquiring =
@@ -119,7 +122,7 @@ impl Engine {
                 acquiring.run(&choice, call).await
             }
             // Nothing was rented: what was written for this lease goes again.
-            Err(error) => Err(match self.forget_unrented(id, previous.is_some()).await {
+            Err(error) => Err(match self.forget_unrented(id, repeated).await {
                 Ok(()) => error,
                 Err(left) => error.and(&left),
             }),
@@ -136,6 +139,7 @@ impl Engine {
         &self,
         id: &LeaseId,
         wanted: Option<Slug>,
+        journal: &Journal,
         request: &AcquireRequest,
         call: &Call,
     ) -> Result<Prepared> {
@@ -144,7 +148,7 @@ impl Engine {
         // None of these is dropped before it ends: each may be writing.
         let (recovered, known, offers, key, spending) = tokio::join!(
             self.recover_dead(Some(id), Patience::Now, call),
-            self.identify(id, wanted, request, call),
+            self.identify(id, wanted, journal, request, call),
             search,
             self.store.create_key(id),
             self.spending(id, request.keep)
@@ -159,11 +163,13 @@ impl Engine {
         Ok(Prepared { claim, slug, key, choice: Choice { account, selection, spending } })
     }
 
-    /// Account and inventory, then the slug and the intent claim under it.
+    /// Account and inventory, then the slug and the intent claim under it. The journal is on disk before the claim: what it
+    /// does not show was not sent, and a claim of ours without a journal there is none.
     async fn identify(
         &self,
         id: &LeaseId,
         wanted: Option<Slug>,
+        journal: &Journal,
         request: &AcquireRequest,
         call: &Call,
     ) -> Result<(Account, Claim, Slug)> {
@@ -178,7 +184,9 @@ impl Engine {
             let more = page.next.is_some();
             Ok((account, page.instances, more))
         };
-        let (account, instances, more): (Account, _, bool) = call.until_cancelled(read).await?;
+        let (read, noted) = tokio::join!(call.until_cancelled(read), self.store.write_journal(journal));
+        let (account, instances, more): (Account, _, bool) = read?;
+        noted?;
         let base = wanted.unwrap_or_else(|| Slug::generate(id));
         let owners: Vec<_> = instances.iter().filter_map(|instance| instance.ownership()).collect();
         if owners.iter().any(|owner| owner.lease == id.as_str()) {

@@ -70,7 +70,8 @@ impl Engine {
     /// Copies between this machine and an instance. Relative paths there are below the lease's folder of this repository.
     ///
     /// # Errors
-    /// Those of [`Engine::open`]; [`Code::InvalidArgument`] unless exactly one side names a lease; [`Code::CopyFailed`];
+    /// Those of [`Engine::open`]; [`Code::InvalidArgument`] unless exactly one side names a lease and what is to be
+    /// sent is there; [`Code::CopyFailed`];
     /// [`Code::SshLost`], [`Code::Cancelled`].
     pub async fn copy(&self, request: &CopyRequest, call: &Call) -> Result<Copied> {
         let (lease, path, here, up) = match (Side::read(&request.from), Side::read(&request.to)) {
@@ -106,14 +107,16 @@ async fn is_there(engine: &Engine, path: &Path) -> bool {
 }
 
 fn missing(path: &Path) -> Error {
-    Error::new(Code::CopyFailed, format!("{} does not exist", path.display()))
+    Error::new(Code::InvalidArgument, format!("{} does not exist", path.display()))
+        .hint("name a file or folder of this machine")
 }
 
 impl Lease {
     /// Copies a file or folder of this machine to `remote`, which is below `folder` unless it is absolute.
     ///
     /// # Errors
-    /// [`Code::CopyFailed`], [`Code::SshLost`], [`Code::Cancelled`]. A single file is replaced in one step or not at all.
+    /// [`Code::InvalidArgument`] for what is no file or folder here; [`Code::CopyFailed`], [`Code::SshLost`],
+    /// [`Code::Cancelled`]. A single file is replaced in one step or not at all.
     pub async fn copy_to(&self, local: &Path, remote: &str, folder: &str, call: &Call) -> Result<Copied> {
         let began = Instant::now();
         let engine = self.engine();
@@ -240,6 +243,13 @@ impl Tree {
             Some(stat) => stat,
             None => local.stat(source).map_err(fail)?.ok_or_else(|| missing(source))?,
         };
+        if stat.kind == FileKind::Other {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!("{} is no file or folder", source.display()),
+            )
+            .hint("name a file or folder of this machine"));
+        }
         let is_folder = stat.kind == FileKind::Folder;
         let text = source.to_string_lossy();
         let name = if text.ends_with("/.") { String::new() } else { last_part(&text).to_owned() };
@@ -302,7 +312,7 @@ impl Tree {
         if !self.is_folder {
             let sent =
                 packer.append_from(&self.source, b"file").map_err(|error| fail(&self.source, error))?;
-            sent.ok_or_else(|| missing(&self.source))?;
+            sent.ok_or_else(|| Error::new(Code::CopyFailed, format!("{} is gone", self.source.display())))?;
         }
         for (path, stat) in &self.items {
             let (place, name) = (self.source.join(path), path_bytes(path));

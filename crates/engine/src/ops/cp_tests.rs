@@ -55,7 +55,13 @@ async fn copies(bench: &Bench) {
     assert!(error.code() == Code::CopyFailed && error.to_string().contains("does not exist"), "{error}");
     assert!(!here.join("x").exists());
     let error = up("nothing here", "x").await.expect_err("missing");
-    assert!(error.to_string().contains("does not exist"), "{error}");
+    assert!(error.code() == Code::InvalidArgument && error.to_string().contains("does not exist"), "{error}");
+    let _socket = std::os::unix::net::UnixListener::bind(here.join("socket")).expect("binds");
+    let error = up("socket", "x").await.expect_err("a socket");
+    assert!(
+        error.code() == Code::InvalidArgument && error.to_string().contains("no file or folder"),
+        "{error}"
+    );
     let error = up("tree", "bin/run").await.expect_err("a file is there");
     assert_eq!(error.code(), Code::CopyFailed);
     write(&here.join("file"), "a file");

@@ -3,7 +3,7 @@
 use super::session_script::run;
 use super::{Call, Engine};
 use crate::lease::labels::{self, Labels};
-use crate::lease::{Claim, LeaseId, go_duration, moment};
+use crate::lease::{Claim, LeaseId, ReleaseAction, go_duration, moment};
 use crate::ssh::deadman::{LOOK, Plan, Report, first_look, line, renewal};
 use crate::store::{DeadmanRecord, Journal};
 use crate::vast::{Endpoint, EndpointKind};
@@ -93,6 +93,8 @@ impl Engine {
     /// What a new lease is to carry, for its journal.
     pub(super) fn deadman_record(&self, keep: bool) -> Option<DeadmanRecord> {
         let settings = &self.settings;
+        // Whose release is to leave it alone does not want it ended for being idle.
+        let keep = keep || settings.release_action == ReleaseAction::Keep;
         let plan = Plan::of(keep, settings.ttl, settings.ttl_explicit, settings.idle_timeout)?;
         Some(DeadmanRecord {
             ttl_secs: plan.ttl.map(|ttl| ttl.as_secs()),
@@ -127,13 +129,14 @@ impl Engine {
             self.install_deadman(record, session).await
         } else {
             match look(session, &first_look()).await {
+                // Start scripts may run after sshd: no reason to warn, and none to call it armed.
                 Ok(None) => {
-                    // Start scripts may run after sshd. Until the instance speaks, what was asked for stands.
-                    let now = self.unix_now();
-                    record.ends_at = record
-                        .ttl_secs
-                        .and_then(|ttl| now.checked_add(i64::try_from(ttl).unwrap_or(i64::MAX)));
-                    return recorded(journal, now);
+                    return Deadman {
+                        counts_idle: record.idle_secs.is_some(),
+                        ..Deadman::not_armed(
+                            "its start script has not reported yet: `status` tells when it has",
+                        )
+                    };
                 }
                 looked => self.first_report(looked),
             }
@@ -258,7 +261,13 @@ async fn look(session: &dyn SshSession, script: &str) -> Result<Option<Report>> 
 }
 
 fn recorded(journal: &Journal, last_use: i64) -> Deadman {
-    let Some(record) = &journal.deadman else { return nothing_armed(journal.price) };
+    let Some(record) = &journal.deadman else {
+        return if journal.attempts.is_empty() {
+            Deadman::not_armed("the lease was not made by crabbox-vast")
+        } else {
+            nothing_armed(journal.price)
+        };
+    };
     let idle = record.idle_secs.and_then(|idle| last_use.checked_add_unsigned(idle));
     let until = record.ends_at.into_iter().chain(idle).min();
     let why_not = match (&record.why_not, until) {
@@ -323,6 +332,8 @@ mod tests {
     fn what_is_recorded_stands_where_nobody_answers() {
         let lease = LeaseId::from_entropy([7; 6]);
         let mut journal = Journal::new(&lease, "swift-krill", "1@box", NOW);
+        assert!(!recorded(&journal, NOW).armed);
+        journal.attempts.push(crate::store::Attempt::default());
         assert_eq!(recorded(&journal, NOW), nothing_armed(None));
         let mut record =
             DeadmanRecord { ends_at: Some(NOW + 5400), idle_secs: Some(600), ..DeadmanRecord::default() };

@@ -6,7 +6,7 @@ use super::{Call, Engine, Lease};
 use crate::lease::labels::key;
 use crate::lease::{Claim, LeaseId};
 use crate::store::{Journal, OperationGuard, StepKind};
-use crate::vast::Instance;
+use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use std::time::Duration;
 
@@ -24,11 +24,10 @@ impl Engine {
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
         })?;
-        require_usable(&claim, &instance)?;
+        let endpoints = require_usable(&claim, &instance)?;
         let resumed = self.resume(&id, &claim, call).await?;
         let key = self.lease_key(&id).await?;
-        let connected =
-            call.until_cancelled(self.connect(&id, &key, instance.endpoints(), CONNECT, call)).await?;
+        let connected = call.until_cancelled(self.connect(&id, &key, endpoints, CONNECT, call)).await?;
         let claim = self
             .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
             .await?;
@@ -67,7 +66,11 @@ impl Engine {
     }
 }
 
-fn require_usable(claim: &Claim, instance: &Instance) -> Result<()> {
+/// Where an instance can be reached that runs; at least one address.
+///
+/// # Errors
+/// [`Code::InstanceNotRunning`], [`Code::Outbid`].
+pub(super) fn require_usable(claim: &Claim, instance: &Instance) -> Result<Vec<Endpoint>> {
     if instance.is_outbid() && claim.label(key::STATE) != Some("stopped") {
         return Err(outbid(instance.id, Some(&claim.slug)));
     }
@@ -78,16 +81,24 @@ fn require_usable(claim: &Claim, instance: &Instance) -> Result<()> {
             format!("vast instance {} of lease {} is {status}", instance.id, claim.lease_id),
         )
         .hint(match status.as_str() {
-            "provisioning" | "loading" | "created" => "it is still starting: see `status --wait`",
-            _ => "it does not run: release it with `stop --vast-release-action destroy` and take another",
+            "provisioning" | "loading" | "created" => "it is still starting: see `status --wait`".to_owned(),
+            _ => ended_hint(&claim.slug),
         }));
     }
-    if instance.endpoints().is_empty() {
+    let endpoints = instance.endpoints();
+    if endpoints.is_empty() {
         return Err(Error::new(
             Code::InstanceNotRunning,
             format!("vast instance {} is missing SSH endpoint", instance.id),
         )
         .hint("it may still be starting: see `status --wait`"));
     }
-    Ok(())
+    Ok(endpoints)
+}
+
+/// What can be done with a lease whose machine does not run.
+pub(super) fn ended_hint(slug: &str) -> String {
+    format!(
+        "`start {slug}` starts it again where it was stopped; `stop --vast-release-action destroy {slug}` gives it back"
+    )
 }

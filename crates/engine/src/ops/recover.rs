@@ -43,6 +43,12 @@ impl Engine {
         window: Duration,
         call: &Call,
     ) -> Result<Recovered> {
+        if let Ok(Some(journal)) = self.store.journal(lease).await
+            && journal.nothing_is_rented()
+        {
+            // What carries the label was rented elsewhere, under the same lease id.
+            return Ok(Recovered::Nothing);
+        }
         let opened = Instant::now();
         let mut first_empty: Option<Instant> = None;
         let mut last;

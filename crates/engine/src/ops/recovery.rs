@@ -391,6 +391,9 @@ impl Engine {
         journal: Option<&mut Journal>,
         call: &Call,
     ) -> Result<Option<Recovered>> {
+        if journal.as_ref().is_some_and(|journal| journal.nothing_is_rented()) {
+            return Ok(Some(Recovered::Nothing));
+        }
         let (found, complete) = self.labelled(id, &claim.slug).await?;
         if let Some(found) = Recovered::of(found) {
             return Ok(Some(found));

@@ -295,6 +295,15 @@ impl Engine {
         Ok(())
     }
 
+    /// What a release of this lease that asks for nothing else is going to do, as far as the store tells.
+    pub(super) async fn release_action_of(&self, id: &LeaseId) -> ReleaseAction {
+        match self.store.claim(id).await {
+            Ok(Some(claim)) => self.action_for(&claim, None),
+            // The release says what is wrong.
+            Ok(None) | Err(_) => self.settings.release_action,
+        }
+    }
+
     fn action_for(&self, claim: &Claim, asked: Option<ReleaseAction>) -> ReleaseAction {
         let configured = self.settings.release_action_explicit.then_some(self.settings.release_action);
         let recorded = claim.label(key::RELEASE_ACTION).and_then(|text| text.parse().ok());

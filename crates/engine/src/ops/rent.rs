@@ -133,7 +133,8 @@ impl Acquiring<'_> {
                     }
                     Whose::Unknown => {
                         self.step(lease::Event::CreateUnclear)?;
-                        self.note(format!("ambiguous: {}", failure.message), None)
+                        // The number is kept: should no label ever show, it is all there is to look for.
+                        self.note(format!("ambiguous: names instance {id}: {}", failure.message), None)
                             .await
                             .map_err(Next::Stop)?;
                         self.recover(failure.message.clone(), VISIBILITY, call).await?;

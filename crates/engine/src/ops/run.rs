@@ -1,11 +1,12 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
+use super::release::ReleaseOutcome;
 use super::run_job::Job;
-use super::run_report::{Commands, TimingReport};
+use super::run_report::{Again, Commands, TimingReport};
 use super::workspace::Owner;
 use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
-use crate::lease::{RunId, accrued};
-use crate::ssh::command::Script;
+use crate::lease::{ReleaseAction, RunId, accrued};
+use crate::ssh::command::{Script, shown_word};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -60,6 +61,8 @@ impl StopAfter {
 pub struct ScriptFile {
     /// Its file name.
     pub name: String,
+    /// Where it is on this machine; `None` when it came over standard input.
+    pub path: Option<PathBuf>,
     /// Its text.
     pub content: Vec<u8>,
 }
@@ -153,6 +156,24 @@ impl RunRequest {
             Some(file) => format!("{} {}", file.remote_path(), self.script.shown()).trim_end().to_owned(),
         }
     }
+
+    /// How the user says the same again.
+    pub(super) fn again(&self) -> Again {
+        let shell = matches!(self.script, Script::Shell(_)).then(|| " --shell".to_owned());
+        let how = match &self.file {
+            None => shell.unwrap_or_default(),
+            Some(ScriptFile { path: None, .. }) => " --script-stdin".to_owned(),
+            Some(ScriptFile { path: Some(path), .. }) => {
+                format!(" --script {}", shown_word(&path.display().to_string()))
+            }
+        };
+        let words = match &self.script {
+            Script::Argv(_) => self.script.shown(),
+            Script::Shell(text) => shown_word(text),
+        };
+        let command = if words.is_empty() { words } else { format!(" -- {words}") };
+        Again { syncs: self.sync.is_some(), how, command }
+    }
 }
 
 /// A finished run.
@@ -180,13 +201,16 @@ pub struct RunResult {
     pub total_secs: f64,
     /// What the machine cost in that time at its price, $; an upper bound, since a booting one is billed for less.
     pub cost_dollars: Option<f64>,
-    /// Whether the lease was released; `None` when it was to be left.
+    /// Whether the lease was released: destroyed, or stopped where that is its release action. `Some(false)` when the
+    /// release failed or its action kept the lease; `None` when it was to be left.
     pub released: Option<bool>,
+    /// What the release came to, where there was one and it did not fail.
+    pub release_outcome: Option<ReleaseOutcome>,
     /// Why the release failed, if it did.
     pub release_error: Option<String>,
     /// What decided: `auto`, or the given policy.
     pub policy: &'static str,
-    /// The command that gives the lease back.
+    /// The command that gives the lease back; for one whose release kept or stopped it, the command that destroys it.
     pub stop_command: String,
     /// Where the time went.
     pub timing: TimingReport,
@@ -224,7 +248,8 @@ impl Engine {
         };
         let facts = lease.facts();
         let commands = self.commands(&facts.slug, &request.suffix);
-        let mut timing = self.lease_timing(facts, began.elapsed(), &request.suffix);
+        let mut timing =
+            TimingReport::of_run(facts, began.elapsed(), &self.settings.repo_root, commands.stop());
         timing.run_id = Some(run.as_str().to_owned());
         timing.label.clone_from(&request.label);
         timing.workdir = lease.folder(&self.settings.repo_name);
@@ -243,17 +268,20 @@ impl Engine {
             None => acquired && !request.acquire.keep && (succeeded || cancelled || !request.keep_on_failure),
         };
         let uncancelled = call.uncancelled();
+        let action = if releases { self.release_action_of(&facts.id).await } else { ReleaseAction::Keep };
         if let Ok(exit) = &outcome {
-            job.report(exit, !releases, acquired && request.keep_on_failure, &commands, call).await;
+            let stays = action == ReleaseAction::Keep;
+            job.report(exit, stays, !releases && acquired && request.keep_on_failure, &commands, call).await;
         }
-        let released = if releases {
-            Some(lease.release(None, &uncancelled).await)
-        } else {
+        if action != ReleaseAction::Destroy {
+            // Whoever comes next on what stays must not wait until this owner expires.
             job.give_back(&outcome, &uncancelled).await;
-            None
-        };
+        }
+        let released = if releases { Some(lease.release(None, &uncancelled).await) } else { None };
         let (mut timing, sync) = job.into_measures();
-        timing.lease_stopped = released.as_ref().map(Result::is_ok);
+        let came_to = released.as_ref().and_then(|released| released.as_ref().ok()).map(|done| done.outcome);
+        timing.lease_stopped =
+            released.as_ref().map(|_| came_to.is_some_and(|outcome| outcome != ReleaseOutcome::Kept));
         timing.lease_stop_error =
             released.as_ref().and_then(|released| released.as_ref().err()).map(ToString::to_string);
         let exit = match (outcome, &released) {
@@ -266,12 +294,17 @@ impl Engine {
                 .with("lease", facts.id.as_str()));
             }
             (Err(error), Some(Err(left))) => return Err(error.and(left)),
-            (Err(error), None) => {
+            (Err(error), _) if came_to.is_none_or(|outcome| outcome == ReleaseOutcome::Kept) => {
                 return Err(error
-                    .hint(format!(
-                        "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
-                        facts.id, facts.slug, request.suffix
-                    ))
+                    .hint(match came_to {
+                        None => format!(
+                            "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
+                            facts.id, facts.slug, request.suffix
+                        ),
+                        Some(_) => {
+                            format!("lease {} is kept and bills: `{}` ends it", facts.id, commands.destroy())
+                        }
+                    })
                     .with("lease", facts.id.as_str()));
             }
             (outcome, _) => outcome?,
@@ -289,23 +322,19 @@ impl Engine {
             total_secs: began.elapsed().as_secs_f64(),
             cost_dollars: facts.price.map(|price| accrued(price, began.elapsed()).0),
             released: timing.lease_stopped,
+            release_outcome: came_to,
             release_error: timing.lease_stop_error.clone(),
             policy: request.stop_after.map_or("auto", StopAfter::as_str),
-            stop_command: timing.stop_command.clone(),
+            stop_command: match came_to {
+                Some(ReleaseOutcome::Kept | ReleaseOutcome::Stopped) => commands.destroy(),
+                _ => timing.stop_command.clone(),
+            },
             timing,
         })
     }
 }
 
 impl Engine {
-    /// The timing report of a lease that took `total` to get, for whoever keeps it; `suffix` as in
-    /// [`RunRequest::suffix`].
-    #[must_use]
-    pub fn lease_timing(&self, facts: &super::Facts, total: Duration, suffix: &str) -> TimingReport {
-        let stop = self.commands(&facts.slug, suffix).stop();
-        TimingReport::of_lease(facts, total, &self.settings.repo_root, stop)
-    }
-
     fn commands<'a>(&'a self, slug: &'a str, suffix: &'a str) -> Commands<'a> {
         Commands {
             api_url: &self.settings.api_url,

@@ -207,12 +207,14 @@ impl<'a> Job<'a> {
         self.timing.ended(exit_code(exit).0);
         let price = self.lease.facts().price;
         let cost = price.map(|price| format!(" cost={}", accrued(price, self.began.elapsed())));
-        let mut lines =
-            vec![self.timing.summary() + cost.as_deref().unwrap_or_default(), self.timing.details()];
+        let mut lines = vec![self.timing.summary() + cost.as_deref().unwrap_or_default()];
+        if !self.request.sync_only {
+            lines.push(self.timing.details());
+        }
         if self.timing.exit_code != 0 {
             let (no_stdout, no_stderr) = self.request.captured;
             let stderr = (!no_stderr).then_some(&self.tails.stderr);
-            lines.extend(commands.digest(&self.request.shown(), stays, stderr));
+            lines.extend(commands.digest(&self.request.again(), stays, stderr));
             if stays && kept {
                 lines.extend(self.kept(commands).await);
             }

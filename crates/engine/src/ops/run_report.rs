@@ -4,7 +4,7 @@
 use super::SyncStep;
 use super::lease::Facts;
 use crate::lease::go_duration;
-use crate::ssh::command::quote;
+use crate::ssh::command::shown_word as word;
 use crate::world::Output;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -44,9 +44,9 @@ pub struct TimingReport {
     /// Its parts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command_phases: Vec<TimingPhase>,
-    /// All but the lease, ms.
+    /// All but the lease, ms; of a warmup all.
     pub total_ms: u64,
-    /// All, ms.
+    /// All, ms; 0 of a warmup.
     pub end_to_end_ms: u64,
     /// The command's exit code.
     pub exit_code: u8,
@@ -63,15 +63,19 @@ pub struct TimingReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// GPU name.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub machine_type: String,
     /// The local repository.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub repo_path: String,
     /// Folder on the instance.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub workdir: String,
     /// The command that gives the lease back.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub stop_command: String,
     /// `30m0s`.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub idle_timeout: String,
     /// What held a failed run up, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,32 +123,50 @@ fn shown(ms: u64) -> String {
 }
 
 impl TimingReport {
-    /// Of a lease whose acquisition took `lease`, before anything was done with it.
+    /// Of a warmup that took `total`: fewer members than a run's.
     #[must_use]
-    pub fn of_lease(facts: &Facts, lease: Duration, repo_path: &str, stop_command: String) -> Self {
+    pub fn of_warmup(facts: &Facts, total: Duration) -> Self {
+        Self { total_ms: millis(total), run_status: Some("succeeded"), ..Self::empty(facts) }
+    }
+
+    /// Of a run whose lease was usable after `lease`, before anything was done with it.
+    pub(super) fn of_run(facts: &Facts, lease: Duration, repo_path: &str, stop_command: String) -> Self {
+        Self {
+            lease_ms: millis(lease),
+            sync_skipped: true,
+            end_to_end_ms: millis(lease),
+            machine_type: facts.gpu.clone(),
+            repo_path: repo_path.to_owned(),
+            stop_command,
+            idle_timeout: go_duration(Duration::from_secs(facts.idle_timeout_secs)),
+            ..Self::empty(facts)
+        }
+    }
+
+    fn empty(facts: &Facts) -> Self {
         Self {
             provider: "vast",
             lease_id: facts.id.to_string(),
             slug: facts.slug.clone(),
-            lease_ms: millis(lease),
+            lease_ms: 0,
             bootstrap_ms: 0,
             sync_ms: 0,
             sync_phases: Vec::new(),
-            sync_skipped: true,
+            sync_skipped: false,
             command_ms: 0,
             command_phases: Vec::new(),
             total_ms: 0,
-            end_to_end_ms: millis(lease),
+            end_to_end_ms: 0,
             exit_code: 0,
             run_status: None,
             error_kind: None,
             run_id: None,
             label: None,
-            machine_type: facts.gpu.clone(),
-            repo_path: repo_path.to_owned(),
+            machine_type: String::new(),
+            repo_path: String::new(),
             workdir: String::new(),
-            stop_command,
-            idle_timeout: go_duration(Duration::from_secs(facts.idle_timeout_secs)),
+            stop_command: String::new(),
+            idle_timeout: String::new(),
             blocked_stage: None,
             retry_likely: None,
             lease_stopped: None,
@@ -208,6 +230,16 @@ impl TimingReport {
     }
 }
 
+/// What a command line of ours says to run the same command again.
+pub(super) struct Again {
+    /// The working tree is brought over first.
+    pub syncs: bool,
+    /// The flags that say what the words are, with a space before each.
+    pub how: String,
+    /// ` -- ` and the words, where there are any.
+    pub command: String,
+}
+
 /// How a run names commands of ours to the user.
 pub(super) struct Commands<'a> {
     /// The API address that the lease belongs to.
@@ -231,16 +263,23 @@ impl Commands<'_> {
         format!("{}{action} --id {}{}", self.of("stop"), word(self.slug), self.suffix)
     }
 
+    /// The one that destroys a lease whatever its release action is.
+    pub fn destroy(&self) -> String {
+        format!("crabbox-vast stop --vast-release-action destroy {}{}", word(self.slug), self.suffix)
+    }
+
     fn ssh(&self) -> String {
         format!("{} --id {}{}", self.of("ssh"), word(self.slug), self.suffix)
     }
 
-    fn again(&self, command: &str) -> String {
-        format!("{} --id {} --fresh-sync{} -- {command}", self.of("run"), word(self.slug), self.suffix)
+    fn again(&self, Again { syncs, how, command }: &Again) -> String {
+        let sync = if *syncs { "--fresh-sync" } else { "--no-sync" };
+        format!("{} --id {} {sync}{how}{}{command}", self.of("run"), word(self.slug), self.suffix)
     }
 
-    fn kept(&self, command: &str) -> String {
-        format!("{} --keep-on-failure{} -- {command}", self.of("run"), self.suffix)
+    fn kept(&self, Again { syncs, how, command }: &Again) -> String {
+        let sync = if *syncs { "" } else { " --no-sync" };
+        format!("{} --keep-on-failure{sync}{how}{}{command}", self.of("run"), self.suffix)
     }
 
     /// What the lines after a kept failure say: where to look, and how to end it.
@@ -265,7 +304,7 @@ impl Commands<'_> {
     }
 
     /// The digest of a failed command. Of a lease that is about to be given back it says how to keep the next one.
-    pub fn digest(&self, command: &str, stays: bool, stderr: Option<&Tail>) -> Vec<String> {
+    pub fn digest(&self, again: &Again, stays: bool, stderr: Option<&Tail>) -> Vec<String> {
         let mut lines: Vec<String> = [
             "failure digest",
             "  phase: user-command",
@@ -278,7 +317,7 @@ impl Commands<'_> {
         .map(String::from)
         .to_vec();
         let next =
-            if stays { vec![self.ssh(), self.again(command), self.stop()] } else { vec![self.kept(command)] };
+            if stays { vec![self.ssh(), self.again(again), self.stop()] } else { vec![self.kept(again)] };
         lines.extend(next.into_iter().map(|command| format!("  next: {command}")));
         let last = stderr.map(|tail| tail.last(DIGEST_LINES)).unwrap_or_default();
         if !last.is_empty() {
@@ -287,10 +326,6 @@ impl Commands<'_> {
         }
         lines
     }
-}
-
-fn word(text: &str) -> String {
-    quote(text).unwrap_or_default()
 }
 
 /// The last lines of both streams.
@@ -357,6 +392,8 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{RunRequest, ScriptFile, SyncRequest};
+    use crate::ssh::command::Script;
 
     #[test]
     fn tails_hold_the_last_lines_whatever_the_pieces() {
@@ -385,10 +422,27 @@ mod tests {
         assert!(commands.stop().ends_with(" --vast-release-action stop --id kof"));
         let mut tails = Tails::default();
         tails.take(&Output::Stderr("err\n".into()));
-        let digest = commands.digest("sh -c 'exit 3'", true, Some(&tails.stderr));
+        let again = |words: Script| RunRequest::new(words).again();
+        let argv = Script::Argv(["sh", "-c", "exit 3"].map(String::from).to_vec());
+        let mut request = RunRequest::new(argv);
+        request.sync = Some(SyncRequest::default());
+        let digest = commands.digest(&request.again(), true, Some(&tails.stderr));
         assert_eq!(digest.len(), 12);
         assert!(digest[8].ends_with("--id kof --fresh-sync -- sh -c 'exit 3'"), "{}", digest[8]);
         assert_eq!(digest[10..], ["  tail stderr:", "    err"]);
-        assert_eq!(commands.digest("true", false, None).len(), 8);
+        let shell = commands.digest(&again(Script::Shell("echo 'a b' | wc".into())), false, None);
+        assert_eq!(shell.len(), 8);
+        let end = " --keep-on-failure --no-sync --shell -- 'echo '\\''a b'\\'' | wc'";
+        assert!(shell[7].ends_with(end), "{}", shell[7]);
+        for (path, words, end) in [
+            (Some("my jobs/it.sh"), vec![], " --fresh-sync --script 'my jobs/it.sh'"),
+            (None, vec!["a b".to_owned()], " --fresh-sync --script-stdin -- 'a b'"),
+        ] {
+            let path = path.map(Into::into);
+            request.file = Some(ScriptFile { name: "it.sh".to_owned(), path, content: Vec::new() });
+            request.script = Script::Argv(words);
+            let digest = commands.digest(&request.again(), true, None);
+            assert!(digest[8].ends_with(end), "{}", digest[8]);
+        }
     }
 }

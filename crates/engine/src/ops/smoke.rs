@@ -92,6 +92,15 @@ fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Se
             "set CRABBOX_VAST_GPU_COUNT, or pass --vast-gpu-count",
         ));
     }
+    for (key, what) in [("maxDphTotal", "price cap"), ("gpuCount", "GPU count")] {
+        if settings.from_repository.contains(key) {
+            return Err(wrong(
+                format!("the smoke takes no {what} from a file of the repository"),
+                "set CRABBOX_VAST_MAX_DPH_TOTAL and CRABBOX_VAST_GPU_COUNT, or pass --vast-max-dph-total and \
+                 --vast-gpu-count",
+            ));
+        }
+    }
     if settings.release_action != ReleaseAction::Destroy {
         return Err(wrong(
             format!(

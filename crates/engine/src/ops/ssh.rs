@@ -44,23 +44,17 @@ impl Engine {
     /// The `ssh` command for a lease. Takes the endpoint that answers, binds the lease to this repository.
     ///
     /// # Errors
-    /// Those of resolving; [`Code::RepositoryMismatch`] without `reclaim`; [`Code::InstanceNotRunning`] while it has no
-    /// address.
+    /// Those of resolving; [`Code::RepositoryMismatch`] without `reclaim`; [`Code::InstanceNotRunning`] while it does not
+    /// run or has no address.
     pub async fn ssh_command(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<SshCommand> {
         let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
         })?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
+        let endpoints = super::open::require_usable(&claim, &instance)?;
         let key = self.lease_key(&id).await?;
-        let endpoints = instance.endpoints();
-        let Some(first) = endpoints.first().cloned() else {
-            return Err(Error::new(
-                Code::InstanceNotRunning,
-                format!("vast instance {} is missing SSH endpoint", instance.id),
-            )
-            .hint("it may still be starting: see `status --wait`"));
-        };
+        let first = endpoints[0].clone();
         let (endpoint, answered) = match self.connect(&id, &key, endpoints, PROBE, call).await {
             Ok(connected) => {
                 connected.session.close().await;

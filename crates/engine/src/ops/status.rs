@@ -176,7 +176,7 @@ impl Engine {
                     Code::InstanceNotRunning,
                     format!("lease {} is in state {} and will not become ready", status.id, status.state),
                 )
-                .hint(format!("release it with `stop {}`", status.slug)));
+                .hint(super::open::ended_hint(&status.slug)));
             }
             if Instant::now() >= deadline {
                 return Err(Error::new(

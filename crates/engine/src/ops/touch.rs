@@ -101,14 +101,7 @@ impl Engine {
         let (ttl, idle) = (self.settings.ttl, self.settings.idle_timeout);
         self.store
             .update_claim(id, move |claim| {
-                let present = claim.state();
-                if labels::is_terminal(present) || claim.recovery().is_some() {
-                    return Err(Error::new(
-                        Code::InstanceNotRunning,
-                        format!("lease {} is in terminal state {present}", claim.slug),
-                    )
-                    .hint(format!("release it with `stop {}`", claim.slug)));
-                }
+                check_alive(claim)?;
                 labels::touch(&mut claim.labels, unix, state, ttl, idle, idle_timeout);
                 claim.last_used_at = rfc3339(now);
                 if let Some(idle) = idle_timeout {
@@ -154,6 +147,29 @@ impl Engine {
     }
 }
 
+/// Refuses a lease that has ended, and one of which nobody knows what the vendor made of it. The `recovery` label alone
+/// says nothing: crabbox leaves it on leases that it recovered.
+fn check_alive(claim: &Claim) -> Result<()> {
+    let state = claim.state();
+    let refused = |what: &str, hint: String| {
+        Err(Error::new(Code::InstanceNotRunning, format!("lease {} {what}", claim.slug)).hint(hint))
+    };
+    if labels::is_terminal(state) {
+        let hint = match state.trim().to_ascii_lowercase().as_str() {
+            "stopped" | "stopped_with_code" => super::open::ended_hint(&claim.slug),
+            _ => format!("release it with `stop {}`", claim.slug),
+        };
+        return refused(&format!("is in terminal state {state}"), hint);
+    }
+    if matches!(state, "ambiguous-create" | "rollback-cleanup") || claim.instance_id().is_none() {
+        return refused(
+            &format!("is left to be recovered (state {state})"),
+            format!("`stop {}` finds out and gives it back", claim.slug),
+        );
+    }
+    Ok(())
+}
+
 /// A lease belongs to the repository that made or reclaimed it.
 pub(super) fn check_repository(claim: &Claim, here: &str, reclaim: bool) -> Result<()> {
     if reclaim || claim.repo_root.is_empty() || claim.repo_root == here {
@@ -167,4 +183,28 @@ pub(super) fn check_repository(claim: &Claim, here: &str, reclaim: bool) -> Resu
         ),
     )
     .hint("run from that repository, or add --reclaim"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovered_lease_is_alive_and_a_doubtful_one_is_not() {
+        let refused = |state: &str, cloud: &str| {
+            let labels = serde_json::json!({ "state": state, "recovery": "ambiguous-create" });
+            let claim = serde_json::json!({
+                "leaseID": "cbx_3f9a1c7be204", "slug": "one", "provider": "vast", "cloudID": cloud, "labels": labels,
+            });
+            let claim: Claim = serde_json::from_value(claim).expect("a claim");
+            check_alive(&claim).err()
+        };
+        assert!(refused("ready", "7").is_none());
+        for (state, cloud) in [("ambiguous-create", "7"), ("rollback-cleanup", "7"), ("ready", "")] {
+            let error = refused(state, cloud).expect("refused");
+            assert_eq!(error.code(), Code::InstanceNotRunning, "{state}");
+        }
+        let stopped = refused("stopped", "7").expect("refused").hint_text().unwrap_or_default().to_owned();
+        assert!(stopped.contains("`start one`"), "{stopped}");
+    }
 }

@@ -31,7 +31,7 @@ impl Script {
     #[must_use]
     pub fn shown(&self) -> String {
         match self {
-            Self::Argv(words) => words.iter().map(|word| quote_lossy(word)).collect::<Vec<_>>().join(" "),
+            Self::Argv(words) => words.iter().map(|word| shown_word(word)).collect::<Vec<_>>().join(" "),
             Self::Shell(text) => text.clone(),
         }
     }
@@ -117,8 +117,16 @@ pub fn quote(word: &str) -> Result<String> {
     })
 }
 
-fn quote_lossy(word: &str) -> String {
-    quote(word).unwrap_or_else(|_| word.replace('\0', "?"))
+/// One word of a command that is shown to people: as it is where a shell would leave it alone, else in one pair of
+/// single quotes. It can be pasted; a NUL byte shows as `?`.
+pub(crate) fn shown_word(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./:=,@%+".contains(c);
+    let word = word.replace('\0', "?");
+    if !word.is_empty() && word.chars().all(plain) {
+        word
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +189,19 @@ mod tests {
         assert!(prepared("/w", &[("A", "\0")], &script).is_err());
         assert!(prepared("/w", &[], &Script::Argv(vec!["a\0".into()])).is_err());
         assert!(prepared("/w", &[], &Script::Argv(vec![])).is_err());
+    }
+
+    #[test]
+    fn commands_are_shown_with_one_pair_of_quotes_where_it_takes_any() {
+        let shown = |list: &[&str]| Script::Argv(list.iter().map(|w| (*w).to_owned()).collect()).shown();
+        assert_eq!(
+            shown(&["sh", "-c", "pwd; ls -A; env | grep ^CRABBOX; echo err >&2"]),
+            "sh -c 'pwd; ls -A; env | grep ^CRABBOX; echo err >&2'"
+        );
+        assert_eq!(
+            shown(&["echo", "it's", "", "a=b", "~/x", "ü", "a\0"]),
+            "echo 'it'\\''s' '' a=b '~/x' ü 'a?'"
+        );
     }
 
     #[test]

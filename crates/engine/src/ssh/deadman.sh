@@ -130,7 +130,9 @@ c.getresponse()" ;;
   num "$i" && [ $i -gt 0 ] || i=$I
   f=$((n + i))
   if num "$e"; then
-    [ "$y" = "$b" ] || { num "$z" && e=$((n + e - z)); }
+    # a container that counts from its own start has started anew when it counts less than before
+    num "$z" || z=0
+    [ "$y" = "$b" ] && [ $z -le $n ] || { [ $z -gt 0 ] && e=$((n + e - z)); }
     [ $e -gt $((n + T)) ] && e=$((n + T))
     [ $e -lt $f ] && e=$f
   else

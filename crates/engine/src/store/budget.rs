@@ -4,10 +4,11 @@
 //! Counting and taking are one transaction under one lock, and what takes is the journal that is written before every
 //! create: two processes cannot both spend the last dollar.
 
-use super::file::replace_durably;
+use super::file::{At, replace_durably};
 use super::journal::scan;
-use super::{Attempt, Journal, Store};
+use super::{Attempt, Inner, Journal, Store};
 use crate::lease::{Dollars, DollarsPerHour, LeaseId, lasts};
+use crate::world::Files;
 use crate::{Code, Error, Result};
 use std::time::Duration;
 
@@ -23,9 +24,10 @@ pub struct DayCost {
 }
 
 impl DayCost {
-    /// What one lease counts: the highest price throughout, since a stopped or booting machine is billed for less.
+    /// What one lease counts: the highest price throughout, since a stopped or booting machine is billed for less. One
+    /// that is not `claimed` any more was released by others, nobody recorded when: it counts to the end of its time.
     #[must_use]
-    pub fn of(journal: &Journal, now: i64) -> Self {
+    pub fn of(journal: &Journal, claimed: bool, now: i64) -> Self {
         let mut cost = Self::default();
         for (index, attempt) in journal.attempts.iter().enumerate() {
             let last = index + 1 == journal.attempts.len();
@@ -34,7 +36,7 @@ impl DayCost {
                 continue;
             }
             let rate = if last { journal.price.unwrap_or(attempt.price) } else { attempt.price };
-            let one = between(rate, attempt.started_at, end(journal, index, attempt, now), now);
+            let one = between(rate, attempt.started_at, end(journal, index, attempt, claimed, now), now);
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
@@ -49,13 +51,17 @@ impl DayCost {
 }
 
 /// When an attempt's machine stops costing; `None`: nothing ends it.
-fn end(journal: &Journal, index: usize, attempt: &Attempt, now: i64) -> Option<i64> {
+fn end(journal: &Journal, index: usize, attempt: &Attempt, claimed: bool, now: i64) -> Option<i64> {
     if let Some(next) = journal.attempts.get(index + 1) {
         return Some(next.started_at);
     }
     let gone = journal.tombstones().find(|(instance, _)| Some(instance.0) == attempt.instance);
     gone.map(|(_, at)| at).or_else(|| {
-        let ttl = i64::try_from(journal.request.ttl_secs?).unwrap_or(i64::MAX);
+        let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
+        if !claimed {
+            return Some(journal.created_at.saturating_add(ttl.unwrap_or(DAY)));
+        }
+        let ttl = ttl?;
         // Over its time and not proved gone: whatever should have ended it may not have.
         Some(journal.created_at.saturating_add(ttl).max(now))
     })
@@ -77,7 +83,7 @@ impl Store {
     /// [`Code::StateUnavailable`].
     pub async fn day_cost(&self, except: &LeaseId, now: i64) -> Result<DayCost> {
         let except = except.clone();
-        self.transact(move |files, inner| Ok(sum(&scan(files, inner)?, &except, now))).await
+        self.transact(move |files, inner| Ok(sum(&living(files, inner)?, &except, now))).await
     }
 
     /// Writes a journal whose last attempt is about to be sent, if what its lease may cost fits what is left of the
@@ -88,10 +94,10 @@ impl Store {
     pub async fn write_journal_within(&self, journal: &Journal, limit: Dollars, now: i64) -> Result<()> {
         let lease = journal.lease_id()?;
         let (path, bytes) = (self.journal_path(&lease), journal.encode()?);
-        let own = DayCost::of(journal, now);
+        let own = DayCost::of(journal, true, now);
         let rate = DollarsPerHour(journal.attempts.last().map_or(0.0, |attempt| attempt.price));
         self.locked([self.paths().budget_lock()], move |files, inner| {
-            let others = sum(&scan(files, inner)?, &lease, now);
+            let others = sum(&living(files, inner)?, &lease, now);
             if others.total().0 + own.total().0 > limit.0 + 1e-9 {
                 return Err(over_budget(limit, others, own, rate));
             }
@@ -101,11 +107,24 @@ impl Store {
     }
 }
 
-fn sum(journals: &[Journal], except: &LeaseId, now: i64) -> DayCost {
-    journals.iter().filter(|journal| journal.lease != except.as_str()).fold(
+/// All journals, and whether there is still a claim beside each.
+fn living(files: &dyn Files, inner: &Inner) -> Result<Vec<(Journal, bool)>> {
+    let claims = inner.paths.claims();
+    scan(files, inner)?
+        .into_iter()
+        .map(|journal| {
+            let claim = claims.join(format!("{}.json", journal.lease));
+            let claimed = files.exists(&claim).at("look for", &claim)?;
+            Ok((journal, claimed))
+        })
+        .collect()
+}
+
+fn sum(journals: &[(Journal, bool)], except: &LeaseId, now: i64) -> DayCost {
+    journals.iter().filter(|(journal, _)| journal.lease != except.as_str()).fold(
         DayCost::default(),
-        |sum, journal| {
-            let one = DayCost::of(journal, now);
+        |sum, (journal, claimed)| {
+            let one = DayCost::of(journal, *claimed, now);
             DayCost { spent: sum.spent + one.spent, committed: sum.committed + one.committed }
         },
     )
@@ -167,7 +186,7 @@ mod tests {
     }
 
     fn shown(journal: &Journal) -> (f64, f64) {
-        let cost = DayCost::of(journal, NOW);
+        let cost = DayCost::of(journal, true, NOW);
         ((cost.spent * 100.0).round() / 100.0, (cost.committed * 100.0).round() / 100.0)
     }
 
@@ -183,6 +202,12 @@ mod tests {
         );
         assert_eq!(shown(&rented(journal(1, NOW - 30 * HOUR, None))), (48.0, 0.0));
         assert_eq!(shown(&rented(journal(1, NOW - 5 * HOUR, ttl))), (10.0, 0.0), "not proved gone");
+        let elsewhere = DayCost::of(&rented(journal(1, NOW - 5 * HOUR, ttl)), false, NOW);
+        assert_eq!(
+            elsewhere,
+            DayCost { spent: 6.0, committed: 0.0 },
+            "released by others, at its end at the latest"
+        );
         let mut nothing = journal(1, NOW, ttl);
         nothing.note("nothing: taken".into(), None);
         assert_eq!(shown(&nothing), (0.0, 0.0));

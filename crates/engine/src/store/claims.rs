@@ -214,7 +214,10 @@ fn scan(
             },
             Err(error) => found.problems.push(ClaimProblem {
                 file: shown.clone().into_owned(),
-                code: if error.kind() == ErrorKind::IsADirectory { "non_regular_file" } else { "read_error" },
+                code: match error.kind() {
+                    ErrorKind::IsADirectory | ErrorKind::InvalidInput => "non_regular_file",
+                    _ => "read_error",
+                },
                 message: error.to_string(),
             }),
         }

@@ -312,6 +312,13 @@ impl Journal {
         })
     }
 
+    /// Whether every create of this lease that was sent is known to have left nothing. A journal that was begun for a
+    /// lease of crabbox's has no request, and knows of no create.
+    #[must_use]
+    pub fn nothing_is_rented(&self) -> bool {
+        !self.request.image.is_empty() && (self.attempts.is_empty() || self.left_nothing())
+    }
+
     /// Records that a step is about to be taken. One that is open already is only repeated.
     pub fn begin(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
         if self.open_step(kind, instance).is_none() {

@@ -18,6 +18,14 @@ impl Guard for FileLock {}
 
 impl Files for RealFiles {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        // A pipe in the place of a file would hold up whoever reads it, for ever.
+        match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Ok(found) if !found.is_file() => {
+                return Err(io::Error::new(ErrorKind::InvalidInput, "this is no regular file"));
+            }
+            _ => {}
+        }
         match fs::read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             read => read.map(Some),
@@ -175,6 +183,15 @@ mod tests {
         RealFiles.remove_dir(&a).unwrap();
         assert_eq!((RealFiles.read(&a).unwrap(), RealFiles.mode(&a).unwrap()), (None, None));
         assert!(RealFiles.list(&a).unwrap().is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("cbx_333333333333.json");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert_eq!(RealFiles.read(&pipe).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
     #[cfg(unix)]
