@@ -7,7 +7,7 @@ use crabbox_vast_engine::lease::{InstanceId, LeaseId, ReleaseAction};
 use crabbox_vast_engine::ops::{
     AdoptRequest, ForgetRequest, ReleaseOutcome, ReleaseRequest, Released, StartRequest,
 };
-use crabbox_vast_engine::store::StepKind;
+use crabbox_vast_engine::store::{Holder, Journal, StepKind};
 use crabbox_vast_engine::{Code, Engine, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
@@ -688,4 +688,57 @@ async fn an_unanswered_create_of_another_account_is_not_looked_into() {
         assert_eq!(claim(&process, &lease.id).await, before, "same revision");
         assert_eq!(open(&stage), [lease.instance]);
     }
+}
+
+// --- what a dead process left is called off ------------------------------------------------------------------------
+
+/// The journal of a run that was killed.
+async fn hold(process: &Process, lease: &Warm) -> Journal {
+    let mut journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
+    journal.holder = Some(Holder { since: journal.created_at, ..Holder::default() });
+    process.engine.store().write_journal(&journal).await.unwrap();
+    journal
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_adopted_is_not_destroyed_for_the_process_that_had_it() {
+    for state in ["ready", "provisioning"] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", false).await;
+        let mut journal = hold(&process, &lease).await;
+        if state == "provisioning" {
+            journal.phases.clear();
+        } else {
+            journal.begin(StepKind::Destroy, InstanceId(lease.instance), journal.created_at);
+        }
+        process.engine.store().write_journal(&journal).await.unwrap();
+        std::fs::remove_file(stage.settings().paths.claim(&lease.id)).unwrap();
+        let label = json!({"label": format!("cbx1|{}|one|{state}", lease.id)});
+        stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &label);
+        adopt(&process.engine, lease.id.as_str(), &stage).await.expect("adopts");
+        pass(Duration::from_secs(400)).await;
+        let cleaned = process.engine.cleanup(&Default::default(), &stage.call()).await.expect("cleans up");
+        assert_eq!(cleaned.summary.destroyed, 0, "{state}: {cleaned:?}");
+        assert_eq!(open(&stage), [lease.instance], "{state}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_lease_outlives_the_run_that_died_on_it() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    hold(&process, &lease).await;
+    let holder = stage.process();
+    let alive = holder.engine.store().operation_lock(&lease.id).await.unwrap();
+    let busy = release(&process.engine, "one", ReleaseAction::Keep, &stage).await.expect_err("it is held");
+    assert_eq!(busy.code(), Code::LeaseBusy, "{busy}");
+    drop(alive);
+    let kept = release(&process.engine, "one", ReleaseAction::Keep, &stage).await.expect("keeps");
+    assert_eq!(kept.outcome, ReleaseOutcome::Kept);
+    pass(Duration::from_secs(400)).await;
+    let cleaned = process.engine.cleanup(&Default::default(), &stage.call()).await.expect("cleans up");
+    assert_eq!(cleaned.summary.destroyed, 0, "{cleaned:?}");
+    assert_eq!(open(&stage), [lease.instance]);
 }

@@ -272,3 +272,74 @@ async fn a_destroyed_instance_that_comes_back_is_reported_for_a_day_and_never_to
     process.engine.list(false, &stage.call()).await.expect("lists");
     assert!(warnings(&stage).iter().any(|line| line.contains("is listed again")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_stepped_forward_ends_no_lease() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    let account = stage.control("GET", "/api/v0/users/current/", &json!({}));
+    // Ours says two hours later, the vendor's still the first minute.
+    stage.vast(|vast, _| {
+        let answer = Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: account.to_string(),
+            headers: vec![("Date".into(), "Thu, 28 May 2026 20:27:40 GMT".into())],
+        };
+        vast.add_fault(Fault::once("GET", "/api/v0/users/current/", answer).times(None));
+    });
+    pass(Duration::from_secs(7200)).await;
+    let next = stage.process();
+    let cleaned = cleanup(&stage, &next, false).await;
+    assert_eq!(lines(&cleaned), [format!("skip server id={} name=one reason=state=ready", lease.instance)]);
+    stage.control("DELETE", "/_sim/faults", &json!({}));
+    assert_eq!(cleanup(&stage, &stage.process(), false).await.summary.destroyed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_asked_to_be_kept_is_kept_whatever_crabbox_made_of_its_claim() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    label(&process, &lease, &[PAST, ("keep", "false")]).await;
+    for dry_run in [true, false] {
+        let cleaned = cleanup(&stage, &process, dry_run).await;
+        let line = format!("skip server id={} name=one reason=keep=true", lease.instance);
+        assert_eq!(lines(&cleaned), [line]);
+    }
+    assert_eq!(open(&stage), [lease.instance]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_is_making_is_not_swept() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let unbound = warm(&stage, &process, "unbound", false).await;
+    let booting = warm(&stage, &process, "booting", false).await;
+    label(&process, &unbound, &[PAST, ("state", "ambiguous-create")]).await;
+    edit(&process, &unbound.id, |claim| claim.cloud_id.clear()).await;
+    label(&process, &booting, &[PAST, ("state", "provisioning")]).await;
+    let maker = stage.process();
+    let store = maker.engine.store();
+    let alive =
+        (store.operation_lock(&unbound.id).await.unwrap(), store.operation_lock(&booting.id).await.unwrap());
+    let cleaned = cleanup(&stage, &process, false).await;
+    let busy = |lease: &Warm| format!("skip server id={} name={} reason=busy", lease.instance, lease.slug);
+    assert_eq!(lines(&cleaned), [busy(&unbound), busy(&booting)]);
+    assert_eq!(claim(&process, &unbound.id).await.cloud_id, "");
+    drop(alive);
+    assert_eq!(cleanup(&stage, &process, false).await.summary.destroyed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_create_of_another_account_is_not_bound_by_a_sweep() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    label(&process, &lease, &[PAST, ("vast_account_id", "1")]).await;
+    edit(&process, &lease.id, |claim| claim.cloud_id.clear()).await;
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert_eq!(cleaned.failure().map(|error| error.code()), Some(Code::IdentityMismatch));
+    assert_eq!(claim(&process, &lease.id).await.cloud_id, "");
+}

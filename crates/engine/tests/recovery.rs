@@ -4,14 +4,18 @@ mod support;
 mod virtual_time;
 
 use crabbox_vast_engine::Code;
+use crabbox_vast_engine::lease::InstanceId;
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
 use crabbox_vast_engine::ops::{CleanupRequest, StartRequest};
-use crabbox_vast_engine::store::StepKind;
+use crabbox_vast_engine::store::{Holder, Journal, StepKind};
 use crabbox_vast_sim::api::{Effect, Fault};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use support::{claim, edit, open, pass, run, stop, strangers, warm, warnings};
-use virtual_time::Stage;
+use support::{Warm, claim, edit, open, pass, run, run_on, stop, strangers, warm, warnings};
+use virtual_time::{Process, Stage};
+
+/// Seconds since 1970 at which a stage begins.
+const EPOCH: i64 = 1_780_000_000;
 
 /// A run that is killed at its `kill_at`-th step; whether it left a machine running.
 async fn killed_run(stage: &Stage, kill_at: usize) -> bool {
@@ -34,6 +38,7 @@ async fn cleanup_finishes_a_run_that_was_killed_at_any_step() {
         let stage = Stage::new();
         strangers(&stage);
         leaky += usize::from(killed_run(&stage, kill_at).await);
+        pass(SILENT).await;
         let next = stage.process();
         let cleaned = next.engine.cleanup(&CleanupRequest::default(), &stage.call()).await;
         let cleaned = cleaned.unwrap_or_else(|error| panic!("killed at step {kill_at}: {error}"));
@@ -51,8 +56,8 @@ async fn the_next_run_finishes_a_run_that_was_killed_at_any_step() {
         let stage = Stage::new();
         strangers(&stage);
         let leaky = killed_run(&stage, kill_at).await;
-        // A machine is looked for once: it must be visible by then.
-        pass(Duration::from_secs(60)).await;
+        // A machine is looked for once: it must be visible by then, and its run silent.
+        pass(SILENT).await;
         let next = stage.process();
         run(&next.engine, &stage.call()).await.unwrap_or_else(|error| panic!("step {kill_at}: {error}"));
         assert_eq!(open(&stage).len(), 2, "killed at step {kill_at}, leaky {leaky}");
@@ -172,6 +177,7 @@ async fn crabboxs_own_leases_are_finished_only_where_it_cannot_be_at_work_on_the
         edit(&process, &lease.id, move |claim| {
             claim.labels.insert("state".into(), state.into());
             claim.labels.insert("keep".into(), keep.into());
+            claim.last_used_at = claim.claimed_at.clone();
             if let Some(recovery) = recovery {
                 claim.labels.insert("recovery".into(), recovery.into());
             }
@@ -243,6 +249,7 @@ async fn a_stop_of_one_lease_finishes_a_dead_one_beside_it() {
     let dead = tokio::time::timeout(Duration::from_secs(20), run(&dying.engine, &call)).await;
     assert!(dead.is_err());
     assert_eq!(open(&stage).len(), 2);
+    pass(SILENT).await;
     let next = stage.process();
     stop(&next.engine, &kept.slug, &stage.call()).await.expect("stops");
     assert_eq!((open(&stage).len(), stage.claims().len()), (0, 0));
@@ -270,4 +277,115 @@ async fn a_claim_whose_create_is_awaited_by_nobody_is_cleared_by_stop_after_the_
     assert_eq!(stage.claims().len(), 0);
     let missing = stop(&process.engine, "one", &stage.call()).await.expect_err("nothing is left to stop");
     assert_eq!(missing.code(), Code::LeaseNotFound);
+}
+
+/// The slowest heartbeat and its margin: after it nobody uses a lease that was not touched.
+const SILENT: Duration = Duration::from_secs(361);
+
+/// Changes the journal of a lease, as a process that dies leaves it.
+async fn leave(process: &Process, lease: &Warm, change: impl FnOnce(&mut Journal)) {
+    let mut journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
+    change(&mut journal);
+    process.engine.store().write_journal(&journal).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_acquire_that_crabbox_uses_after_all_is_left_alone() {
+    for (state, used_later) in [("ready", false), ("running", false), ("rollback-cleanup", true)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", false).await;
+        edit(&process, &lease.id, move |claim| {
+            claim.labels.insert("state".into(), state.into());
+            claim.labels.insert("recovery".into(), "rollback-cleanup".into());
+            claim.last_used_at = claim.claimed_at.clone();
+            if used_later {
+                claim.last_used_at = "2030-01-01T00:00:00Z".into();
+            }
+        })
+        .await;
+        process.engine.store().remove_journal(&lease.id).await.unwrap();
+        let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
+        assert_eq!(cleaned.summary.destroyed, 0, "{state}: {cleaned:?}");
+        assert_eq!(open(&stage), [lease.instance], "{state}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_uses_is_not_finished_with_its_dead_holder() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    leave(&process, &lease, |journal| {
+        journal.holder = Some(Holder { since: journal.created_at, ..Holder::default() });
+    })
+    .await;
+    for dry_run in [true, false] {
+        process.engine.touch("one", None, &stage.call()).await.expect("a heartbeat");
+        pass(Duration::from_secs(300)).await;
+        let cleaned = process.engine.cleanup(&CleanupRequest { dry_run }, &stage.call()).await.unwrap();
+        assert_eq!(cleaned.items[0].outcome, ItemOutcome::Skipped, "{cleaned:?}");
+        assert!(cleaned.items[0].line().ends_with("but it was used a moment ago"), "{cleaned:?}");
+        assert_eq!(open(&stage), [lease.instance]);
+    }
+    pass(SILENT).await;
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
+    assert_eq!(cleaned.items[0].outcome, ItemOutcome::Destroyed, "{cleaned:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_uses_is_not_stopped_for_a_dead_process() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let (now, instance) = (EPOCH + 60, InstanceId(lease.instance));
+    leave(&process, &lease, |journal| journal.begin(StepKind::Stop, instance, now)).await;
+    pass(Duration::from_secs(60)).await;
+    process.engine.touch("one", None, &stage.call()).await.expect("a heartbeat");
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
+    assert_eq!(cleaned.summary.stopped, 0, "{cleaned:?}");
+    assert_eq!(claim(&process, &lease.id).await.state(), "ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_opened_again_is_no_dead_processs_any_more() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    let instance = InstanceId(lease.instance);
+    leave(&process, &lease, |journal| {
+        journal.holder = Some(Holder { since: journal.created_at, ..Holder::default() });
+        journal.begin(StepKind::Stop, instance, journal.created_at);
+    })
+    .await;
+    run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("runs");
+    let journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
+    assert_eq!(journal.holder, None);
+    assert!(!journal.is_open(StepKind::Stop, instance), "{journal:?}");
+    pass(SILENT).await;
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
+    assert_eq!((cleaned.summary.destroyed, cleaned.summary.stopped), (0, 0), "{cleaned:?}");
+    assert_eq!(claim(&process, &lease.id).await.state(), "ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_dead_leases_together_hold_a_command_up_for_half_a_minute() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let mut leases = Vec::new();
+    for slug in ["one", "two", "three"] {
+        leases.push(warm(&stage, &process, slug, true).await);
+    }
+    for lease in &leases {
+        let instance = InstanceId(lease.instance);
+        leave(&process, lease, |journal| journal.begin(StepKind::Destroy, instance, journal.created_at))
+            .await;
+    }
+    stage.vast(|vast, _| {
+        vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", Effect::Stall).times(None));
+    });
+    let began = tokio::time::Instant::now();
+    warm(&stage, &process, "new", true).await;
+    let took = began.elapsed();
+    assert!((30..60).contains(&took.as_secs()), "{took:?}");
 }

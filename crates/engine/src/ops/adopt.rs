@@ -8,7 +8,7 @@ use super::resolve::{Resolved, check_account, unclaimed};
 use super::{Call, Engine, Phase};
 use crate::lease::labels::{self, LabelDefaults, key};
 use crate::lease::{AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, rfc3339};
-use crate::store::LeaseKey;
+use crate::store::{Journal, LeaseKey};
 use crate::vast::Instance;
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -117,11 +117,15 @@ impl Engine {
                 Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
             })?;
         let (_lock, journal) = self.journal_of(&id, &claim, Some(lock), call).await?;
-        if let Some(mut journal) = journal.filter(|_| claimed) {
-            journal.instance = Some(instance.id.0);
-            journal.adopted_at = Some(self.unix_now());
-            journal.forgotten_at = None;
-            self.note_or_warn(&journal, call).await;
+        if let Some(mut journal) = journal {
+            if claimed {
+                journal.instance = Some(instance.id.0);
+                journal.adopted_at = Some(self.unix_now());
+                journal.forgotten_at = None;
+            }
+            if relieve(&mut journal) || claimed {
+                self.note_or_warn(&journal, call).await;
+            }
         }
         let key_attached = self.attach_to_adopted(instance.id, &key, call).await;
         Ok(Adopted {
@@ -165,6 +169,12 @@ impl Engine {
         }
         let claim = self.adopted_claim(id, label, instance, account.id, keep);
         check_account(&claim, account.id, &self.settings.api_url, "adopt")?;
+        // Before the claim: from then on what a dead process had meant to do with the lease would be done.
+        if let Some(mut journal) = self.store.journal(id).await? {
+            journal.adopted_at = Some(self.unix_now());
+            relieve(&mut journal);
+            self.store.write_journal(&journal).await?;
+        }
         self.store.create_claim(claim).await?;
         Ok(())
     }
@@ -233,6 +243,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// Takes out of a journal what a dead process left to be done; whether there was anything.
+fn relieve(journal: &mut Journal) -> bool {
+    let mut changed = journal.holder.take().is_some();
+    for step in journal.steps.iter_mut().filter(|step| step.is_open()) {
+        step.void = Some("the lease was adopted".to_owned());
+        changed = true;
+    }
+    changed
 }
 
 fn not_canonical(instance: &Instance, label: &OwnershipLabel) -> Error {

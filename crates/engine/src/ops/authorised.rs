@@ -178,6 +178,12 @@ impl Engine {
         Ok((lock, journal))
     }
 
+    /// The time for whoever destroys what is over, Unix seconds: a clock that stepped forward ends nothing early, as
+    /// the vendor's does not step with it.
+    pub(super) fn cautious_now(&self) -> i64 {
+        self.unix_now() - self.client.clock_skew().unwrap_or(0).max(0)
+    }
+
     /// How long ago the create may have been sent.
     pub(super) async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
         // A journal that cannot be read leaves the claim's own time.

@@ -4,11 +4,11 @@
 //! Nothing is destroyed or forgotten unless the whole list of instances could be read first; each single destroy reads
 //! its instance again, and its claim after that.
 
-use super::recovery::Patience;
-use super::resolve::lease_id;
+use super::recovery::{Patience, in_use};
+use super::resolve::{check_account, lease_id};
 use super::{Call, Engine};
-use crate::lease::{AccountId, Claim, InstanceId, LeaseId, Sweep, sweep};
-use crate::store::ClaimScan;
+use crate::lease::{AccountId, Claim, InstanceId, LeaseId, Sweep, labels, sweep};
+use crate::store::{ClaimScan, OperationGuard};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
@@ -248,10 +248,7 @@ impl Engine {
         let dry_run = request.dry_run;
         let (account, mut inventory) = self.read_everything(call).await?;
         let mut items = if dry_run {
-            let planned = |(_, claim, why): (_, Claim, super::recovery::Unfinished)| {
-                CleanupItem::of_lease(ItemKind::Recover, &claim, why.as_str()).ended(Ok(ItemOutcome::Planned))
-            };
-            self.idle_suspects().await?.into_iter().map(planned).collect()
+            self.planned_recoveries().await?
         } else {
             self.recover_dead(None, Patience::Window, call).await
         };
@@ -298,15 +295,56 @@ impl Engine {
         call.until_cancelled(read).await
     }
 
-    /// Suspects whose process is dead at this moment.
-    async fn idle_suspects(&self) -> Result<Vec<(LeaseId, Claim, super::recovery::Unfinished)>> {
-        let mut idle = Vec::new();
-        for suspect in self.suspects(None).await? {
-            if self.store.operation_lock(&suspect.0).await?.is_some() {
-                idle.push(suspect);
+    /// What a dry run says of suspects whose process is dead at this moment.
+    async fn planned_recoveries(&self) -> Result<Vec<CleanupItem>> {
+        let mut items = Vec::new();
+        for (id, claim, why) in self.suspects(None).await? {
+            if self.store.operation_lock(&id).await?.is_none() {
+                continue;
             }
+            let journal = self.store.journal(&id).await.ok().flatten();
+            let (reason, outcome) = if in_use(&claim, journal.as_ref(), why, self.cautious_now()) {
+                (why.but_in_use(), ItemOutcome::Skipped)
+            } else {
+                (why.as_str().to_owned(), ItemOutcome::Planned)
+            };
+            items.push(CleanupItem::of_lease(ItemKind::Recover, &claim, reason).ended(Ok(outcome)));
         }
-        Ok(idle)
+        Ok(items)
+    }
+
+    /// What the claim of a lease, and its journal beside it, say to a sweep.
+    ///
+    /// crabbox's `run --id` makes a claim say `keep=false` whatever it said before: what was asked for counts.
+    async fn sweep_of(&self, claim: &Claim) -> Sweep {
+        let swept = sweep(&claim.labels, self.cautious_now());
+        let Ok(id) = lease_id(claim) else { return swept };
+        if swept != Sweep::Delete {
+            return swept;
+        }
+        // Without a readable journal the claim decides.
+        let journal = self.store.journal(&id).await.ok().flatten();
+        let asked = journal.is_some_and(|journal| {
+            journal.request.keep && !journal.attempts.is_empty() && journal.adopted_at.is_none()
+        });
+        if asked && !labels::keep(&claim.labels) { Sweep::Skip("keep=true".to_owned()) } else { swept }
+    }
+
+    /// The operation lock for a sweep; an error where somebody who lives is at work on a lease that is not usable yet,
+    /// or no more.
+    async fn lock_for_sweep(&self, claim: &Claim, dry_run: bool) -> Result<Option<OperationGuard>> {
+        let id = lease_id(claim)?;
+        let usable = matches!(claim.state(), "leased" | "ready" | "active" | "running")
+            && claim.instance_id().is_some();
+        if usable && dry_run {
+            return Ok(None);
+        }
+        let lock = self.store.operation_lock(&id).await?;
+        if lock.is_none() && !usable {
+            return Err(Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
+                .hint("run `cleanup` again later"));
+        }
+        Ok(lock)
     }
 
     /// Decides on one instance, and does it; `None` for an instance that is none of ours or has been seen to.
@@ -356,20 +394,32 @@ impl Engine {
             let outcome = if dry_run { Ok(ItemOutcome::Planned) } else { Err(error) };
             return Some(item(ItemKind::Delete, None).ended(outcome));
         }
-        match sweep(&claim?.labels, self.unix_now()) {
-            Sweep::Skip(reason) => Some(item(ItemKind::Skip, Some(reason))),
-            Sweep::Delete if dry_run => Some(item(ItemKind::Delete, None).ended(Ok(ItemOutcome::Planned))),
-            Sweep::Delete => {
-                let swept = self.sweep_lease(claim?, instance.id, &call.uncancelled()).await;
-                Some(item(ItemKind::Delete, None).ended(swept))
-            }
+        if let Sweep::Skip(reason) = self.sweep_of(claim?).await {
+            return Some(item(ItemKind::Skip, Some(reason)));
         }
+        let swept = match self.lock_for_sweep(claim?, dry_run).await {
+            Err(error) if error.code() == Code::LeaseBusy => {
+                return Some(item(ItemKind::Skip, Some("busy".to_owned())));
+            }
+            Err(error) => Err(error),
+            Ok(_) if dry_run => Ok(ItemOutcome::Planned),
+            Ok(lock) => self.sweep_lease(claim?, instance.id, lock, &call.uncancelled()).await,
+        };
+        Some(item(ItemKind::Delete, None).ended(swept))
     }
 
     /// Destroys an expired lease, if its claim, read after the cloud, still says so.
-    async fn sweep_lease(&self, claim: &Claim, instance: InstanceId, call: &Call) -> Result<ItemOutcome> {
+    async fn sweep_lease(
+        &self,
+        claim: &Claim,
+        instance: InstanceId,
+        lock: Option<OperationGuard>,
+        call: &Call,
+    ) -> Result<ItemOutcome> {
         let id = lease_id(claim)?;
         if claim.instance_id().is_none() {
+            let account = self.client.account().await.map_err(Error::from)?;
+            check_account(claim, account.id, &self.settings.api_url, "clean up")?;
             // crabbox destroys an expired unanswered create without binding it; here the claim names it first.
             self.store
                 .update_claim(&id, move |claim| {
@@ -381,11 +431,11 @@ impl Engine {
                 .await?;
         }
         let lease = self.authorise(&id, instance, "clean up").await?;
-        if let Sweep::Skip(reason) = sweep(&lease.claim.labels, self.unix_now()) {
+        if let Sweep::Skip(reason) = self.sweep_of(&lease.claim).await {
             return Err(Error::new(Code::ClaimChanged, format!("lease {id} was used meanwhile: {reason}"))
                 .hint("it is left alone"));
         }
-        Ok(ItemOutcome::from(self.destroy_lease(&id, &lease, instance, None, call).await?))
+        Ok(ItemOutcome::from(self.destroy_lease(&id, &lease, instance, lock, call).await?))
     }
 }
 

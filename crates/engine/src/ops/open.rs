@@ -5,6 +5,7 @@ use super::verdict::outbid;
 use super::{Call, Engine, Lease};
 use crate::lease::labels::key;
 use crate::lease::{Claim, LeaseId};
+use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -24,11 +25,17 @@ impl Engine {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
         })?;
         let endpoints = require_usable(&claim, &instance)?;
+        let resumed = self.resume(&id, &claim, call).await?;
         let key = self.lease_key(&id).await?;
         let connected = call.until_cancelled(self.connect(&id, &key, endpoints, CONNECT, call)).await?;
         let claim = self
             .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
             .await?;
+        if let Some((_lock, mut journal)) = resumed {
+            journal.holder = None;
+            journal.voided(StepKind::Stop, instance.id, "the lease is in use again");
+            self.note_or_warn(&journal, call).await;
+        }
         let machine = Machine {
             instance: instance.id,
             gpu: instance.gpu_name.clone().unwrap_or_default(),
@@ -36,6 +43,26 @@ impl Engine {
             deadman: self.deadman_for_use(&id, connected.session.as_ref(), call).await,
         };
         Ok(Lease::new(self, &id, &claim, machine, &key, connected))
+    }
+
+    /// The journal of a lease that a dead process held or was about to stop, to be relieved of that once the lease is
+    /// in use again; its lock keeps everybody from finishing the dead one's work until then.
+    async fn resume(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        call: &Call,
+    ) -> Result<Option<(OperationGuard, Journal)>> {
+        let left = |journal: &Journal| {
+            let stopping = |instance| journal.is_open(StepKind::Stop, instance);
+            journal.holder.is_some() || claim.instance_id().is_some_and(stopping)
+        };
+        // An unreadable journal tells nobody to finish anything.
+        if !self.store.journal(id).await.ok().flatten().is_some_and(|journal| left(&journal)) {
+            return Ok(None);
+        }
+        let (lock, journal) = self.journal_of(id, claim, None, call).await?;
+        Ok(lock.zip(journal.filter(left)))
     }
 }
 

@@ -11,14 +11,20 @@ use super::release::ReleaseOutcome;
 use super::resolve::check_account;
 use super::{Call, Engine, Phase};
 use crate::lease::labels;
-use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, claim_state};
+use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, claim_state, parse_rfc3339};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-/// How long one finished lease may hold up a command that is about something else.
+/// How long all finished leases together may hold up a command that is about something else.
 const HOLD_UP: Duration = Duration::from_secs(30);
+
+/// The slowest heartbeat of a use; a shorter idle timeout makes it quicker.
+const SLOWEST_BEAT: Duration = Duration::from_secs(300);
+
+/// How late a heartbeat may be before the use counts as over.
+const BEAT_MARGIN: Duration = Duration::from_secs(60);
 
 /// How much time there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +70,11 @@ impl Unfinished {
             Unfinished::Run => "the run it was for has died",
         }
     }
+
+    /// Why it is left alone all the same.
+    pub fn but_in_use(self) -> String {
+        format!("{}, but it was used a moment ago", self.as_str())
+    }
 }
 
 /// What is unfinished about a lease, as far as its records tell; that its process is dead is the caller's to know.
@@ -77,7 +88,9 @@ pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unf
     };
     let (kept, action) = (labels::keep(&claim.labels), labels::release_action(&claim.labels));
     let Some(journal) = journal else {
-        let failed = claim.recovery() == claim_state(State::Releasing).1;
+        // crabbox keeps the word of recovery when it uses such a lease after all: state and times tell the use.
+        let (state, recovery, _) = claim_state(State::Releasing);
+        let failed = claim.state() == state && claim.recovery() == recovery && is_unused(claim);
         return (failed && !kept).then_some(Unfinished::Rollback);
     };
     let open = |kind| journal.is_open(kind, instance);
@@ -86,7 +99,8 @@ pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unf
     let starting = matches!(claim.state(), "provisioning" | "ambiguous-create" | "rollback-cleanup");
     if open(StepKind::Destroy) {
         Some(Unfinished::Destroy)
-    } else if starting && !journal.was_ready() && !journal.attempts.is_empty() {
+    } else if starting && !journal.was_ready() && !journal.attempts.is_empty() && journal.adopted_at.is_none()
+    {
         Some(Unfinished::Acquire)
     } else if let Some(step) = surplus {
         Some(Unfinished::Surplus(InstanceId(step.instance)))
@@ -99,6 +113,29 @@ pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unf
     } else {
         None
     }
+}
+
+/// Whether nobody used a lease since it was claimed; what cannot be read may have been a use.
+fn is_unused(claim: &Claim) -> bool {
+    let (claimed, used) = (parse_rfc3339(&claim.claimed_at), parse_rfc3339(&claim.last_used_at));
+    claimed.zip(used).is_some_and(|(claimed, used)| used <= claimed)
+}
+
+/// Whether somebody uses the lease since its holder, or its stop, was recorded: crabbox, or a command that joined the
+/// one that died. A use shows only by its heartbeats, and the last ones of the dead are like anybody's: they are
+/// waited out.
+pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, now: i64) -> bool {
+    let Some(journal) = journal else { return false };
+    let stops = journal.steps.iter().filter(|step| step.kind == StepKind::Stop && step.is_open());
+    let since = match why {
+        Unfinished::Run => journal.holder.as_ref().map(|holder| holder.since),
+        Unfinished::Stop => stops.map(|step| step.requested_at).max(),
+        _ => None,
+    };
+    let touched = labels::last_touched_at(&claim.labels);
+    let beat = labels::idle_timeout(&claim.labels).map_or(SLOWEST_BEAT, |idle| (idle / 3).min(SLOWEST_BEAT));
+    let silent = i64::try_from((beat + BEAT_MARGIN).as_secs()).unwrap_or(i64::MAX);
+    since.zip(touched).is_some_and(|(since, touched)| touched > since && now.saturating_sub(touched) < silent)
 }
 
 impl Engine {
@@ -118,15 +155,18 @@ impl Engine {
             }
         };
         let mut done = Vec::new();
+        let deadline = Instant::now() + HOLD_UP;
         for (id, claim, why) in suspects {
-            if call.is_cancelled() {
+            // What there is no time for stays journalled, and the next command takes it up.
+            let late = patience == Patience::Now && Instant::now() >= deadline;
+            if call.is_cancelled() || late {
                 break;
             }
             let finishing = self.finish(&id, patience, call);
             let finished = match patience {
                 Patience::Window => finishing.await,
                 // What is cut short stays journalled, and the next command takes it up again.
-                Patience::Now => timeout(HOLD_UP, finishing).await.unwrap_or_else(|_| {
+                Patience::Now => timeout_at(deadline, finishing).await.unwrap_or_else(|_| {
                     Err(Error::new(Code::ReleaseUnproved, format!("finishing lease {id} takes too long"))
                         .hint(format!("`cleanup` or `stop {}` goes on with it", claim.slug)))
                 }),
@@ -136,7 +176,11 @@ impl Engine {
                 Ok(Some(outcome)) => Ok(outcome),
                 Err(error) => Err(error),
             };
-            done.push(CleanupItem::of_lease(ItemKind::Recover, &claim, why.as_str()).ended(outcome));
+            let reason = match outcome {
+                Ok(ItemOutcome::Skipped) => why.but_in_use(),
+                _ => why.as_str().to_owned(),
+            };
+            done.push(CleanupItem::of_lease(ItemKind::Recover, &claim, reason).ended(outcome));
         }
         done
     }
@@ -188,6 +232,9 @@ impl Engine {
             // Another key's lease: that key finishes it.
             return Ok(None);
         }
+        if in_use(&claim, journal.as_ref(), why, self.cautious_now()) {
+            return Ok(Some(ItemOutcome::Skipped));
+        }
         // What is begun here is brought to its end.
         let call = &call.uncancelled();
         let (slug, words, action) = (&claim.slug, why.as_str(), labels::release_action(&claim.labels));
@@ -204,7 +251,7 @@ impl Engine {
             (Unfinished::Run, Some(instance)) if action == ReleaseAction::Stop => {
                 self.finish_halt(id, why, instance, lock, call).await.map(Some)
             }
-            (_, Some(instance)) => self.finish_destroy(id, instance, lock, call).await.map(Some),
+            (_, Some(instance)) => self.finish_destroy(id, why, instance, lock, call).await.map(Some),
             (_, None) => Ok(None),
         }
     }
@@ -213,20 +260,34 @@ impl Engine {
     async fn finish_destroy(
         &self,
         id: &LeaseId,
+        why: Unfinished,
         instance: InstanceId,
         lock: OperationGuard,
         call: &Call,
     ) -> Result<ItemOutcome> {
         let lease = self.authorise(id, instance, "recover").await?;
-        // The claim was read after the cloud: somebody may have made the lease usable meanwhile.
         let mut journal = self.store.journal(id).await?;
-        match (unfinished(&lease.claim, journal.as_ref()), &mut journal) {
-            (None, _) => return Err(changed(id)),
-            (Some(Unfinished::Acquire), Some(journal)) => self.note_cut_off(journal, call).await,
-            _ => {}
+        self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
+        if let (Unfinished::Acquire, Some(journal)) = (why, &mut journal) {
+            self.note_cut_off(journal, call).await;
         }
         let outcome = self.destroy_lease(id, &lease, instance, Some(lock), call).await?;
         Ok(ItemOutcome::from(outcome))
+    }
+
+    /// The claim was read after the cloud: somebody may have taken the lease into use meanwhile.
+    fn still_unfinished(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        journal: Option<&Journal>,
+        why: Unfinished,
+    ) -> Result<()> {
+        let same = unfinished(claim, journal) == Some(why);
+        if !same || in_use(claim, journal, why, self.cautious_now()) {
+            return Err(changed(id));
+        }
+        Ok(())
     }
 
     /// A stop is repeated; a start that never became ready is taken back, so that nothing bills unseen.
@@ -239,9 +300,12 @@ impl Engine {
         call: &Call,
     ) -> Result<ItemOutcome> {
         let lease = self.authorise(id, instance, "recover").await?;
-        let in_use = matches!(lease.claim.state(), "ready" | "running");
+        let usable = matches!(lease.claim.state(), "ready" | "running");
         let (lock, mut journal) = self.journal_of(id, &lease.claim, Some(lock), call).await?;
-        if why == Unfinished::Start && in_use {
+        if why != Unfinished::Start {
+            self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
+        }
+        if why == Unfinished::Start && usable {
             // Somebody reached it since: the start came to its end after all.
             if let Some(journal) = &mut journal {
                 journal.proved(StepKind::Start, instance, self.unix_now());

@@ -7,7 +7,7 @@ use super::resolve::{check_account, lease_id, unclaimed};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
-use crate::store::{Journal, OperationGuard};
+use crate::store::{Holder, Journal, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::time::Duration;
@@ -264,7 +264,11 @@ impl Engine {
         Ok(Released { lease: id.clone(), slug: lease.claim.slug, instance: Some(instance), action, outcome })
     }
 
-    /// A kept lease lives on without the process that held it. Its claim is not touched.
+    /// A kept lease lives on without the process that held it, and what was begun on it is called off. Its claim is not
+    /// touched.
+    ///
+    /// # Errors
+    /// [`Code::LeaseBusy`] while another process holds it: that one would release it.
     async fn unhold(
         &self,
         id: &LeaseId,
@@ -272,10 +276,20 @@ impl Engine {
         lock: Option<OperationGuard>,
         call: &Call,
     ) -> Result<()> {
-        if let Some(lock) = lock
-            && let (_lock, Some(mut journal)) = self.journal_of(id, claim, Some(lock), call).await?
-            && journal.holder.take().is_some()
-        {
+        let (lock, journal) = self.journal_of(id, claim, lock, call).await?;
+        if lock.is_none() {
+            let held = self.store.journal(id).await?.and_then(|journal| journal.holder);
+            return held.map_or(Ok(()), |holder| Err(held_by(id, &holder)));
+        }
+        let Some(mut journal) = journal else { return Ok(()) };
+        let mut changed = journal.holder.take().is_some();
+        for step in journal.steps.iter_mut().filter(|step| step.kind != StepKind::Start && step.is_open()) {
+            if Some(InstanceId(step.instance)) == claim.instance_id() {
+                step.void = Some("the lease is kept".to_owned());
+                changed = true;
+            }
+        }
+        if changed {
             self.store.write_journal(&journal).await?;
         }
         Ok(())
@@ -295,4 +309,12 @@ impl Engine {
         let recorded = claim.label(key::RELEASE_ACTION).and_then(|text| text.parse().ok());
         asked.or(configured).or(recorded).unwrap_or(self.settings.release_action)
     }
+}
+
+fn held_by(id: &LeaseId, holder: &Holder) -> Error {
+    Error::new(
+        Code::LeaseBusy,
+        format!("process {} holds lease {id} and releases it at its end; it cannot be kept", holder.process),
+    )
+    .hint("try again once that process has ended")
 }
