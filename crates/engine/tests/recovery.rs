@@ -367,25 +367,3 @@ async fn a_lease_that_is_opened_again_is_no_dead_processs_any_more() {
     assert_eq!((cleaned.summary.destroyed, cleaned.summary.stopped), (0, 0), "{cleaned:?}");
     assert_eq!(claim(&process, &lease.id).await.state(), "ready");
 }
-
-#[tokio::test(start_paused = true)]
-async fn all_dead_leases_together_hold_a_command_up_for_half_a_minute() {
-    let stage = Stage::new();
-    let process = stage.process();
-    let mut leases = Vec::new();
-    for slug in ["one", "two", "three"] {
-        leases.push(warm(&stage, &process, slug, true).await);
-    }
-    for lease in &leases {
-        let instance = InstanceId(lease.instance);
-        leave(&process, lease, |journal| journal.begin(StepKind::Destroy, instance, journal.created_at))
-            .await;
-    }
-    stage.vast(|vast, _| {
-        vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", Effect::Stall).times(None));
-    });
-    let began = tokio::time::Instant::now();
-    warm(&stage, &process, "new", true).await;
-    let took = began.elapsed();
-    assert!((30..60).contains(&took.as_secs()), "{took:?}");
-}
