@@ -126,8 +126,9 @@ impl Engine {
         if let Some(journal) = self.store.journal(id).await? {
             let rented = journal.attempts.iter().filter_map(|attempt| Some(InstanceId(attempt.instance?)));
             let adopted = journal.instance.map(InstanceId);
-            let young = self.unix_now() - journal.last_create_at().unwrap_or(journal.created_at)
-                < i64::try_from(VISIBILITY.as_secs()).unwrap_or(i64::MAX);
+            let young = !journal.nothing_is_rented()
+                && self.unix_now() - journal.last_create_at().unwrap_or(journal.created_at)
+                    < i64::try_from(VISIBILITY.as_secs()).unwrap_or(i64::MAX);
             // Its instance may have lost its label, or be too new to be listed: the key may still be needed.
             if young || rented.chain(adopted).any(|instance| inventory.find(instance).is_some()) {
                 return Ok(false);

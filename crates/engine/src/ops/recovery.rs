@@ -121,9 +121,9 @@ fn is_unused(claim: &Claim) -> bool {
     claimed.zip(used).is_some_and(|(claimed, used)| used <= claimed)
 }
 
-/// Whether somebody uses the lease since its holder, or its stop, was recorded: crabbox, or a command that joined the
-/// one that died. A use shows only by its heartbeats, and the last ones of the dead are like anybody's: they are
-/// waited out.
+/// Whether somebody uses the lease since its holder, or its stop, was recorded. A use shows by its heartbeats. Those of a
+/// run that died are like anybody's, so of its lease only a use by crabbox counts, which dates the lease anew: who joins
+/// a run's own lease with this program shares its end, as when the run ends well.
 pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, now: i64) -> bool {
     let Some(journal) = journal else { return false };
     let stops = journal.steps.iter().filter(|step| step.kind == StepKind::Stop && step.is_open());
@@ -132,6 +132,10 @@ pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, 
         Unfinished::Stop => stops.map(|step| step.requested_at).max(),
         _ => None,
     };
+    let dated = labels::created_at(&claim.labels);
+    if why == Unfinished::Run && dated.is_none_or(|dated| dated <= journal.created_at) {
+        return false;
+    }
     let touched = labels::last_touched_at(&claim.labels);
     let beat = labels::idle_timeout(&claim.labels).map_or(SLOWEST_BEAT, |idle| (idle / 3).min(SLOWEST_BEAT));
     let silent = i64::try_from((beat + BEAT_MARGIN).as_secs()).unwrap_or(i64::MAX);
