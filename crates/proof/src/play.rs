@@ -101,7 +101,8 @@ async fn prepare(stage: &Stage, left: Left) {
         stage.shared().kill_at_next_create();
     }
     let before = stage.claims();
-    let acquire = AcquireRequest { keep: left != Left::Orphan, ..AcquireRequest::default() };
+    let keep = !matches!(left, Left::Orphan | Left::Expired);
+    let acquire = AcquireRequest { keep, ..AcquireRequest::default() };
     let call = process.call(CancellationToken::new());
     let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
     if !matches!(left, Left::Expired | Left::Stale) {
