@@ -47,7 +47,9 @@ test('files go there and back', async () => {
 
 test('the ssh command names the lease’s own key', async () => {
   const { argv, line, user, port, key, knownHosts } = await crabbox.sshCommand('trainer', sim.options)
-  assert.deepEqual([argv[0], user, port], ['ssh', lease.endpoint.user, lease.endpoint.port])
+  assert.deepEqual([argv[0], user], ['ssh', lease.endpoint.user])
+  // whichever of direct and relay answers first just now
+  assert.equal(argv[argv.indexOf('-p') + 1], String(port))
   assert.ok(existsSync(key) && existsSync(knownHosts) && line.startsWith("'ssh' '-i' "))
 })
 
