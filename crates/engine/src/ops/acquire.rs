@@ -43,10 +43,10 @@ impl Engine {
     /// Rents the best offer that meets the settings and waits until commands run on it.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`], [`Code::NoOffers`], [`Code::BidTooLow`], [`Code::CostLimitExceeded`],
-    /// [`Code::InsufficientCredit`] and the API's refusals, with nothing left behind; [`Code::CreateAmbiguous`] or
-    /// [`Code::ReleaseUnproved`] with a claim left from which `stop` finishes; [`Code::LeaseIdConflict`],
-    /// [`Code::LeaseReleased`] and [`Code::LeaseBusy`] for a lease id that cannot be taken up.
+    /// [`crate::Code::InvalidArgument`], [`crate::Code::NoOffers`], [`crate::Code::BidTooLow`], [`crate::Code::CostLimitExceeded`],
+    /// [`crate::Code::InsufficientCredit`] and the API's refusals, with nothing left behind; [`crate::Code::CreateAmbiguous`] or
+    /// [`crate::Code::ReleaseUnproved`] with a claim left from which `stop` finishes; [`crate::Code::LeaseIdConflict`],
+    /// [`crate::Code::LeaseReleased`] and [`crate::Code::LeaseBusy`] for a lease id that cannot be taken up.
     pub async fn acquire(&self, request: &AcquireRequest, call: &Call) -> Result<Lease> {
         Ok(self.acquire_as(request, false, call).await?.0)
     }

@@ -1,7 +1,7 @@
 //! Live smoke: one whole lease life against the real vendor, guarded, and given back whatever happens.
 //!
 //! It costs money, so it asks twice: opt-in variables, and settings that bound the bill. The order of the steps is in
-//! [`drive`]; here is what may start them and what they do.
+//! `drive`; here is what may start them and what they do.
 
 mod drive;
 
