@@ -101,25 +101,23 @@ async fn prepare(stage: &Stage, left: Left) {
         stage.shared().kill_at_next_create();
     }
     let before = stage.claims();
-    let keep = !matches!(left, Left::Orphan | Left::Expired);
-    let acquire = AcquireRequest { keep, ..AcquireRequest::default() };
+    let acquire =
+        AcquireRequest { keep: !matches!(left, Left::Orphan | Left::Expired), ..AcquireRequest::default() };
     let call = process.call(CancellationToken::new());
     let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
-    if !matches!(left, Left::Expired | Left::Stale) {
+    if left != Left::Stale {
         return;
     }
     let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
     // With a vendor whose machines have no door there is none.
-    let Some(lease) = new.and_then(|lease| LeaseId::parse(&lease)) else { return };
-    let foreigner = stage.foreign().first().copied();
-    if left == Left::Stale {
-        stage.shared().evict();
-    }
+    let (Some(lease), Some(foreigner)) =
+        (new.and_then(|lease| LeaseId::parse(&lease)), stage.foreign().first().copied())
+    else {
+        return;
+    };
+    stage.shared().evict();
     let change = move |claim: &mut Claim| {
-        match (left, foreigner) {
-            (Left::Stale, Some(foreigner)) => claim.set_instance(InstanceId(foreigner)),
-            _ => drop(claim.labels.insert("keep".into(), "false".into())),
-        }
+        claim.set_instance(InstanceId(foreigner));
         Ok(())
     };
     let _ = process.engine.store().update_claim(&lease, change).await;

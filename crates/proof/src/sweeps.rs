@@ -5,7 +5,7 @@ use crate::dice::Dice;
 use crate::files::DiskFault;
 use crate::history::Death;
 use crate::life::Kill;
-use crate::plan::{Operation, Plan, Ran};
+use crate::plan::{Left, Operation, Plan, Ran};
 use crate::play::run;
 use crate::ssh::SshFault;
 use crate::stage::Treatment;
@@ -171,7 +171,11 @@ impl Rehearsal {
                     let mut faults = faults_at(call + 1, method, path);
                     faults.swap_remove(dice.below(faults.len())).1
                 });
-                let plan = Plan { seed: number as u64, faults: faults.into_iter().collect(), ..plan };
+                let mut plan = Plan { seed: number as u64, faults: faults.into_iter().collect(), ..plan };
+                if self.operation == Operation::Cleanup {
+                    // What is to be kept has its own cases; here it would only take time.
+                    plan.leases.retain(|left| *left != Left::Kept);
+                }
                 plan.treated(treatment)
             }
         }

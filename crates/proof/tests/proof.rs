@@ -205,6 +205,40 @@ fn a_refusal_that_names_a_machine_which_cannot_be_read_destroys_nothing() {
     }
 }
 
+/// A machine that was given up and lingers in the list is not taken for what a later create made, whose answer is lost.
+#[test]
+fn a_lingering_record_is_not_the_machine_of_the_next_create() {
+    let slow = Vendor {
+        read_lag: Duration::from_secs(30),
+        list_lag: Duration::from_secs(3),
+        linger: Duration::from_secs(40),
+        ..Vendor::default()
+    };
+    let mut fault = Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset).after_commit();
+    fault.nth = 2;
+    let refused = Some((1, Quirk::RefusedYetThere));
+    let single = Plan::single(1, Operation::Run);
+    let ran = run(&Plan { vendor: slow, quirk: refused, faults: vec![fault], ..single });
+    assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+}
+
+/// A key that is called bad at a create and cannot be asked about then proves nothing about the create.
+#[test]
+fn a_bad_key_that_nobody_confirms_does_not_undo_a_create() {
+    let answer = |status, body: &str| Effect::Answer {
+        status,
+        content_type: "application/json".into(),
+        body: body.into(),
+        headers: Vec::new(),
+    };
+    let bad = answer(404, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#);
+    let lost = Fault::once("PUT", "/api/v0/asks/*/", bad).after_commit();
+    let mut silent = Fault::once("GET", "/api/v0/users/current/", Effect::TooMany(0)).times(Some(3));
+    silent.nth = 2;
+    let ran = run(&Plan { faults: vec![lost, silent], ..Plan::single(1, Operation::Run) });
+    assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+}
+
 /// A claim that names a stranger's machine authorises nothing.
 #[test]
 fn a_claim_that_names_a_strangers_machine_destroys_nothing() {

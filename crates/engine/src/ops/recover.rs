@@ -3,6 +3,7 @@
 use super::gone::{SECOND_LOOK, VISIBILITY};
 use super::{Call, Engine, Phase};
 use crate::lease::{InstanceId, LeaseId};
+use crate::store::Journal;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -92,9 +93,14 @@ impl Engine {
     pub(super) async fn labelled(&self, lease: &LeaseId, slug: &str) -> Result<(Vec<Instance>, bool)> {
         // Everything is listed, not one exact label: the state in the label may have moved on.
         let inventory = self.client.list(&Filter::All).await?;
+        // A machine of this lease that was given up and proved gone may linger in the list: it is not what a later
+        // create made.
+        let journal = self.store.journal(lease).await.ok().flatten();
+        let given_up = |id| journal.iter().flat_map(Journal::tombstones).any(|(gone, _)| gone == id);
         let mut found: Vec<Instance> = inventory
             .instances
             .into_iter()
+            .filter(|instance| !instance.is_unloaded() && !given_up(instance.id))
             .filter(|instance| {
                 instance.ownership().is_some_and(|label| label.lease == lease.as_str() && label.slug == slug)
             })

@@ -151,8 +151,8 @@ impl Client {
                 if failure.kind == Kind::RateLimited {
                     self.slow_down(request.class, &failure).await;
                 }
-                // The API is known to call a good key bad in passing: then the answer proves nothing.
-                let doubtful = failure.kind == Kind::BadKey && self.key_works().await;
+                // The API is known to call a good key bad in passing: unless it says so again, it proves nothing.
+                let doubtful = failure.kind == Kind::BadKey && !self.key_is_refused().await;
                 match failure.new_contract {
                     Some(id) => Created::Unwanted(id, failure),
                     None if doubtful => Created::Unknown(failure),
@@ -377,6 +377,11 @@ impl Client {
 
     async fn key_works(&self) -> bool {
         self.once(&request::current_user(), decode::account).await.is_ok()
+    }
+
+    async fn key_is_refused(&self) -> bool {
+        let asked = self.once(&request::current_user(), decode::account).await;
+        asked.is_err_and(|failure| failure.kind == Kind::BadKey)
     }
 
     /// One exchange with redirects within the origin, for calls that may be repeated.
