@@ -172,6 +172,43 @@ async fn an_acquire_that_died_before_its_create_is_forgotten_at_once() {
     assert_eq!(stage.ledger().open.len(), 1, "somebody else's was destroyed");
 }
 
+/// A refused destroy of a machine that no read shows yet: that it is missing is no proof that it is gone.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_refused_while_the_machine_is_too_new_to_be_seen_proves_nothing() {
+    let refusals = [
+        (403, r#"{"success":false,"error":"forbidden","msg":"Forbidden"}"#),
+        (500, r#"{"success":false,"error":"server_error","msg":"Something went wrong on the server"}"#),
+        (200, r#"{"success":false,"msg":"not now"}"#),
+    ];
+    for (status, body) in refusals {
+        let stage = Stage::with(|settings| {
+            settings.read_lag = Duration::from_secs(60);
+            settings.list_lag = Duration::from_secs(60);
+        });
+        let process = stage.process();
+        let call = stage.call();
+        let died = tokio::time::timeout(Duration::from_secs(10), run(&process.engine, &call)).await;
+        assert!(died.is_err(), "it waits for its machine");
+        drop(process);
+        assert_eq!(stage.ledger().open.len(), 1, "{status}");
+        let refusal = Effect::Answer {
+            status,
+            content_type: "application/json".into(),
+            body: body.into(),
+            headers: Vec::new(),
+        };
+        stage.vast(|vast, _| vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", refusal)));
+        let claims = stage.claims();
+        let [lease] = claims.as_slice() else { panic!("one claim leads to it: {claims:?}") };
+        let request = ReleaseRequest { identifier: lease.clone(), action: None };
+        let released = stage.process().engine.release(&request, &stage.call()).await;
+        let open = stage.ledger().open;
+        assert!(open.is_empty(), "{status}: it bills on without a claim: {released:?} {open:?}");
+        released.unwrap_or_else(|error| panic!("{status}: {error}"));
+        assert_eq!(stage.claims(), Vec::<String>::new(), "{status}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cancel_at_any_time_leaves_nothing() {
     for milliseconds in (0..120_000).step_by(977) {

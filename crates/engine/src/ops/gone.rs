@@ -131,8 +131,12 @@ impl Engine {
                 // A bad key and the like: nothing a repetition could change, and nothing it would prove.
                 return Err(Error::from(failure).with("instance", id.0));
             }
-            if unknown_there && began.elapsed() < fresh {
-                call.phase(Phase::Release, format!("instance {id} is not visible yet; destroying again"));
+            if began.elapsed() < fresh {
+                // Whatever was answered: until then that no read shows it proves nothing.
+                call.phase(
+                    Phase::Release,
+                    format!("instance {id} may not be visible yet; destroying it again: {}", failure.message),
+                );
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
