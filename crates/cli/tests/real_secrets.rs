@@ -6,6 +6,8 @@ mod desk;
 mod real;
 
 use real::{API_KEY, Ended, Fault, Options, Route, Secrets, Trap, Traveller, Watch, What};
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,6 +28,19 @@ fn private_lines(traveller: &Traveller) -> Vec<String> {
     lines.into_iter().filter(|line| !line.starts_with("-----")).collect()
 }
 
+/// A search path on which a `git` comes first that notes its environment before it does its work, and the notes.
+fn watched_git(traveller: &Traveller) -> (OsString, PathBuf) {
+    let folder = traveller.desk.folder.path().join("bin");
+    let notes = traveller.desk.folder.path().join("environments");
+    let path = std::env::var_os("PATH").unwrap();
+    let git = std::env::split_paths(&path).map(|folder| folder.join("git")).find(|git| git.exists()).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let script = format!("#!/bin/sh\nenv >>'{}'\nexec '{}' \"$@\"\n", notes.display(), git.display());
+    std::fs::write(folder.join("git"), script).unwrap();
+    std::fs::set_permissions(folder.join("git"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    (std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap(), notes)
+}
+
 #[track_caller]
 fn is_free_of(text: &str, secrets: &[&str], what: &str) {
     for secret in secrets {
@@ -42,11 +57,13 @@ fn no_secret_is_shown_recorded_or_passed_on() {
     let repository = traveller.desk.repo();
     assert!(Command::new("git").args(["init", "-q"]).current_dir(&repository).status().unwrap().success());
     std::fs::write(repository.join("file"), "content").unwrap();
+    let (path, children) = watched_git(&traveller);
     let watch = Watch::start();
     let mut shown = String::new();
     let mut run = |words: &[&str], key: &str| {
         let mut command = traveller.command(words);
         command.env("CRABBOX_VAST_API_KEY", key).env("RUST_BACKTRACE", "1").env("HANDED_OVER", HANDED_OVER);
+        command.env("PATH", &path);
         let ended = traveller.finish(command);
         shown += &said(&ended);
         ended.succeeded()
@@ -101,8 +118,10 @@ fn no_secret_is_shown_recorded_or_passed_on() {
     for line in &sights.remote {
         is_free_of(line, &without_value, "a command line on the instance");
     }
-    for environment in &sights.environments {
-        is_free_of(environment, &[API_KEY, BAD_KEY], "the environment of a child");
+    let children = std::fs::read_to_string(children).unwrap();
+    assert!(children.contains("PATH="), "{children}");
+    for environment in sights.environments.iter().chain([&children]) {
+        is_free_of(environment, &[API_KEY, BAD_KEY, HANDED_OVER], "the environment of a child");
     }
 }
 

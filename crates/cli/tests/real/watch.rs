@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// How the command line of the binary begins.
+const BINARY: &str = concat!(env!("CARGO_BIN_EXE_crabbox-vast"), "\n");
+
 /// What was seen.
 #[derive(Default)]
 struct Seen {
@@ -77,9 +80,7 @@ fn look(seen: &mut Seen) {
         let bytes = std::fs::read(format!("/proc/{process}/{what}")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).replace('\0', "\n")
     };
-    let is_binary = |process: u32| {
-        read(process, "cmdline").starts_with(&format!("{}\n", env!("CARGO_BIN_EXE_crabbox-vast")))
-    };
+    let is_binary = |process: u32| read(process, "cmdline").starts_with(BINARY);
     let me = std::process::id();
     for &process in parents.keys() {
         let line: Vec<u32> =
@@ -89,10 +90,12 @@ fn look(seen: &mut Seen) {
         }
         let cmdline = read(process, "cmdline");
         let below = line[1..].iter().take_while(|parent| **parent != me).any(|parent| is_binary(*parent));
-        if below {
+        // Until it has started its own program, a child is an image of its parent, and has its environment.
+        let started = !cmdline.starts_with(BINARY);
+        if below && started {
             seen.environments.insert(read(process, "environ"));
         }
-        if below || is_binary(process) {
+        if below || !started {
             seen.ours.insert(cmdline);
         } else {
             seen.remote.insert(cmdline);
