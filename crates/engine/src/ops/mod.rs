@@ -28,6 +28,7 @@ mod look;
 pub mod offers;
 mod open;
 pub mod providers;
+mod provenance;
 mod recover;
 mod recovery;
 pub mod release;

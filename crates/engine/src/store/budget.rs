@@ -5,11 +5,12 @@
 //! create: two processes cannot both spend the last dollar.
 
 use super::file::{At, replace_durably};
-use super::journal::scan;
+use super::journal::scan_all;
 use super::{Attempt, Inner, Journal, Store};
-use crate::lease::{Dollars, DollarsPerHour, LeaseId, lasts};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, LeaseId, labels, lasts, parse_rfc3339, unix};
 use crate::world::Files;
 use crate::{Code, Error, Result};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -40,7 +41,22 @@ impl DayCost {
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
+        let adopted = journal.adopted_at.zip(journal.price).zip(journal.instance.map(InstanceId));
+        if let Some(((at, price), instance)) = adopted.filter(|(_, instance)| !journal.created(*instance)) {
+            let gone = journal.tombstones().find(|(gone, _)| *gone == instance).map(|(_, at)| at);
+            let one = between(price, at, gone.or_else(|| natural_end(journal, at, claimed, now)), now);
+            cost.spent += one.spent;
+            cost.committed += one.committed;
+        }
         cost
+    }
+
+    /// What a lease without a journal counts: crabbox made it, so that what it costs is not on record. It is taken for
+    /// as dear as `rate`, from its claim to the end of its time.
+    fn of_claim(claim: &Claim, rate: f64, now: i64) -> Self {
+        let from = parse_rfc3339(&claim.claimed_at).map_or(now - DAY, unix);
+        let end = labels::expires_at(&claim.labels).filter(|_| !labels::keep(&claim.labels));
+        between(rate, from, end.map(|end| end.max(now)), now)
     }
 
     /// Both together.
@@ -56,15 +72,18 @@ fn end(journal: &Journal, index: usize, attempt: &Attempt, claimed: bool, now: i
         return Some(next.started_at);
     }
     let gone = journal.tombstones().find(|(instance, _)| Some(instance.0) == attempt.instance);
-    gone.map(|(_, at)| at).or_else(|| {
-        let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
-        if !claimed {
-            return Some(journal.created_at.saturating_add(ttl.unwrap_or(DAY)));
-        }
-        let ttl = ttl?;
-        // Over its time and not proved gone: whatever should have ended it may not have.
-        Some(journal.created_at.saturating_add(ttl).max(now))
-    })
+    gone.map(|(_, at)| at).or_else(|| natural_end(journal, journal.created_at, claimed, now))
+}
+
+/// When a lease that began at `from` is over by itself; `None`: never.
+fn natural_end(journal: &Journal, from: i64, claimed: bool, now: i64) -> Option<i64> {
+    let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
+    if !claimed {
+        return Some(from.saturating_add(ttl.unwrap_or(DAY)));
+    }
+    let ttl = ttl?;
+    // Over its time and not proved gone: whatever should have ended it may not have.
+    Some(from.saturating_add(ttl).max(now))
 }
 
 fn between(rate: f64, from: i64, to: Option<i64>, now: i64) -> DayCost {
@@ -77,13 +96,15 @@ fn between(rate: f64, from: i64, to: Option<i64>, now: i64) -> DayCost {
 }
 
 impl Store {
-    /// What all leases but `except` cost in a day around `now` (Unix seconds).
+    /// What all leases but `except` cost in a day around `now` (Unix seconds). Those of crabbox, whose price is not on
+    /// record, are taken for as dear as `unknown`.
     ///
     /// # Errors
-    /// [`Code::StateUnavailable`].
-    pub async fn day_cost(&self, except: &LeaseId, now: i64) -> Result<DayCost> {
+    /// [`Code::StateUnavailable`]; [`Code::ClaimCorrupt`] for a journal that cannot be read, as what it holds may have
+    /// cost anything.
+    pub async fn day_cost(&self, except: &LeaseId, unknown: DollarsPerHour, now: i64) -> Result<DayCost> {
         let except = except.clone();
-        self.transact(move |files, inner| Ok(sum(&living(files, inner)?, &except, now))).await
+        self.transact(move |files, inner| others(files, inner, &except, unknown.0, now)).await
     }
 
     /// Writes a journal whose last attempt is about to be sent, if what its lease may cost fits what is left of the
@@ -96,8 +117,9 @@ impl Store {
         let (path, bytes) = (self.journal_path(&lease), journal.encode()?);
         let own = DayCost::of(journal, true, now);
         let rate = DollarsPerHour(journal.attempts.last().map_or(0.0, |attempt| attempt.price));
+        let unknown = journal.request.cap.unwrap_or(rate.0).max(rate.0);
         self.locked([self.paths().budget_lock()], move |files, inner| {
-            let others = sum(&living(files, inner)?, &lease, now);
+            let others = others(files, inner, &lease, unknown, now)?;
             if others.total().0 + own.total().0 > limit.0 + 1e-9 {
                 return Err(over_budget(limit, others, own, rate));
             }
@@ -107,27 +129,40 @@ impl Store {
     }
 }
 
-/// All journals, and whether there is still a claim beside each.
-fn living(files: &dyn Files, inner: &Inner) -> Result<Vec<(Journal, bool)>> {
-    let claims = inner.paths.claims();
-    scan(files, inner)?
-        .into_iter()
-        .map(|journal| {
-            let claim = claims.join(format!("{}.json", journal.lease));
-            let claimed = files.exists(&claim).at("look for", &claim)?;
-            Ok((journal, claimed))
-        })
-        .collect()
-}
-
-fn sum(journals: &[(Journal, bool)], except: &LeaseId, now: i64) -> DayCost {
-    journals.iter().filter(|(journal, _)| journal.lease != except.as_str()).fold(
-        DayCost::default(),
-        |sum, (journal, claimed)| {
-            let one = DayCost::of(journal, *claimed, now);
-            DayCost { spent: sum.spent + one.spent, committed: sum.committed + one.committed }
-        },
-    )
+/// What all leases but `except` count.
+fn others(files: &dyn Files, inner: &Inner, except: &LeaseId, unknown: f64, now: i64) -> Result<DayCost> {
+    let mut sum = DayCost::default();
+    let mut add = |one: DayCost| {
+        sum.spent += one.spent;
+        sum.committed += one.committed;
+    };
+    let folder = inner.paths.claims();
+    let mut counted = BTreeSet::new();
+    for journal in scan_all(files, inner)? {
+        let path = folder.join(format!("{}.json", journal.lease));
+        let claimed = files.exists(&path).at("look for", &path)?;
+        if journal.lease != except.as_str() {
+            add(DayCost::of(&journal, claimed, now));
+        }
+        counted.insert(journal.lease);
+    }
+    for name in files.list(&folder).at("list", &folder)? {
+        let Some(lease) = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(LeaseId::parse) else {
+            continue;
+        };
+        if lease == *except || counted.contains(lease.as_str()) {
+            continue;
+        }
+        let path = folder.join(&name);
+        let Some(bytes) = files.read(&path).at("read", &path)? else { continue };
+        // One that cannot be read is another provider's for all that is known here: it harms only itself.
+        if let Ok(claim) = Claim::decode(lease.as_str(), &bytes)
+            && claim.is_vast()
+        {
+            add(DayCost::of_claim(&claim, unknown, now));
+        }
+    }
+    Ok(sum)
 }
 
 /// Says what is left, and which TTL would fit.
@@ -166,7 +201,6 @@ pub(crate) fn left_hint(left: Dollars, rate: DollarsPerHour) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::InstanceId;
     use crate::store::testing::Bench;
     use crate::store::{JournalRequest, StepKind};
 
@@ -249,7 +283,47 @@ mod tests {
         assert!(refused.hint_text().unwrap().contains("--ttl 30m0s would fit"), "{refused:?}");
         assert_eq!(bench.store.scan_journals().await.unwrap().len(), 1, "a refusal leaves no journal");
         other.write_journal_within(&two, Dollars(4.0), NOW).await.unwrap();
-        let cost = other.day_cost(&LeaseId::from_entropy([1; 6]), NOW).await.unwrap();
+        let cost = other.day_cost(&LeaseId::from_entropy([1; 6]), DollarsPerHour(0.0), NOW).await.unwrap();
         assert_eq!(cost, DayCost { spent: 0.0, committed: 2.0 });
+    }
+
+    #[tokio::test]
+    async fn what_is_not_on_record_is_not_free() {
+        let bench = Bench::new();
+        let me = LeaseId::from_entropy([1; 6]);
+        let cost = async || bench.store.day_cost(&me, DollarsPerHour(3.0), NOW).await;
+        // crabbox's: as dear as may be, to the end of its time.
+        let theirs = LeaseId::from_entropy([2; 6]);
+        let labels = [("expires_at", (NOW + 2 * HOUR).to_string()), ("keep", "false".to_owned())];
+        let claim = Claim {
+            lease_id: theirs.to_string(),
+            provider: "vast".to_owned(),
+            cloud_id: "5".to_owned(),
+            claimed_at: crate::lease::moment(NOW - HOUR),
+            labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
+            ..Claim::default()
+        };
+        let bytes = serde_json::to_vec(&claim).unwrap();
+        bench.put(&bench.paths().claims().join(format!("{theirs}.json")), &bytes);
+        assert_eq!(cost().await.unwrap(), DayCost { spent: 3.0, committed: 6.0 });
+        // Adopted: at its own price from then on.
+        let mut adopted = Journal::new(&theirs, "a", "1@x", NOW - 9 * HOUR);
+        adopted.adopted_at = Some(NOW - HOUR);
+        (adopted.instance, adopted.price) = (Some(5), Some(0.5));
+        adopted.request.ttl_secs = Some(3 * HOUR as u64);
+        bench.store.write_journal(&adopted).await.unwrap();
+        assert_eq!(cost().await.unwrap(), DayCost { spent: 0.5, committed: 1.0 });
+        adopted.begin(StepKind::Destroy, InstanceId(5), NOW);
+        adopted.proved(StepKind::Destroy, InstanceId(5), NOW - HOUR / 2);
+        bench.store.write_journal(&adopted).await.unwrap();
+        assert_eq!(cost().await.unwrap(), DayCost { spent: 0.25, committed: 0.0 });
+        // Unreadable: refused, and named.
+        bench.put(&bench.paths().journal().join("cbx_030303030303.json"), b"{");
+        let error = cost().await.unwrap_err();
+        assert_eq!(error.code(), Code::ClaimCorrupt);
+        assert!(error.to_string().contains("cbx_030303030303.json"), "{error}");
+        let own = journal(1, NOW, Some(3600));
+        let refused = bench.store.write_journal_within(&own, Dollars(100.0), NOW).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ClaimCorrupt);
     }
 }
