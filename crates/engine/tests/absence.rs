@@ -77,7 +77,11 @@ async fn a_destroy_that_is_not_said_to_be_accepted_is_proved_by_reading() {
     let began = tokio::time::Instant::now();
     let released = stop(&process.engine, "one", &stage.call()).await.expect("proved");
     assert_eq!(released.outcome, ReleaseOutcome::Destroyed);
-    assert!(began.elapsed() >= Duration::from_secs(10), "two looks, ten seconds apart: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_secs(10),
+        "two looks, ten seconds apart: {:?}",
+        began.elapsed()
+    );
     assert_eq!((open(&stage).len(), stage.claims().len()), (0, 0));
 
     let stage = Stage::new();
@@ -86,8 +90,15 @@ async fn a_destroy_that_is_not_said_to_be_accepted_is_proved_by_reading() {
     let unsaid = Fault::once("DELETE", "/api/v0/instances/*/", answer(200, &json!({}))).times(None);
     stage.vast(|vast, _| vast.add_fault(unsaid));
     // One read in which the record is missing for a moment is no proof after an answer that says nothing.
-    let blind = Fault::once("GET", "/api/v1/instances/", answer(200, &json!({
-        "success": true, "instances": [], "total_instances": 0, "next_token": null})));
+    let blind = Fault::once(
+        "GET",
+        "/api/v1/instances/",
+        answer(
+            200,
+            &json!({
+        "success": true, "instances": [], "total_instances": 0, "next_token": null}),
+        ),
+    );
     stage.vast(|vast, _| vast.add_fault(blind));
     let error = stop(&process.engine, "two", &stage.call()).await.expect_err("it is there");
     assert!(error.retryable(), "{error}");
@@ -101,9 +112,8 @@ async fn dead_leases_whose_destroys_stall_hold_up_a_command_for_one_limit_only()
     let stage = Stage::with(|settings| settings.rate_limits = false);
     let (one, two, three) = (stage.process(), stage.process(), stage.process());
     let call = stage.call();
-    let dying = async {
-        tokio::join!(run(&one.engine, &call), run(&two.engine, &call), run(&three.engine, &call))
-    };
+    let dying =
+        async { tokio::join!(run(&one.engine, &call), run(&two.engine, &call), run(&three.engine, &call)) };
     let dead = tokio::time::timeout(Duration::from_secs(20), dying).await;
     assert!(dead.is_err(), "they die while their machines start");
     assert_eq!(open(&stage).len(), 3);

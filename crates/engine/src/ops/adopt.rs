@@ -83,15 +83,17 @@ impl Engine {
         if journal.is_none_or(|journal| journal.deadman.is_none()) {
             return;
         }
-        let armed = async {
-            let key = self.store.key(id).await?.filter(|_| !endpoints.is_empty()).ok_or_else(|| {
-                Error::new(Code::SshTimeout, "it does not run, or has no address yet")
-            })?;
-            let connected = self.connect(id, &key, endpoints, ARMING, &Call::default()).await?;
-            self.deadman_for_use(id, connected.session.as_ref(), call).await;
-            connected.session.close().await;
-            Ok(())
-        };
+        let armed =
+            async {
+                let key =
+                    self.store.key(id).await?.filter(|_| !endpoints.is_empty()).ok_or_else(|| {
+                        Error::new(Code::SshTimeout, "it does not run, or has no address yet")
+                    })?;
+                let connected = self.connect(id, &key, endpoints, ARMING, &Call::default()).await?;
+                self.deadman_for_use(id, connected.session.as_ref(), call).await;
+                connected.session.close().await;
+                Ok(())
+            };
         if let Err(error) = call.until_cancelled(armed).await {
             call.warn(format!(
                 "nothing ends the adopted instance by itself yet: {error}; the next `run` or `touch` installs its \

@@ -65,8 +65,7 @@ impl Engine {
         };
         let missing = if ground == Ground::Rented { Code::ClaimMissing } else { Code::LeaseNotFound };
         let claim = self.store.claim(lease).await?.ok_or_else(|| {
-            Error::new(missing, format!("lease {lease} was released meanwhile"))
-                .with("instance", instance.0)
+            Error::new(missing, format!("lease {lease} was released meanwhile")).with("instance", instance.0)
         })?;
         check_account(&claim, account, &self.settings.api_url, "release")?;
         let named = claim.instance_id();
@@ -78,9 +77,8 @@ impl Engine {
         if !same || !claim.is_vast() {
             return Err(changed_claim(&claim));
         }
-        let recorded = journal.is_some_and(|journal| {
-            journal.created(instance) || journal.is_open(StepKind::Destroy, instance)
-        });
+        let recorded = journal
+            .is_some_and(|journal| journal.created(instance) || journal.is_open(StepKind::Destroy, instance));
         if ground == Ground::Surplus && !recorded {
             return Err(ambiguous_label(lease, &[instance]));
         }

@@ -159,7 +159,9 @@ impl Engine {
                 Code::SshTimeout,
                 format!("instance {id} runs, but its SSH has not let anybody in for {} s", limit.as_secs()),
             )
-            .hint("its host's network or its image's sshd is broken: another machine, or another image, may do")
+            .hint(
+                "its host's network or its image's sshd is broken: another machine, or another image, may do",
+            )
             .with("instance", id.0);
         }
     }

@@ -51,9 +51,11 @@ impl Provenance {
             let times = [here, here - skew].into_iter().chain(there);
             times.clone().min().zip(times.max())
         };
-        let ours = journal.filter(|journal| !journal.request.image.is_empty() || !journal.attempts.is_empty());
+        let ours =
+            journal.filter(|journal| !journal.request.image.is_empty() || !journal.attempts.is_empty());
         let Some(journal) = ours else {
-            let at = claim.and_then(|claim| parse_rfc3339(&claim.claimed_at)).and_then(|at| sent(unix(at), None));
+            let at =
+                claim.and_then(|claim| parse_rfc3339(&claim.claimed_at)).and_then(|at| sent(unix(at), None));
             return Self { known: BTreeSet::new(), unclear: vec![Sent { machine: None, named: None, at }] };
         };
         let known = journal.attempts.iter().filter_map(|attempt| attempt.instance.map(InstanceId)).collect();
@@ -173,7 +175,11 @@ mod tests {
         let later = || instance(4, Some(NOW + 30 + LATEST + 1), Some(70));
         for outcome in [None, Some("ambiguous: reset"), Some(PROVED)] {
             let journal = journal(&[(outcome, None)]);
-            assert_eq!(told(&journal, vec![one(), elsewhere(), later()]), Ok((vec![], vec![1, 2, 4])), "{outcome:?}");
+            assert_eq!(
+                told(&journal, vec![one(), elsewhere(), later()]),
+                Ok((vec![], vec![1, 2, 4])),
+                "{outcome:?}"
+            );
             let mine = instance(3, Some(NOW - SLACK), Some(70));
             assert_eq!(told(&journal, vec![one(), mine, elsewhere()]), Ok((vec![3], vec![1, 2])));
             let silent = instance(3, None, None);

@@ -210,7 +210,8 @@ impl Acquiring<'_> {
             self.remember(rental.machine, &error, call).await;
         }
         // A machine that keeps silent has used up minutes: another one is tried while the time for one boot lasts.
-        let late = error.code() == Code::SshTimeout && self.began.elapsed() >= self.engine.settings.boot_timeout;
+        let late =
+            error.code() == Code::SshTimeout && self.began.elapsed() >= self.engine.settings.boot_timeout;
         if blame == Blame::Nobody || late {
             return Err(Next::Stop(error));
         }

@@ -147,7 +147,8 @@ fn others(files: &dyn Files, inner: &Inner, except: &LeaseId, unknown: f64, now:
         counted.insert(journal.lease);
     }
     for name in files.list(&folder).at("list", &folder)? {
-        let Some(lease) = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(LeaseId::parse) else {
+        let Some(lease) = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(LeaseId::parse)
+        else {
             continue;
         };
         if lease == *except || counted.contains(lease.as_str()) {

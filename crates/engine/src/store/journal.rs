@@ -94,9 +94,10 @@ impl Attempt {
     #[must_use]
     pub fn was_unclear(&self) -> bool {
         self.instance.is_none()
-            && self.outcome.as_deref().is_none_or(|outcome| {
-                outcome.starts_with("ambiguous") || outcome.starts_with(PROVED_NOTHING)
-            })
+            && self
+                .outcome
+                .as_deref()
+                .is_none_or(|outcome| outcome.starts_with("ambiguous") || outcome.starts_with(PROVED_NOTHING))
     }
 }
 

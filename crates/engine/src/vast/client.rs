@@ -117,7 +117,20 @@ impl Client {
         let scope = hex::encode(&digest.finalize()[..12]);
         let widened = Mutex::new(BTreeMap::new());
         let (skew, account) = (Skew::default(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { http, store, ambient, base, v1_base, key, scope, widened, skew, account }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                http,
+                store,
+                ambient,
+                base,
+                v1_base,
+                key,
+                scope,
+                widened,
+                skew,
+                account,
+            }),
+        })
     }
 
     /// Who we are. The only proof that the key works.
