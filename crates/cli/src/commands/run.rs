@@ -1,6 +1,6 @@
 //! `run`: one command on a leased machine.
 
-use crate::args::{Unsupported, foreign};
+use crate::args::foreign;
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -83,8 +83,6 @@ struct Options {
     /// Lease id of your choice (cbx_ and 12 hex digits): repeating the command with it uses the same lease
     #[arg(long, value_name = "LEASE_ID", conflicts_with = "id")]
     lease_id: Option<String>,
-    #[command(flatten)]
-    unsupported: Unsupported,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<String>,
@@ -107,8 +105,7 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
-    options.unsupported.check()?;
-    foreign::check(matches)?;
+    foreign::check("run", matches)?.into_iter().for_each(|idle| session.call.warn(idle));
     let request = options.request(session)?;
     let engine = session.engine()?;
     let streams = Streams::of(session, &options)?;

@@ -24,6 +24,10 @@ pub enum Kind {
     Order,
     /// `true` or `false`.
     Switch,
+    /// A name that is normalised as slugs are; empty means none.
+    Slug,
+    /// TCP ports between commas; sorted, each once.
+    Ports,
     /// A credential: never from a file or a flag, never shown.
     Secret,
 }
@@ -48,6 +52,8 @@ pub enum Trust {
     CostCap,
     /// Set it to something that bills less, but not to something that bills more.
     ReleaseAction,
+    /// Shorten it, but not lengthen it: what lives longer bills longer.
+    Lifetime,
     /// Not set it.
     UserOnly,
 }
@@ -353,7 +359,7 @@ pub static SETTINGS: &[Setting] = &[
         env: &["CRABBOX_VAST_ALLOW_REPOSITORY_POLICY"],
         kind: Kind::Switch,
         default: "false",
-        help: "Lets files of a repository raise the price cap and weaken the release action",
+        help: "Lets files of a repository raise the price cap, weaken the release action and lengthen the life of leases",
         trust: Trust::UserOnly,
         ..PLAIN
     },
@@ -366,6 +372,7 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Duration,
         default: "1h30m0s",
         help: "Longest life of a lease",
+        trust: Trust::Lifetime,
         ..PLAIN
     },
     Setting {
@@ -377,6 +384,25 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Duration,
         default: "30m0s",
         help: "Time without use after which a lease expires",
+        trust: Trust::Lifetime,
+        ..PLAIN
+    },
+    Setting {
+        key: "pond",
+        yaml: &["pond"],
+        env: &["CRABBOX_POND"],
+        flag: Some("pond"),
+        scope: Scope::Creating,
+        kind: Kind::Slug,
+        help: "Group that a new lease is recorded in; `list` and `cleanup` keep to the one that is named with them",
+        ..PLAIN
+    },
+    Setting {
+        key: "expose",
+        flag: Some("expose"),
+        scope: Scope::Creating,
+        kind: Kind::Ports,
+        help: "TCP ports recorded on a new lease for crabbox's `pond connect`; nothing is opened, `tunnel` reaches every port",
         ..PLAIN
     },
     Setting {
