@@ -119,7 +119,7 @@ async fn the_days_budget_holds_for_a_start() {
     mutations(&stage);
     refused(&stage, &lease, budget(1.0)).await;
     assert_ne!(other.instance, lease.instance);
-    let process = stage.process_with(None, budget(2.0));
+    let process = stage.process_with(None, budget(4.0));
     start(&process.engine, &stage).await.expect("within the day");
 }
 
