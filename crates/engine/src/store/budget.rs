@@ -6,7 +6,7 @@
 
 use super::file::{At, replace_durably};
 use super::journal::scan_all;
-use super::{Attempt, Inner, Journal, Store};
+use super::{Attempt, Inner, Journal, StepKind, Store};
 use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, LeaseId, labels, lasts, parse_rfc3339, unix};
 use crate::world::Files;
 use crate::{Code, Error, Result};
@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const DAY: i64 = 24 * 60 * 60;
+/// The idle timeout of a lease without a record of it, seconds.
+const IDLE: u64 = 30 * 60;
 
 /// What leases cost in a day.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -41,10 +43,12 @@ impl DayCost {
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
-        let adopted = journal.adopted_at.zip(journal.price).zip(journal.instance.map(InstanceId));
-        if let Some(((at, price), instance)) = adopted.filter(|(_, instance)| !journal.created(*instance)) {
-            let gone = journal.tombstones().find(|(gone, _)| *gone == instance).map(|(_, at)| at);
-            let one = between(price, at, gone.or_else(|| natural_end(journal, at, claimed, now)), now);
+        // A lease that others made has no create on record: it counts from our adoption, or our starts of it, on.
+        let taken = journal.instance.is_none_or(|instance| !journal.created(InstanceId(instance)));
+        let since = journal.adopted_at.into_iter().chain(started(journal).map(|(first, _)| first)).min();
+        let elsewhere = journal.attempts.is_empty() || journal.adopted_at.is_some() && taken;
+        if let (Some(rate), true, Some(from)) = (journal.price, elsewhere, since) {
+            let one = between(rate, from, lives_until(journal, journal.instance, from, claimed, now), now);
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
@@ -71,19 +75,32 @@ fn end(journal: &Journal, index: usize, attempt: &Attempt, claimed: bool, now: i
     if let Some(next) = journal.attempts.get(index + 1) {
         return Some(next.started_at);
     }
-    let gone = journal.tombstones().find(|(instance, _)| Some(instance.0) == attempt.instance);
-    gone.map(|(_, at)| at).or_else(|| natural_end(journal, journal.created_at, claimed, now))
+    lives_until(journal, attempt.instance, journal.created_at, claimed, now)
 }
 
-/// When a lease that began at `from` is over by itself; `None`: never.
-fn natural_end(journal: &Journal, from: i64, claimed: bool, now: i64) -> Option<i64> {
-    let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
-    if !claimed {
-        return Some(from.saturating_add(ttl.unwrap_or(DAY)));
-    }
-    let ttl = ttl?;
-    // Over its time and not proved gone: whatever should have ended it may not have.
-    Some(from.saturating_add(ttl).max(now))
+/// The first and the last start that was not taken back.
+fn started(journal: &Journal) -> Option<(i64, i64)> {
+    let mut starts = journal.steps.iter().filter(|step| step.kind == StepKind::Start && step.void.is_none());
+    let first = starts.next()?.requested_at;
+    Some((first, starts.next_back().map_or(first, |last| last.requested_at)))
+}
+
+/// When the last machine of a lease, whose time began at `from`, stops costing; `None`: nothing ends it.
+fn lives_until(journal: &Journal, instance: Option<u64>, from: i64, claimed: bool, now: i64) -> Option<i64> {
+    let gone = journal.tombstones().find(|(gone, _)| instance.is_none_or(|instance| instance == gone.0));
+    gone.map(|(_, at)| at).or_else(|| {
+        let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
+        if !claimed {
+            return Some(from.saturating_add(ttl.unwrap_or(DAY)));
+        }
+        let ttl = ttl?;
+        // After a start there is one idle timeout at least, over its time or not.
+        let idle = journal.deadman.as_ref().and_then(|deadman| deadman.idle_secs).unwrap_or(IDLE);
+        let restarted =
+            started(journal).map(|(_, last)| last.saturating_add(i64::try_from(idle).unwrap_or(i64::MAX)));
+        // Over its time and not proved gone: whatever should have ended it may not have.
+        Some(from.saturating_add(ttl).max(now).max(restarted.unwrap_or(now)))
+    })
 }
 
 fn between(rate: f64, from: i64, to: Option<i64>, now: i64) -> DayCost {
@@ -116,7 +133,8 @@ impl Store {
         let lease = journal.lease_id()?;
         let (path, bytes) = (self.journal_path(&lease), journal.encode()?);
         let own = DayCost::of(journal, true, now);
-        let rate = DollarsPerHour(journal.attempts.last().map_or(0.0, |attempt| attempt.price));
+        let attempt = journal.attempts.last().map(|attempt| attempt.price);
+        let rate = DollarsPerHour(attempt.or(journal.price).unwrap_or(0.0));
         let unknown = journal.request.cap.unwrap_or(rate.0).max(rate.0);
         self.locked([self.paths().budget_lock()], move |files, inner| {
             let others = others(files, inner, &lease, unknown, now)?;
@@ -141,10 +159,15 @@ fn others(files: &dyn Files, inner: &Inner, except: &LeaseId, unknown: f64, now:
     for journal in scan_all(files, inner)? {
         let path = folder.join(format!("{}.json", journal.lease));
         let claimed = files.exists(&path).at("look for", &path)?;
-        if journal.lease != except.as_str() {
+        // One that was begun for a lease of crabbox's, to stop it say, tells no price: its claim is counted.
+        let tells =
+            !journal.request.image.is_empty() || !journal.attempts.is_empty() || journal.price.is_some();
+        if tells && journal.lease != except.as_str() {
             add(DayCost::of(&journal, claimed, now));
         }
-        counted.insert(journal.lease);
+        if tells {
+            counted.insert(journal.lease);
+        }
     }
     for name in files.list(&folder).at("list", &folder)? {
         let Some(lease) = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(LeaseId::parse)
@@ -202,8 +225,8 @@ pub(crate) fn left_hint(left: Dollars, rate: DollarsPerHour) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::JournalRequest;
     use crate::store::testing::Bench;
-    use crate::store::{JournalRequest, StepKind};
 
     const NOW: i64 = 1_787_400_000;
     const HOUR: i64 = 3600;
