@@ -106,7 +106,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
     };
     runtime.block_on(async {
         match name {
-            "doctor" => talk(matches, printer, async |session| doctor::run(session).await).await,
+            "doctor" => talk(matches, printer, async |session| doctor::run(matches, session).await).await,
             "offers" => talk(matches, printer, async |session| offers::run(session).await).await,
             "run" => talk(matches, printer, async |session| run::run(matches, session).await).await,
             "warmup" => talk(matches, printer, async |session| warmup::run(matches, session).await).await,
