@@ -49,6 +49,7 @@ pub mod smoke;
 mod spending;
 pub mod ssh;
 pub mod start;
+mod start_money;
 pub mod status;
 mod stream;
 pub mod sync;
