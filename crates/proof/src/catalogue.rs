@@ -163,12 +163,16 @@ pub fn kinds() -> Vec<Kind> {
         with("a token that repeats", repeated_token(), false, lists),
         with("308 same host", header(308, "", "location", "/api/v0/users/current/"), false, any),
         with("too large", header(200, "{}", "content-length", "8388609"), true, any),
-        with(
+        // A success of another type may be meant as one.
+        claims(with(
             "other types",
-            answer(200, r#"{"success":"yes","instances":"none","offers":7,"id":"x","new_contract":"no","next_token":3}"#),
-            false,
+            answer(
+                200,
+                r#"{"success":"yes","instances":"none","offers":7,"id":"x","new_contract":"no","next_token":3}"#,
+            ),
+            true,
             not_creates,
-        ),
+        )),
         with("ask taken", Effect::NoSuchAsk, false, creates),
         with(
             "ask taken, 410",
