@@ -206,6 +206,30 @@ async fn a_numeric_slug_wins_over_an_instance_of_that_number() {
     assert_eq!(open(&stage), Vec::<u64>::new());
 }
 
+/// The slug is that of an instance without a claim here: it may be looked at, and the lease that only has the number is
+/// left alone.
+#[tokio::test(start_paused = true)]
+async fn a_numeric_slug_of_an_unclaimed_instance_wins_too() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "first", false).await;
+    let number = lease.instance.to_string();
+    let unclaimed = rented_elsewhere(&stage, &format!("cbx1|cbx_aaaaaaaaaaaa|{number}|ready"));
+    let status = process.engine.status(&number, &stage.call()).await.expect("shows");
+    assert_eq!(status.id, "cbx_aaaaaaaaaaaa");
+    mutations(&stage);
+    let refused = stop(&process.engine, &number, &stage.call()).await.expect_err("whose is it?");
+    assert_eq!(refused.code(), Code::ClaimMissing, "{refused}");
+    let refused = run_on(&process.engine, Some(&number), false, &stage.call()).await.expect_err("not ours");
+    assert_eq!(refused.code(), Code::ClaimMissing, "{refused}");
+    assert_eq!((mutations(&stage), open(&stage)), (Vec::new(), vec![lease.instance, unclaimed]));
+    // Once it has gone, the number is the instance's again.
+    process.engine.client().destroy(InstanceId(unclaimed)).await.unwrap();
+    pass(Duration::from_secs(60)).await;
+    stop(&process.engine, &number, &stage.call()).await.expect("by instance id");
+    assert_eq!(open(&stage), Vec::<u64>::new());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_instance_cannot_be_used_but_released() {
     let stage = Stage::new();

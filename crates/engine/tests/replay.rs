@@ -3,7 +3,9 @@
 mod virtual_time;
 
 use crabbox_vast_engine::ops::Lease;
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest};
+use crabbox_vast_engine::ssh::command::Script;
+use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
@@ -227,4 +229,44 @@ async fn processes_at_once_never_share_a_slug() {
     assert_eq!(slugs.len(), 6, "{slugs:?}");
     assert!(slugs.iter().any(|slug| slug == "same-name"), "one gets it: {slugs:?}");
     assert_eq!(stage.ledger().open.len(), 6);
+}
+
+/// The lease was a run's alone, and the run died: whoever takes its id up has a lease that is no dead one's.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_taken_up_does_not_end_with_the_run_that_died() {
+    let clean = Stage::new();
+    let process = clean.process();
+    run(&process.engine, &clean.call()).await.expect("a clean run");
+    let steps = process.steps.load(Ordering::SeqCst);
+    let mut survived = 0;
+    for kill_at in (1..=steps).step_by(3) {
+        let stage = Stage::new();
+        let process = stage.process_with(Some(kill_at), |_| ());
+        drop(process.live(run(&process.engine, &stage.call())).await);
+        drop(process);
+        let lease = match acquire(&stage.process().engine, &stage.call()).await {
+            Ok(lease) => lease,
+            // The run had begun to give it back.
+            Err(error) => {
+                assert!(matches!(error.code(), Code::LeaseReleased), "killed at {kill_at}: {error}");
+                continue;
+            }
+        };
+        lease.close().await;
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        let cleaned =
+            stage.process().engine.cleanup(&Default::default(), &stage.call()).await.expect("cleans");
+        assert_eq!(cleaned.summary.destroyed, 0, "killed at {kill_at}: {cleaned:?}");
+        assert_eq!(stage.ledger().open.len(), 1, "killed at {kill_at}");
+        survived += 1;
+    }
+    assert!(survived > 8, "{survived} of {steps} steps");
+}
+
+async fn run(engine: &Engine, call: &Call) -> Result<()> {
+    let script = Script::Argv(vec!["nvidia-smi".into()]);
+    let wanted = RunRequest { acquire: request(false), ..RunRequest::new(script) };
+    let (output, mut receive) = tokio::sync::mpsc::channel(16);
+    let drain = async { while receive.recv().await.is_some() {} };
+    tokio::join!(engine.run(&wanted, ExecIo { stdin: None, output }, call), drain).0.map(|_| ())
 }

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod cp;
 mod doctor;
+mod elsewhere;
 mod forget;
 mod inspect;
 mod list;
@@ -62,7 +63,11 @@ pub fn definitions() -> Vec<Command> {
         version::definition(),
         pool(),
     ];
-    commands.into_iter().map(|command| command.args_override_self(true)).collect()
+    commands
+        .into_iter()
+        .chain(elsewhere::definitions())
+        .map(|command| command.args_override_self(true))
+        .collect()
 }
 
 /// crabbox's other name of `list`.
@@ -81,8 +86,10 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
         Some(command) => command,
         None => return 2,
     };
+    if let Some(code) = elsewhere::refuse(name, matches, printer) {
+        return code;
+    }
     match name {
-        "config" => return config::run(matches, printer),
         "providers" => return finish(providers::run(matches, printer), matches, printer),
         "completions" => return finish(completions::run_completions(matches, printer), matches, printer),
         "man" => return finish(completions::run_man(matches, printer), matches, printer),
@@ -121,6 +128,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
                 None => 2,
             },
             "claims" => claims::run(matches, printer).await,
+            "config" => config::run(matches, printer).await,
             "forget" => talk(matches, printer, async |session| forget::run(matches, session).await).await,
             "adopt" => talk(matches, printer, async |session| adopt::run(matches, session).await).await,
             "live-smoke" => talk(matches, printer, async |session| live_smoke::run(session).await).await,

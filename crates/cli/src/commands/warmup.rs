@@ -1,6 +1,6 @@
 //! `warmup`: a lease that stays.
 
-use crate::args::Unsupported;
+use crate::args::foreign;
 use crate::progress::duration;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
@@ -32,8 +32,6 @@ struct Options {
     /// End standard error with the times as one JSON document
     #[arg(long)]
     timing_json: bool,
-    #[command(flatten)]
-    unsupported: Unsupported,
 }
 
 fn go_boolean(text: &str) -> std::result::Result<bool, String> {
@@ -41,7 +39,7 @@ fn go_boolean(text: &str) -> std::result::Result<bool, String> {
 }
 
 pub fn definition() -> Command {
-    super::command::<Options>("warmup", true).about("Lease a machine and leave it running").after_help(
+    foreign::flags(super::command::<Options>("warmup", true)).about("Lease a machine and leave it running").after_help(
         "Examples:\n  crabbox-vast warmup --vast-gpu-name RTX_4090 --vast-max-dph-total 0.6\n  \
              crabbox-vast warmup --slug trainer --ttl 8h --max-cost 5\n  \
              crabbox-vast warmup --vast-instance-type interruptible --bid 0.25\n  crabbox-vast run --id trainer -- nvidia-smi\n  \
@@ -52,7 +50,7 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
-    options.unsupported.check()?;
+    foreign::check("warmup", matches)?.into_iter().for_each(|idle| session.call.warn(idle));
     let began = Instant::now();
     let request = AcquireRequest { keep: options.keep, slug: options.slug, lease_id: options.lease_id };
     let engine = session.engine()?;

@@ -4,20 +4,27 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A lease identifier in canonical form: `cbx_` and 12 lower-case hex digits.
+/// A lease identifier: `cbx_` and 12 lower-case hex digits, or the form that crabbox falls back to where the system
+/// has no randomness, `cbx_` and the digits of the time. All of ours are of the first form, the canonical one.
 ///
-/// crabbox matches canonical identifiers only exactly, never as a slug or a name.
+/// Identifiers are only matched exactly, never as a slug or a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct LeaseId(String);
 
 impl LeaseId {
-    /// The identifier, if `text` is canonical.
+    /// The identifier, if `text` is one.
     #[must_use]
     pub fn parse(text: &str) -> Option<LeaseId> {
         let digits = text.strip_prefix("cbx_")?;
-        (digits.len() == 12 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-            .then(|| LeaseId(text.to_owned()))
+        let of_time = (13..=24).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        (of_time || is_canonical(digits)).then(|| LeaseId(text.to_owned()))
+    }
+
+    /// The identifier, if `text` is canonical, as one must be that is made from now on.
+    #[must_use]
+    pub fn canonical(text: &str) -> Option<LeaseId> {
+        is_canonical(text.strip_prefix("cbx_")?).then(|| LeaseId(text.to_owned()))
     }
 
     /// A new identifier from six random bytes.
@@ -40,6 +47,10 @@ impl LeaseId {
     }
 }
 
+fn is_canonical(digits: &str) -> bool {
+    digits.len() == 12 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The label `provider_key` of any lease identifier, canonical or not.
 pub(crate) fn provider_key(lease: &str) -> String {
     format!("crabbox-{lease}").replace('_', "-")
@@ -54,7 +65,7 @@ impl fmt::Display for LeaseId {
 impl<'de> Deserialize<'de> for LeaseId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        LeaseId::parse(&text).ok_or_else(|| serde::de::Error::custom("not a canonical lease identifier"))
+        LeaseId::parse(&text).ok_or_else(|| serde::de::Error::custom("not a lease identifier"))
     }
 }
 
@@ -128,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_canonical_lease_ids_parse() {
+    fn only_lease_ids_parse() {
         let id = LeaseId::from_entropy([0x3f, 0x9a, 0x1c, 0x7b, 0xe2, 0x04]);
         assert_eq!(id.as_str(), "cbx_3f9a1c7be204");
         assert_eq!(id.provider_key(), "crabbox-cbx-3f9a1c7be204");
@@ -143,7 +154,12 @@ mod tests {
             " cbx_3f9a1c7be204",
         ] {
             assert_eq!(LeaseId::parse(bad), None, "{bad}");
+            assert_eq!(LeaseId::canonical(bad), None, "{bad}");
         }
+        let of_time = "cbx_20260821091407";
+        assert_eq!(LeaseId::parse(of_time).map(|id| id.to_string()).as_deref(), Some(of_time));
+        assert_eq!(LeaseId::canonical(of_time), None, "found where crabbox made one, never made");
+        assert_eq!(LeaseId::parse("cbx_1234567890123456789012345"), None);
         assert_eq!(RunId::from_entropy([0; 6]).as_str(), "run_000000000000");
     }
 

@@ -76,12 +76,17 @@ impl Engine {
             Stand::New(previous) => previous,
             Stand::Ready => {
                 call.phase(Phase::Connect, format!("lease {id} exists; connecting to it"));
-                return Ok((self.open(id.as_str(), false, call).await?, lock));
+                // Under our own lock: whoever it was held for is dead, and must not take it down with it.
+                let (lease, lock) = self.open_under(Some(lock), id.as_str(), false, call).await?;
+                return Ok((lease, lock.ok_or_else(|| busy(&id))?));
             }
-            Stand::CutOff(cut_off) => match self.take_up(&id, *cut_off, request, began, call).await? {
-                TakenUp::Lease(lease) => return Ok((lease, lock)),
-                TakenUp::Nothing(journal) => Some(journal),
-            },
+            Stand::CutOff(mut cut_off) => {
+                cut_off.journal.holder = alone.then(|| self.holder());
+                match self.take_up(&id, *cut_off, request, began, call).await? {
+                    TakenUp::Lease(lease) => return Ok((lease, lock)),
+                    TakenUp::Nothing(journal) => Some(journal),
+                }
+            }
         };
         let lease = self.acquire_new(&id, wanted, asked, previous, request, alone, began, call).await?;
         Ok((lease, lock))
@@ -212,6 +217,8 @@ impl Engine {
             api_url: settings.api_url.clone(),
             created_at: lease::unix(now),
             offer: None,
+            pond: settings.pond.clone(),
+            exposed_ports: settings.expose.clone(),
             state: claim_state(State::Intent).0,
             recovery: claim_state(State::Intent).1,
         };

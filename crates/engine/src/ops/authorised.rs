@@ -9,6 +9,7 @@ use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::Instance;
+use crate::vast::decode::Account;
 use crate::{Code, Error, Result};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ const STOP_SHOWS: Duration = Duration::from_secs(120);
 
 /// A lease as cloud and claim showed it, in this order.
 pub(super) struct Authorised {
+    /// The account whose key is used.
+    pub account: Account,
     /// Read last.
     pub claim: Claim,
     /// The live instance; `None` where no read shows it.
@@ -56,7 +59,7 @@ impl Engine {
         if let Some(live) = &live {
             self.check_label(&claim, live).await?;
         }
-        Ok(Authorised { claim, live })
+        Ok(Authorised { account, claim, live })
     }
 
     /// Destroys the instance of an authorised lease, proves it, and forgets the lease.

@@ -109,7 +109,7 @@ impl Engine {
     /// The claim that a release is about.
     async fn claimed(&self, identifier: &str) -> Result<(LeaseId, Claim)> {
         let identifier = identifier.trim();
-        let Some(claim) = self.find_claim(identifier).await? else {
+        let Some(claim) = self.find_claim_to_release(identifier).await? else {
             // Reads the cloud only to say precisely what was named.
             let resolved = self.resolve(identifier).await?;
             return Err(unclaimed(identifier, resolved.instance.as_ref()));

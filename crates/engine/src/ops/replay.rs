@@ -32,7 +32,8 @@ pub(super) enum Stand {
 /// Where an earlier call was cut off.
 pub(super) struct CutOff {
     claim: Claim,
-    journal: Journal,
+    /// What is on record of it.
+    pub journal: Journal,
     step: Step,
 }
 
@@ -60,7 +61,7 @@ pub(super) enum TakenUp {
 /// # Errors
 /// [`Code::InvalidArgument`].
 pub(super) fn given_id(text: &str) -> Result<LeaseId> {
-    LeaseId::parse(text.trim()).ok_or_else(|| {
+    LeaseId::canonical(text.trim()).ok_or_else(|| {
         Error::new(Code::InvalidArgument, format!("`{text}` is not a lease id"))
             .hint("a lease id is cbx_ and 12 lower-case hex digits, for example cbx_3f9a1c7be204")
     })

@@ -1,7 +1,7 @@
 //! Resolve: from a lease id, a slug or an instance id to a claim and the live instance, with every identity checked.
 //!
 //! The order is crabbox's: a canonical lease id is only ever matched exactly, then slugs, then instance ids, so that a
-//! numeric slug wins over an instance of that number. Observing never changes a claim.
+//! numeric slug wins over an instance of that number, be the slug a claim's or that of an instance without one. Observing never changes a claim.
 
 use super::Engine;
 use crate::lease::labels::key;
@@ -18,29 +18,57 @@ pub(super) struct Resolved {
     pub instance: Option<Instance>,
 }
 
+/// How an identifier led to a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// By lease id or slug.
+    Name,
+    /// By the number of its instance.
+    Number,
+}
+
 impl Engine {
     /// The Vast claim that `identifier` names, if any.
     ///
     /// # Errors
     /// [`Code::LeaseAmbiguous`] when several do; [`Code::ClaimCorrupt`] when exactly this claim cannot be read.
     pub(super) async fn find_claim(&self, identifier: &str) -> Result<Option<Claim>> {
+        Ok(self.look_up(identifier).await?.map(|(claim, _)| claim))
+    }
+
+    /// [`Engine::find_claim`] for who releases: a claim that only its instance's number leads to gives way to an instance
+    /// whose slug is that number.
+    ///
+    /// # Errors
+    /// As [`Engine::find_claim`], and why the cloud could not be read where that decides.
+    pub(super) async fn find_claim_to_release(&self, identifier: &str) -> Result<Option<Claim>> {
+        let Some((claim, by)) = self.look_up(identifier).await? else { return Ok(None) };
+        let outnamed = by == By::Number
+            && outnamed(identifier, &claim, &self.client.list(&Filter::All).await.map_err(Error::from)?);
+        Ok(Some(claim).filter(|_| !outnamed))
+    }
+
+    async fn look_up(&self, identifier: &str) -> Result<Option<(Claim, By)>> {
         let identifier = identifier.trim();
         if let Some(id) = LeaseId::parse(identifier) {
-            return Ok(self.store.claim(&id).await?.filter(Claim::is_vast));
+            let claim = self.store.claim(&id).await?.filter(Claim::is_vast);
+            return Ok(claim.map(|claim| (claim, By::Name)));
         }
         let claims = self.store.scan_claims().await?.claims;
         let vast = || claims.iter().filter(|claim| claim.is_vast());
         let slug = Slug::normalise(identifier);
         let mut matches: Vec<&Claim> =
             vast().filter(|claim| slug.is_some() && claim.slug() == slug).collect();
+        let mut by = By::Name;
         if matches.is_empty()
             && let Ok(id) = identifier.parse::<InstanceId>()
         {
             matches = vast().filter(|claim| claim.instance_id() == Some(id)).collect();
+            by = By::Number;
         }
         match matches.as_slice() {
             [] => Ok(None),
-            [one] => Ok(Some((*one).clone())),
+            [one] => Ok(Some(((*one).clone(), by))),
             several => {
                 Err(ambiguous(identifier, several.iter().map(|claim| claim.lease_id.clone()).collect()))
             }
@@ -58,10 +86,14 @@ impl Engine {
                 .hint("give a lease id, a slug or an instance id"));
         }
         let cloud = async { Ok(tokio::try_join!(self.client.account(), self.client.list(&Filter::All))?) };
-        let (claim, cloud) = tokio::join!(self.find_claim(identifier), cloud);
-        let claim = claim?;
+        let (claim, cloud) = tokio::join!(self.look_up(identifier), cloud);
+        let found = claim?;
         let (account, inventory) = cloud.map_err(|error: crate::vast::Failure| Error::from(error))?;
-        let Some(claim) = claim else { return resolve_unclaimed(identifier, &inventory) };
+        let claim = match found {
+            Some((claim, By::Name)) => claim,
+            Some((claim, By::Number)) if !outnamed(identifier, &claim, &inventory) => claim,
+            _ => return resolve_unclaimed(identifier, &inventory),
+        };
         check_account(&claim, account.id, &self.settings.api_url, "resolve")?;
         let impostor = inventory.instances.iter().find(|instance| {
             claim.instance_id().is_some_and(|id| id != instance.id)
@@ -152,6 +184,16 @@ pub(super) fn lease_id(claim: &Claim) -> Result<LeaseId> {
         Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
             .hint("correct or remove the claim file")
     })
+}
+
+/// Whether the slug of another owned instance is the number that led to this claim: a numeric slug wins.
+fn outnamed(identifier: &str, claim: &Claim, inventory: &Inventory) -> bool {
+    let slug = Slug::normalise(identifier);
+    inventory
+        .instances
+        .iter()
+        .filter_map(Instance::ownership)
+        .any(|label| slug.is_some() && label.lease != claim.lease_id && Slug::normalise(&label.slug) == slug)
 }
 
 /// What an identifier without a claim means: an owned instance may be looked at, a foreign one is refused.

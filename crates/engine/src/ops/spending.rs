@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The account must hold at least this much time at the lease's price, or its TTL where that is shorter: with less the
 /// vendor stops the machine before it was of use.
-const RUNWAY: Duration = Duration::from_secs(60 * 60);
+pub(super) const RUNWAY: Duration = Duration::from_secs(60 * 60);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

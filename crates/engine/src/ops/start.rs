@@ -5,6 +5,7 @@ use super::boot::Booting;
 use super::lease::Machine;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
+use super::start_money::{StartTerms, note_price};
 use super::verdict::Asked;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
@@ -27,8 +28,8 @@ impl Engine {
     ///
     /// # Errors
     /// Those of resolving; [`Code::InvalidState`] for a lease that was never ready; [`Code::StartQueued`] when its GPUs
-    /// are taken, [`Code::InsufficientCredit`], [`Code::PriceCapExceeded`] and the failures of a boot, all with the lease
-    /// stopped again.
+    /// are taken, [`Code::InsufficientCredit`], [`Code::PriceCapExceeded`], [`Code::CostLimitExceeded`] and the failures of a boot,
+    /// all with the lease stopped, or stopped again.
     pub async fn start(&self, request: &StartRequest, call: &Call) -> Result<Lease> {
         let began = Instant::now();
         let identifier = request.identifier.trim();
@@ -51,12 +52,14 @@ impl Engine {
         })?;
         let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
         starting.may_start(&live)?;
-        self.check_price(&live)?;
         starting.warn_of_expiry(call);
         // One that was just asked to stop runs on for a while.
         let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
+        let mut terms = StartTerms::default();
         if sent {
-            starting.send(live.id, call).await?;
+            terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
+            starting.warn_of_price(live.id, terms, call);
+            starting.send(live.id, terms, call).await?;
         }
         let booting = Booting {
             lease: &starting.id,
@@ -64,7 +67,7 @@ impl Engine {
             key: &key,
             asked: Asked {
                 cap: self.settings.max_dph_total,
-                affordable: None,
+                affordable: terms.affordable,
                 interruptible: live.is_bid == Some(true),
                 again: true,
             },
@@ -87,19 +90,6 @@ impl Engine {
         let deadman = self.deadman_for_use(&starting.id, booted.connected.session.as_ref(), call).await;
         let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total, deadman };
         Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
-    }
-
-    /// The cap holds for a start as for a create.
-    fn check_price(&self, live: &Instance) -> Result<()> {
-        match (self.settings.max_dph_total, live.dph_total) {
-            (Some(cap), Some(price)) if price.0 > cap.0 + 1e-9 => Err(Error::new(
-                Code::PriceCapExceeded,
-                format!("instance {} costs {price}, more than the cap of {cap}; it was not started", live.id),
-            )
-            .hint("raise vast.maxDphTotal, or destroy it and take another")
-            .with("instance", live.id.0)),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -136,10 +126,25 @@ impl Starting<'_> {
         }
     }
 
-    /// Journals the start, sends it, and marks the claim.
-    async fn send(&mut self, instance: InstanceId, call: &Call) -> Result<()> {
+    fn warn_of_price(&self, instance: InstanceId, terms: StartTerms, call: &Call) {
+        match terms.price {
+            Some(price) if terms.recorded => call.warn(format!(
+                "instance {instance} shows no price: the limits were checked with the {price} on record"
+            )),
+            Some(_) => {}
+            None => call.warn(format!("instance {instance} shows no price, and none is on record")),
+        }
+    }
+
+    /// Journals the start, sends it, and marks the claim. What the day's budget does not allow was never begun.
+    async fn send(&mut self, instance: InstanceId, terms: StartTerms, call: &Call) -> Result<()> {
+        let before = self.journal.clone();
+        note_price(&mut self.journal, &self.claim, terms);
         self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
-        self.engine.store.write_journal(&self.journal).await?;
+        if let Err(error) = self.engine.take_start_money(&self.journal).await {
+            self.journal = before;
+            return Err(error.with("instance", instance.0));
+        }
         call.phase(Phase::Boot, format!("starting instance {instance}"));
         match self.engine.client.set_state(instance, "running").await {
             Ok(()) => {}

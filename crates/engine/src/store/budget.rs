@@ -6,13 +6,15 @@
 
 use super::file::{At, replace_durably};
 use super::journal::scan;
-use super::{Attempt, Inner, Journal, Store};
+use super::{Attempt, Inner, Journal, StepKind, Store};
 use crate::lease::{Dollars, DollarsPerHour, LeaseId, lasts};
 use crate::world::Files;
 use crate::{Code, Error, Result};
 use std::time::Duration;
 
 const DAY: i64 = 24 * 60 * 60;
+/// The idle timeout of a lease without a record of it, seconds.
+const IDLE: u64 = 30 * 60;
 
 /// What leases cost in a day.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -40,6 +42,12 @@ impl DayCost {
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
+        // A lease that others made has no create on record: it counts from our starts of it on.
+        if let (Some(rate), true, Some((from, _))) =
+            (journal.price, journal.attempts.is_empty(), started(journal))
+        {
+            return between(rate, from, lives_until(journal, journal.instance, claimed, now), now);
+        }
         cost
     }
 
@@ -55,15 +63,31 @@ fn end(journal: &Journal, index: usize, attempt: &Attempt, claimed: bool, now: i
     if let Some(next) = journal.attempts.get(index + 1) {
         return Some(next.started_at);
     }
-    let gone = journal.tombstones().find(|(instance, _)| Some(instance.0) == attempt.instance);
+    lives_until(journal, attempt.instance, claimed, now)
+}
+
+/// The first and the last start that was not taken back.
+fn started(journal: &Journal) -> Option<(i64, i64)> {
+    let mut starts = journal.steps.iter().filter(|step| step.kind == StepKind::Start && step.void.is_none());
+    let first = starts.next()?.requested_at;
+    Some((first, starts.next_back().map_or(first, |last| last.requested_at)))
+}
+
+/// When the last machine of a lease stops costing; `None`: nothing ends it.
+fn lives_until(journal: &Journal, instance: Option<u64>, claimed: bool, now: i64) -> Option<i64> {
+    let gone = journal.tombstones().find(|(gone, _)| instance.is_none_or(|instance| instance == gone.0));
     gone.map(|(_, at)| at).or_else(|| {
         let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
         if !claimed {
             return Some(journal.created_at.saturating_add(ttl.unwrap_or(DAY)));
         }
         let ttl = ttl?;
+        // After a start there is one idle timeout at least, over its time or not.
+        let idle = journal.deadman.as_ref().and_then(|deadman| deadman.idle_secs).unwrap_or(IDLE);
+        let restarted =
+            started(journal).map(|(_, last)| last.saturating_add(i64::try_from(idle).unwrap_or(i64::MAX)));
         // Over its time and not proved gone: whatever should have ended it may not have.
-        Some(journal.created_at.saturating_add(ttl).max(now))
+        Some(journal.created_at.saturating_add(ttl).max(now).max(restarted.unwrap_or(now)))
     })
 }
 
@@ -95,7 +119,8 @@ impl Store {
         let lease = journal.lease_id()?;
         let (path, bytes) = (self.journal_path(&lease), journal.encode()?);
         let own = DayCost::of(journal, true, now);
-        let rate = DollarsPerHour(journal.attempts.last().map_or(0.0, |attempt| attempt.price));
+        let attempt = journal.attempts.last().map(|attempt| attempt.price);
+        let rate = DollarsPerHour(attempt.or(journal.price).unwrap_or(0.0));
         self.locked([self.paths().budget_lock()], move |files, inner| {
             let others = sum(&living(files, inner)?, &lease, now);
             if others.total().0 + own.total().0 > limit.0 + 1e-9 {
@@ -167,8 +192,8 @@ pub(crate) fn left_hint(left: Dollars, rate: DollarsPerHour) -> String {
 mod tests {
     use super::*;
     use crate::lease::InstanceId;
+    use crate::store::JournalRequest;
     use crate::store::testing::Bench;
-    use crate::store::{JournalRequest, StepKind};
 
     const NOW: i64 = 1_787_400_000;
     const HOUR: i64 = 3600;

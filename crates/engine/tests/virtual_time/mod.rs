@@ -66,6 +66,11 @@ impl Stage {
         look(&mut self.vast.lock().expect("not poisoned"), self.began.elapsed())
     }
 
+    /// The time in this world, Unix seconds.
+    pub fn unix_now(&self) -> i64 {
+        i64::try_from(EPOCH + self.began.elapsed().as_secs()).expect("a time")
+    }
+
     pub fn ledger(&self) -> api::Ledger {
         self.vast(|vast, now| {
             vast.advance_to(now);
