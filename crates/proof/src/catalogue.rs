@@ -45,7 +45,8 @@ fn answer(status: u16, body: &str) -> Effect {
 /// A page without instances and a token that leads to it again.
 #[must_use]
 pub fn repeated_token() -> Effect {
-    let body = r#"{"success":true,"instances_found":0,"total_instances":3,"instances":[],"next_token":"again"}"#;
+    let body =
+        r#"{"success":true,"instances_found":0,"total_instances":3,"instances":[],"next_token":"again"}"#;
     answer(200, body)
 }
 

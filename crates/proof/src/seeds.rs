@@ -210,7 +210,9 @@ fn act(dice: &mut Dice) -> Act {
         17 => Act::Ail(["offline", "unknown", "exited", "loading"][dice.below(4)], seconds(dice, 60)),
         18 => Act::WipeKeys,
         19 => Act::Lie(repeated_token(), seconds(dice, 60)),
-        20 => Act::Alter(json!({"freeze": true, "actual_status": "loading", "status_msg": "Pulling fs layer"})),
+        20 => {
+            Act::Alter(json!({"freeze": true, "actual_status": "loading", "status_msg": "Pulling fs layer"}))
+        }
         21 => Act::Alter(json!({"sshd": false})),
         22 => Act::Alter(json!({"ssh_host": null, "ssh_port": null})),
         23 => Act::Alter(json!({"ports": null})),

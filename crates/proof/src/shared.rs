@@ -426,9 +426,8 @@ impl Shared {
     }
 
     fn remove_files(&self, these: impl Fn(&Path) -> bool) {
-        let files: Vec<PathBuf> = self.disk(|disk| {
-            disk.files().map(|(path, _)| path.to_owned()).filter(|path| these(path)).collect()
-        });
+        let files: Vec<PathBuf> = self
+            .disk(|disk| disk.files().map(|(path, _)| path.to_owned()).filter(|path| these(path)).collect());
         for file in files {
             let folder = file.parent().map(Path::to_owned).unwrap_or_default();
             let _ = self.disk(|disk| disk.remove(&file).and_then(|()| disk.sync_folder(&folder)));

@@ -258,9 +258,7 @@ impl Engine {
                 ReleaseOutcome::Kept
             }
             (ReleaseAction::Stop, _) => self.halt_lease(id, lease, instance, lock, call).await?,
-            (ReleaseAction::Destroy, _) => {
-                self.destroy_lease(id, &lease, instance, lock, call).await?
-            }
+            (ReleaseAction::Destroy, _) => self.destroy_lease(id, &lease, instance, lock, call).await?,
         };
         Ok(Released { lease: id.clone(), slug, instance: Some(instance), action, outcome })
     }
