@@ -25,7 +25,11 @@ const own = {
   syncOnly: boolean,
   commandEnv: readEnv,
   allowEnv: words,
+  envProfiles: words,
   downloads: words,
+  artifacts: words,
+  requiredArtifacts: words,
+  captureOnFail: boolean,
   label: text,
 }
 
@@ -55,7 +59,9 @@ function readRequest(given) {
   }
   if (script === undefined && command?.argv?.length === 0) throw invalidArgument('run needs a command')
   const { reclaim = false, keep = false, slug, leaseId, keepOnFailure = false, stopAfter, label } = given
-  const named = Object.entries({ id, slug, leaseId, stopAfter, label }).filter(([, value]) => value !== undefined)
+  const { envProfiles, artifacts, requiredArtifacts, captureOnFail } = given
+  const files = { envProfiles, artifacts, requiredArtifacts, captureOnFail }
+  const named = Object.entries({ id, slug, leaseId, stopAfter, ...files, label }).filter(([, value]) => value !== undefined)
   return {
     ...Object.fromEntries(named),
     ...command,

@@ -162,10 +162,10 @@ pub fn doctor(
         let report = match context.settings() {
             Ok(settings) => {
                 let world = world(settings.extra_ca_file.clone());
-                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), &call).await) };
+                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), None, &call).await) };
                 call.until_cancelled(report).await?
             }
-            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), &call).await,
+            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), None, &call).await,
         };
         Ok(report.to_json())
     };

@@ -43,7 +43,7 @@ impl From<&Setting> for SettingInfo {
             Kind::Count => ("count", Vec::new(), None),
             Kind::Number(max) => ("number", Vec::new(), Some(max).filter(|max| *max < f64::MAX)),
             Kind::Duration => ("duration", Vec::new(), None),
-            Kind::List | Kind::Patterns => ("list", Vec::new(), None),
+            Kind::List | Kind::Patterns | Kind::Ports => ("list", Vec::new(), None),
             Kind::Order => ("order", Vec::new(), None),
             Kind::Switch => ("switch", Vec::new(), None),
             Kind::Secret => ("secret", Vec::new(), None),

@@ -74,10 +74,12 @@ impl Session {
         let call = Call::new(move |event| listener.show(event), cancel.clone());
         let snapshot = snapshot()?;
         let (settings, simulation) = if common.sim {
-            let simulation = simulated(&snapshot, overrides).await?;
-            progress
-                .say(&format!("simulation at {}: nothing is rented, nothing is billed", simulation.1.url));
-            (Ok(simulation.0), Some(simulation.1))
+            let (mut keyless, mut overrides) = (snapshot.clone(), overrides);
+            let simulation = simulated(&mut keyless, &mut overrides).await?;
+            let mut settings = crabbox_vast_engine::config::resolve(&keyless, &overrides)?;
+            settings.paths = simulation.paths.clone();
+            progress.say(&format!("simulation at {}: nothing is rented, nothing is billed", simulation.url));
+            (Ok(settings), Some(simulation))
         } else {
             (crabbox_vast_engine::config::resolve(&snapshot, &overrides), None)
         };
@@ -124,24 +126,21 @@ impl Session {
     }
 }
 
-/// Settings that lead to a simulator: its address and key, and claims of their own.
-async fn simulated(snapshot: &Snapshot, mut overrides: Overrides) -> Result<(Settings, Simulation)> {
-    let mut keyless = snapshot.clone();
+/// Leads a call to a simulator: its address, key and work root, and none of the account's variables.
+pub async fn simulated(snapshot: &mut Snapshot, overrides: &mut Overrides) -> Result<Simulation> {
     for name in
         ["apiKey", "apiUrl"].iter().filter_map(|key| SETTINGS.iter().find(|setting| setting.key == *key))
     {
         for variable in name.env {
-            keyless.vars.remove(*variable);
+            snapshot.vars.remove(*variable);
         }
     }
-    let paths = Resolved::load(&keyless, &Overrides::new())?.paths;
+    let paths = Resolved::load(snapshot, &Overrides::new())?.paths;
     let simulation = simulate::open(&paths).await?;
     overrides.set("apiUrl", &simulation.url, OverrideOrigin::Flag)?;
     overrides.set("apiKey", &simulation.api_key, OverrideOrigin::Option)?;
-    let mut settings = crabbox_vast_engine::config::resolve(&keyless, &overrides)?;
-    settings.paths = simulation.paths.clone();
-    settings.work_root = simulation.work_root.display().to_string();
-    Ok((settings, simulation))
+    overrides.set("workRoot", simulation.work_root.display().to_string(), OverrideOrigin::Option)?;
+    Ok(simulation)
 }
 
 /// An error again, for a second report of it.

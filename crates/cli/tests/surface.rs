@@ -95,7 +95,7 @@ fn what_takes_more_than_a_second_shows_that_on_a_terminal() {
         // util-linux's `script` runs a command on a terminal of its own.
         let surroundings = desk.command(&[]);
         let mut command = std::process::Command::new("script");
-        command.args(["-qec", &format!("{binary} {words}"), "/dev/null"]).env_clear();
+        command.args(["-qec", &format!("'{binary}' {words}"), "/dev/null"]).env_clear();
         command.envs(surroundings.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = command.env("TERM", "xterm").current_dir(desk.repo()).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()

@@ -7,6 +7,7 @@
 //!   the world as such a process sees it.
 //! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes; `shared` is what these share,
 //!   and takes note of everything.
+//! - `crabbox` is the other tool on the same claims.
 //! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data; `play` runs it and
 //!   `operate` does what a process does.
 //! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises.
@@ -20,6 +21,7 @@
 mod ambient;
 pub mod catalogue;
 pub mod checker;
+mod crabbox;
 pub mod dice;
 pub mod disk;
 pub mod files;

@@ -1,6 +1,6 @@
 //! Flags that several commands share.
 
-use clap::Args;
+use clap::{Arg, Args};
 use crabbox_vast_engine::{Code, Error, Result};
 
 /// The flags of every command that talks to Vast.
@@ -49,47 +49,7 @@ impl Target {
     }
 }
 
-/// Flags of crabbox that choose what Vast machines do not have. They are read so that the refusal can say so.
-#[derive(Debug, Clone, Args)]
-pub struct Unsupported {
-    #[arg(long, hide = true)]
-    class: Option<String>,
-    #[arg(long = "type", hide = true)]
-    machine: Option<String>,
-    #[arg(long, hide = true)]
-    desktop: bool,
-    #[arg(long, hide = true)]
-    browser: bool,
-    #[arg(long, hide = true)]
-    code: bool,
-    #[arg(long, hide = true)]
-    tailscale: bool,
-    /// Accepted and ignored, as crabbox does for Vast.
-    #[arg(long, hide = true)]
-    market: Option<String>,
-    /// Every machine is reached over its public address.
-    #[arg(long, hide = true)]
-    network: Option<String>,
-}
-
-impl Unsupported {
-    /// Refuses whatever was given.
-    pub fn check(&self) -> Result<()> {
-        let given = [
-            ("class", self.class.is_some()),
-            ("type", self.machine.is_some()),
-            ("desktop", self.desktop),
-            ("browser", self.browser),
-            ("code", self.code),
-            ("tailscale", self.tailscale),
-            ("network tailscale", self.network.as_deref() == Some("tailscale")),
-        ];
-        match given.iter().find(|(_, given)| *given) {
-            None => Ok(()),
-            Some((flag, _)) => {
-                Err(Error::new(Code::InvalidArgument, format!("provider=vast does not support --{flag}"))
-                    .hint("choose a machine with --vast-gpu-name, --vast-gpu-count and --vast-max-dph-total"))
-            }
-        }
-    }
+/// Which leases a list or a cleanup keeps to.
+pub fn pond() -> Arg {
+    Arg::new("pond").long("pond").value_name("NAME").help("Only the leases of this pond")
 }

@@ -6,7 +6,7 @@ mod lease;
 mod settings;
 
 pub use go::boolean;
-pub use lease::{Common, Target, Unsupported};
+pub use lease::{Common, Target, pond};
 pub use settings::{flags, overrides};
 
 use crate::commands;

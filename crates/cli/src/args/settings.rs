@@ -1,6 +1,6 @@
 //! The flags of settings, made from the engine's table.
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use crabbox_vast_engine::Result;
 use crabbox_vast_engine::config::{Kind, OverrideOrigin, Overrides, SETTINGS, Scope, Setting};
 
@@ -23,10 +23,13 @@ fn flag(setting: &Setting) -> Option<Arg> {
         Kind::Count | Kind::Number(_) => "NUMBER",
         Kind::Duration => "DURATION",
         Kind::Url => "URL",
+        Kind::Slug => "NAME",
+        Kind::Ports => "PORT",
         _ => "TEXT",
     };
     // The text is read by the engine, which knows the default that an empty one stands for.
-    Some(Arg::new(name).long(name).value_name(value).help(help).help_heading("Settings"))
+    let arg = Arg::new(name).long(name).value_name(value).help(help).help_heading("Settings");
+    Some(if setting.kind == Kind::Ports { arg.action(ArgAction::Append) } else { arg })
 }
 
 fn pad(unit: &str) -> &str {
@@ -38,9 +41,11 @@ pub fn overrides(matches: &ArgMatches) -> Result<Overrides> {
     let mut overrides = Overrides::new();
     for setting in SETTINGS {
         if let Some(name) = setting.flag
-            && let Ok(Some(value)) = matches.try_get_one::<String>(name)
+            && let Ok(Some(values)) = matches.try_get_many::<String>(name)
         {
-            overrides.set(setting.key, value, OverrideOrigin::Flag)?;
+            // Only a list may be given more than once.
+            let text = values.map(String::as_str).collect::<Vec<_>>().join(",");
+            overrides.set(setting.key, text, OverrideOrigin::Flag)?;
         }
     }
     Ok(overrides)

@@ -1,5 +1,6 @@
 //! `cleanup`: finishes what was left behind, and gives expired leases back.
 
+use crate::args::pond;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::ops::CleanupRequest;
@@ -14,6 +15,7 @@ struct Options {
 
 pub fn definition() -> Command {
     super::command::<Options>("cleanup", false)
+        .arg(pond())
         .about("Finish what died processes left behind, destroy expired leases, forget those that are gone")
         .after_help(
             "Examples:\n  crabbox-vast cleanup --dry-run\n  crabbox-vast cleanup --json\n\n\

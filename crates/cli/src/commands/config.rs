@@ -2,9 +2,11 @@
 
 use crate::args;
 use crate::printer::Printer;
-use crate::session::snapshot;
+use crate::session::{simulated, snapshot};
 use clap::{ArgMatches, Args, Command};
-use crabbox_vast_engine::config::{Resolved, origins_json, origins_text, show_json, show_text};
+use crabbox_vast_engine::config::{
+    Overrides, Resolved, Snapshot, origins_json, origins_text, show_json, show_text,
+};
 use crabbox_vast_engine::{Code, Error, Result};
 
 #[derive(Debug, Args)]
@@ -12,6 +14,9 @@ struct Options {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// Those of a run on the simulator
+    #[arg(long)]
+    sim: bool,
     /// Print every setting with the layer, file and line it came from
     #[arg(long)]
     origin: bool,
@@ -39,18 +44,28 @@ pub fn definition() -> Command {
         .subcommands([show, path])
 }
 
-pub fn run(matches: &ArgMatches, printer: &Printer) -> u8 {
+pub async fn run(matches: &ArgMatches, printer: &Printer) -> u8 {
     let Some((name, matches)) = matches.subcommand() else { return 2 };
-    let done = if name == "show" { show(matches, printer) } else { path(matches, printer) };
+    let done = if name == "show" { show(matches, printer).await } else { path(matches, printer) };
     match done {
         Ok(()) => 0,
         Err(error) => printer.failure(&error, matches.get_flag("json")),
     }
 }
 
-fn show(matches: &ArgMatches, printer: &Printer) -> Result<()> {
+async fn show(matches: &ArgMatches, printer: &Printer) -> Result<()> {
     let options: Options = super::read(matches)?;
-    let resolved = Resolved::load(&snapshot()?, &args::overrides(matches)?)?;
+    let (mut snapshot, mut overrides) = (snapshot()?, args::overrides(matches)?);
+    let simulation = if options.sim { Some(simulated(&mut snapshot, &mut overrides).await?) } else { None };
+    let shown = shown(&options, &snapshot, &overrides, printer);
+    if let Some(simulation) = simulation {
+        simulation.end().await;
+    }
+    shown
+}
+
+fn shown(options: &Options, snapshot: &Snapshot, overrides: &Overrides, printer: &Printer) -> Result<()> {
+    let resolved = Resolved::load(snapshot, overrides)?;
     match (options.json, options.origin) {
         (false, false) => printer.text(&show_text(&resolved)?),
         (false, true) => printer.text(&origins_text(&resolved)),

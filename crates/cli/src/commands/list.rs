@@ -1,5 +1,6 @@
 //! `list`: the instances of this account.
 
+use crate::args::pond;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::Result;
@@ -17,8 +18,9 @@ struct Options {
 
 pub fn definition() -> Command {
     super::command::<Options>("list", false)
+        .arg(pond())
         .about("List leases: instance, slug, state, GPU, host, cost")
-        .after_help("Examples:\n  crabbox-vast list\n  crabbox-vast list --all --json")
+        .after_help("Examples:\n  crabbox-vast list\n  crabbox-vast list --all --json\n  crabbox-vast list --pond lab")
 }
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod cp;
 mod doctor;
+mod elsewhere;
 mod forget;
 mod inspect;
 mod list;
@@ -62,7 +63,11 @@ pub fn definitions() -> Vec<Command> {
         version::definition(),
         pool(),
     ];
-    commands.into_iter().map(|command| command.args_override_self(true)).collect()
+    commands
+        .into_iter()
+        .chain(elsewhere::definitions())
+        .map(|command| command.args_override_self(true))
+        .collect()
 }
 
 /// crabbox's other name of `list`.
@@ -81,8 +86,10 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
         Some(command) => command,
         None => return 2,
     };
+    if let Some(code) = elsewhere::refuse(name, matches, printer) {
+        return code;
+    }
     match name {
-        "config" => return config::run(matches, printer),
         "providers" => return finish(providers::run(matches, printer), matches, printer),
         "completions" => return finish(completions::run_completions(matches, printer), matches, printer),
         "man" => return finish(completions::run_man(matches, printer), matches, printer),
@@ -99,7 +106,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
     };
     runtime.block_on(async {
         match name {
-            "doctor" => talk(matches, printer, async |session| doctor::run(session).await).await,
+            "doctor" => talk(matches, printer, async |session| doctor::run(matches, session).await).await,
             "offers" => talk(matches, printer, async |session| offers::run(session).await).await,
             "run" => talk(matches, printer, async |session| run::run(matches, session).await).await,
             "warmup" => talk(matches, printer, async |session| warmup::run(matches, session).await).await,
@@ -121,6 +128,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
                 None => 2,
             },
             "claims" => claims::run(matches, printer).await,
+            "config" => config::run(matches, printer).await,
             "forget" => talk(matches, printer, async |session| forget::run(matches, session).await).await,
             "adopt" => talk(matches, printer, async |session| adopt::run(matches, session).await).await,
             "live-smoke" => talk(matches, printer, async |session| live_smoke::run(session).await).await,
@@ -144,7 +152,10 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
     let json = matches.get_flag("json");
     let opened = async {
         let common = read::<Common>(matches)?;
-        Session::open(&common, args::overrides(matches)?, printer).await
+        let idle = args::foreign::check(matches)?;
+        let session = Session::open(&common, args::overrides(matches)?, printer).await?;
+        idle.into_iter().for_each(|flag| session.call.warn(flag));
+        Ok(session)
     };
     let session = match opened.await {
         Ok(session) => session,
@@ -175,7 +186,7 @@ fn read<T: clap::FromArgMatches>(matches: &ArgMatches) -> Result<T> {
 /// A command with the flags of `T`, those that all share, and those of the settings.
 fn command<T: clap::Args>(name: &'static str, creating: bool) -> Command {
     let shared = <Common as clap::Args>::augment_args(T::augment_args(Command::new(name)));
-    args::flags(shared, creating)
+    args::foreign::flags(args::flags(shared, creating))
 }
 
 /// No flags of its own.

@@ -10,6 +10,9 @@ struct Options {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// Accepted as by the commands that talk to Vast; nothing is asked here
+    #[arg(long)]
+    sim: bool,
 }
 
 pub fn definition() -> Command {

@@ -1,6 +1,5 @@
 //! `run`: one command on a leased machine.
 
-use crate::args::{Unsupported, foreign};
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -39,7 +38,7 @@ struct Options {
     #[arg(long)]
     no_sync: bool,
     /// Bring the working tree over and end
-    #[arg(long, conflicts_with_all = ["no_sync", "script", "script_stdin", "download"])]
+    #[arg(long, conflicts_with_all = ["no_sync", "script", "script_stdin", "download", "artifact_glob", "require_artifact"])]
     sync_only: bool,
     /// Compare contents, not sizes and times
     #[arg(long)]
@@ -65,6 +64,18 @@ struct Options {
     /// Also hand this local variable over; a final `*` matches any ending
     #[arg(long, value_name = "NAME", action = clap::ArgAction::Append, value_delimiter = ',')]
     allow_env: Vec<String>,
+    /// Read variables from this local file of NAME=value lines; those that are allowed are handed over
+    #[arg(long, value_name = "FILE", action = clap::ArgAction::Append)]
+    env_from_profile: Vec<PathBuf>,
+    /// Bring the files that match back after a success, as one archive in .crabbox/runs; `**` stands for any folders
+    #[arg(long, value_name = "GLOB", action = clap::ArgAction::Append)]
+    artifact_glob: Vec<String>,
+    /// Fail unless a command that succeeded left a file that matches; archived as well
+    #[arg(long, value_name = "GLOB", action = clap::ArgAction::Append)]
+    require_artifact: Vec<String>,
+    /// Write an archive about a command that fails: its output, times and reports, in .crabbox/captures
+    #[arg(long)]
+    capture_on_fail: bool,
     /// Fetch this file after a command that succeeded; paths are below the command's folder
     #[arg(long, value_name = "REMOTE[=LOCAL]", action = clap::ArgAction::Append)]
     download: Vec<String>,
@@ -80,18 +91,19 @@ struct Options {
     /// End standard error with the times as one JSON document
     #[arg(long)]
     timing_json: bool,
+    /// Append the times as one JSON document to this file
+    #[arg(long, value_name = "FILE")]
+    timing_record: Option<PathBuf>,
     /// Lease id of your choice (cbx_ and 12 hex digits): repeating the command with it uses the same lease
     #[arg(long, value_name = "LEASE_ID", conflicts_with = "id")]
     lease_id: Option<String>,
-    #[command(flatten)]
-    unsupported: Unsupported,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<String>,
 }
 
 pub fn definition() -> Command {
-    foreign::flags(super::command::<Options>("run", true))
+    super::command::<Options>("run", true)
         .about("Rent a machine, run a command on it and give it back")
         .override_usage("crabbox-vast run [flags] -- <command...>")
         .after_help(
@@ -107,11 +119,10 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
-    options.unsupported.check()?;
-    foreign::check(matches)?;
     let request = options.request(session)?;
     let engine = session.engine()?;
     let streams = Streams::of(session, &options)?;
+    let record = options.timing_record.as_deref().map(record).transpose()?;
     let stdin = (!options.script_stdin).then(standard_input);
     let (output, received) = mpsc::channel(64);
     session.progress.output_begins();
@@ -122,17 +133,22 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     session.progress.pause();
     let result = outcome?;
     if let Ok(Err(error)) = written {
-        return Err(Error::new(
-            Code::RemoteControl,
-            format!("the captured output cannot be written: {error}"),
-        )
-        .hint("the command ran; see the room on the disk"));
+        return Err(unwritten("the captured output", &error));
+    }
+    if let Some(mut file) = record {
+        let line = format!("{}\n", document(&result.timing)?);
+        file.write_all(line.as_bytes()).map_err(|error| unwritten("the times", &error))?;
     }
     if options.sync_only && !session.json {
         session.printer.line(&format!("synced {}", result.workdir));
     }
     report(session, &result, options.timing_json)?;
     Ok(result.exit_code)
+}
+
+fn unwritten(what: &str, error: &std::io::Error) -> Error {
+    Error::new(Code::RemoteControl, format!("{what} cannot be written: {error}"))
+        .hint("the command ran; see the room on the disk")
 }
 
 impl Options {
@@ -175,6 +191,11 @@ impl Options {
         });
         request.allow_env.clone_from(&self.allow_env);
         request.downloads = self.download.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        request.env_profiles.clone_from(&self.env_from_profile);
+        request.artifacts = self.artifact_glob.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        request.required_artifacts =
+            self.require_artifact.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        request.capture_on_fail = self.capture_on_fail;
         request.label.clone_from(&self.label);
         request.captured = (self.capture_stdout.is_some(), self.capture_stderr.is_some());
         session.suffix().clone_into(&mut request.suffix);
@@ -305,10 +326,22 @@ impl Streams {
 
 /// A file for output, for its owner alone.
 fn capture(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    private(path, OpenOptions::new().write(true).truncate(true))
+}
+
+/// A file to which the times are appended.
+fn record(path: &Path) -> Result<File> {
+    if path == Path::new("default") {
+        return Err(Error::new(Code::InvalidArgument, "--timing-record needs a file")
+            .hint("crabbox's own store has a form of its own; name a file, which gets a line for each run"));
+    }
+    private(path, OpenOptions::new().append(true))
+}
+
+fn private(path: &Path, options: &mut OpenOptions) -> Result<File> {
+    options.create(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path).map_err(|error| {
         Error::new(Code::InvalidArgument, format!("{} cannot be written: {error}", path.display()))
             .hint("name another file for the output")

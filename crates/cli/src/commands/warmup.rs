@@ -1,6 +1,5 @@
 //! `warmup`: a lease that stays.
 
-use crate::args::Unsupported;
 use crate::progress::duration;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
@@ -32,8 +31,6 @@ struct Options {
     /// End standard error with the times as one JSON document
     #[arg(long)]
     timing_json: bool,
-    #[command(flatten)]
-    unsupported: Unsupported,
 }
 
 fn go_boolean(text: &str) -> std::result::Result<bool, String> {
@@ -52,7 +49,6 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
-    options.unsupported.check()?;
     let began = Instant::now();
     let request = AcquireRequest { keep: options.keep, slug: options.slug, lease_id: options.lease_id };
     let engine = session.engine()?;

@@ -1,9 +1,13 @@
 //! Reads one value: its canonical text, or what is wrong with it.
 
 use super::{Kind, Setting};
-use crate::lease::{go_duration, parse_go_duration};
+use crate::lease::{Slug, go_duration, parse_go_duration};
 use reqwest::Url;
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// More ports are not recorded on a lease, as in crabbox: a label has no room for them.
+const MOST_PORTS: usize = 10;
 
 /// One key of the order in which offers are preferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +92,33 @@ pub(super) fn canonical(setting: &Setting, raw: &str) -> Result<String, String> 
             "false" | "no" | "off" | "0" => Ok("false".to_owned()),
             _ => Err(unfit()),
         },
+        Kind::Slug => slug(text),
+        Kind::Ports => match ports(text) {
+            Some(ports) if ports.len() > MOST_PORTS => Err(format!("must be at most {MOST_PORTS} ports")),
+            Some(ports) => Ok(join(&ports)),
+            None => Err(unfit()),
+        },
     }
+}
+
+/// A name as slugs are written.
+fn slug(text: &str) -> Result<String, String> {
+    let slug = Slug::normalise(text).ok_or("must hold a letter or a digit")?;
+    match slug.as_str().len() {
+        length if length > Slug::LONGEST => {
+            Err(format!("must have at most {} characters, not {length}", Slug::LONGEST))
+        }
+        _ => Ok(slug.to_string()),
+    }
+}
+
+/// TCP ports between commas, sorted, each once; `None` where one is none.
+pub(super) fn ports(text: &str) -> Option<BTreeSet<u16>> {
+    items(text).map(|port| port.parse().ok().filter(|port| *port > 0)).collect()
+}
+
+fn join(ports: &BTreeSet<u16>) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Whether a file leaves the lower layer as it is by saying nothing: an empty text, or a zero where zero is no value.
@@ -120,8 +150,9 @@ fn expectation(kind: Kind) -> String {
         Kind::Duration => "a positive duration such as 90m or 1h30m".to_owned(),
         Kind::Order => "of the form `field [asc|desc], …`".to_owned(),
         Kind::Switch => "true or false".to_owned(),
+        Kind::Ports => "TCP ports from 1 to 65535 between commas".to_owned(),
         Kind::Url => "an absolute URL".to_owned(),
-        Kind::Text | Kind::Secret | Kind::List | Kind::Patterns => "text".to_owned(),
+        Kind::Text | Kind::Slug | Kind::Secret | Kind::List | Kind::Patterns => "text".to_owned(),
     }
 }
 
@@ -233,6 +264,15 @@ mod tests {
         assert_eq!(read("image", "").unwrap(), "nvidia/cuda:12.8.1-cudnn-devel-ubuntu22.04");
         assert!(read("image", "a\nb").unwrap_err().contains("control"));
         assert_eq!(read("allowRepositoryPolicy", "Yes").unwrap(), "true");
+        assert_eq!(read("pond", " My_Lab ").unwrap(), "my-lab");
+        assert_eq!(read("pond", "").unwrap(), "");
+        assert!(read("pond", "!!").unwrap_err().contains("a letter or a digit"));
+        assert!(read("pond", &"x".repeat(42)).unwrap_err().contains("at most 41"));
+        assert_eq!(read("expose", "9090, 80,9090").unwrap(), "80,9090");
+        assert!(read("expose", "1,2,3,4,5,6,7,8,9,10,11").unwrap_err().contains("at most 10"));
+        for bad in ["0", "65536", "http", "80-90", "-1"] {
+            assert!(read("expose", bad).unwrap_err().contains("TCP ports"), "{bad}");
+        }
         assert!(read("allowRepositoryPolicy", "maybe").is_err());
     }
 

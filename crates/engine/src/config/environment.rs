@@ -22,6 +22,13 @@ impl Environment {
         self.0.get(name).is_some_and(|value| !value.trim().is_empty())
     }
 
+    /// Whether a shell takes this name for a variable.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    }
+
     /// The variables that are allowed and set. `NAME*` matches by beginning; `*` alone matches nothing, because it would
     /// hand over everything, credentials included. A name that no shell takes is left out, and so is the account's API
     /// key, whoever allows it: a file of a repository may be the one that does.
@@ -36,7 +43,8 @@ impl Environment {
                 None => name == *pattern,
             })
         };
-        let chosen = self.0.iter().filter(|(name, _)| matches(name) && is_name(name) && !is_secret(name));
+        let chosen =
+            self.0.iter().filter(|(name, _)| matches(name) && Self::is_name(name) && !is_secret(name));
         chosen.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }
@@ -44,11 +52,6 @@ impl Environment {
 /// Whether a variable holds a credential of ours.
 fn is_secret(name: &str) -> bool {
     SETTINGS.iter().any(|setting| setting.kind == Kind::Secret && setting.env.contains(&name))
-}
-
-fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 impl fmt::Debug for Environment {

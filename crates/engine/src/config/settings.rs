@@ -1,8 +1,8 @@
 //! The settings as typed values, with what follows from several of them.
 
-use super::check::{items, parse_order};
+use super::check::{items, parse_order, ports};
 use super::{Environment, OrderTerm, Origin, Overrides, Resolved, Snapshot};
-use crate::lease::{Dollars, DollarsPerHour, ReleaseAction, parse_go_duration};
+use crate::lease::{Dollars, DollarsPerHour, ReleaseAction, Slug, parse_go_duration};
 use crate::store::Paths;
 use crate::sync::guard::Limits;
 use crate::{Code, Error, Result};
@@ -104,6 +104,12 @@ pub struct Settings {
     pub profile: String,
     /// Machine class recorded on new leases.
     pub class: String,
+    /// Group recorded on new leases.
+    pub pond: Option<Slug>,
+    /// Whether this very call names the pond, so that a list or a cleanup keeps to it.
+    pub pond_given: bool,
+    /// Ports recorded on new leases, sorted.
+    pub expose: Vec<u16>,
     /// How a working tree is brought over.
     pub sync: SyncSettings,
     /// Names of local variables that remote commands receive; a final `*` matches any ending.
@@ -203,6 +209,9 @@ impl Resolved {
             idle_timeout: self.duration("idleTimeout")?,
             profile: self.text("profile")?,
             class: self.text("class")?,
+            pond: Slug::normalise(&self.value("pond")?.text),
+            pond_given: matches!(self.value("pond")?.origin, Origin::Flag(_) | Origin::Option(_)),
+            expose: ports(&self.value("expose")?.text).unwrap_or_default().into_iter().collect(),
             sync: self.sync()?,
             env_allow: items(&self.value("envAllow")?.text).map(str::to_owned).collect(),
             environment: Environment::default(),

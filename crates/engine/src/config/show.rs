@@ -166,6 +166,7 @@ fn typed(kind: Kind, value: &Value) -> Json {
         Kind::Count | Kind::Number(_) => value.text.parse().map_or(Json::Null, number),
         Kind::Switch => Json::Bool(value.text == "true"),
         Kind::List => super::check::items(&value.text).collect(),
+        Kind::Ports => json!(super::check::ports(&value.text).unwrap_or_default()),
         _ => Json::String(value.text.clone()),
     }
 }

@@ -1,8 +1,9 @@
 //! What files of a repository may not decide.
 
 use super::{Origin, Resolved, SETTINGS, Setting, Trust, Value};
-use crate::lease::ReleaseAction;
+use crate::lease::{ReleaseAction, parse_go_duration};
 use crate::{Code, Error, Result};
+use std::time::Duration;
 
 /// Refuses values that came from a repository's file and are not its to choose. `own` resolves a setting from the
 /// defaults and the user's own files alone. Values that the environment or a flag replaced do no harm.
@@ -43,6 +44,13 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
                     return Err(policy(setting, &value.origin, &complaint));
                 }
             }
+            Trust::Lifetime => {
+                let allowed = own(setting)?.text;
+                if !repository_may && time(&value.text) > time(&allowed) {
+                    let complaint = format!("may not lengthen yours of {allowed} to {}", value.text);
+                    return Err(policy(setting, &value.origin, &complaint));
+                }
+            }
             Trust::ReleaseAction => {
                 let (allowed, wanted) = (bill(&own(setting)?), bill(value));
                 if !repository_may && wanted > allowed {
@@ -53,6 +61,10 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
         }
     }
     Ok(())
+}
+
+fn time(text: &str) -> Duration {
+    parse_go_duration(text).unwrap_or_default()
 }
 
 fn number(value: &Value) -> f64 {

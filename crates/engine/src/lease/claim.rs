@@ -202,6 +202,12 @@ impl Claim {
         Slug::normalise(&self.slug)
     }
 
+    /// The group it belongs to, in normalised form. crabbox's `run --id` drops the label and leaves the member.
+    #[must_use]
+    pub fn pond(&self) -> Option<Slug> {
+        Slug::normalise(&self.pond).or_else(|| Slug::normalise(self.label(key::POND)?))
+    }
+
     /// The label `state`; empty where there is none.
     #[must_use]
     pub fn state(&self) -> &str {
@@ -239,6 +245,7 @@ impl Claim {
             lease_id: plan.lease.to_string(),
             slug: plan.slug.to_string(),
             provider: "vast".to_owned(),
+            pond: plan.pond.as_ref().map_or_else(String::new, ToString::to_string),
             repo_root: repo_root.to_owned(),
             claimed_at: rfc3339(now),
             last_used_at: rfc3339(now),

@@ -104,6 +104,8 @@ fn the_intent_is_the_unclear_create_of_crabbox() {
         api_url: "https://api.example/v0".into(),
         created_at: 1_787_400_000,
         offer: Some(crate::lease::OfferId(1)),
+        pond: None,
+        exposed_ports: Vec::new(),
         state: "ready",
         recovery: None,
     };

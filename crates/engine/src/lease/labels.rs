@@ -45,6 +45,10 @@ pub struct LabelPlan {
     pub created_at: i64,
     /// The rented offer, where it is known.
     pub offer: Option<OfferId>,
+    /// Group that it belongs to.
+    pub pond: Option<Slug>,
+    /// Ports that crabbox's `pond connect` forwards, sorted.
+    pub exposed_ports: Vec<u16>,
     /// State of the lease.
     pub state: &'static str,
     /// What is left to be recovered.
@@ -66,6 +70,13 @@ impl LabelPlan {
             idle_timeout: self.idle_timeout,
             created_at: self.created_at,
         });
+        if let Some(pond) = &self.pond {
+            labels.insert(key::POND.into(), sanitise(pond.as_str()));
+        }
+        if !self.exposed_ports.is_empty() {
+            let ports: Vec<String> = self.exposed_ports.iter().map(u16::to_string).collect();
+            labels.insert(key::EXPOSED_PORTS.into(), sanitise(&ports.join("-")));
+        }
         // Exact values enter after sanitising, so that the URL keeps its colon and slashes.
         labels.insert(key::RELEASE_ACTION.into(), self.release_action.as_str().into());
         labels.insert(key::VAST_ACCOUNT_ID.into(), self.account.to_string());
@@ -334,6 +345,8 @@ mod tests {
             api_url: "https://console.vast.ai/api/v0".into(),
             created_at: 1_787_303_647,
             offer: Some(OfferId(21_837_465)),
+            pond: None,
+            exposed_ports: Vec::new(),
             state: "ready",
             recovery: None,
         }

@@ -11,15 +11,15 @@ const ADJECTIVES: [&str; 14] = [
 ];
 const NOUNS: [&str; 8] = ["barnacle", "crab", "crayfish", "hermit", "krill", "lobster", "prawn", "shrimp"];
 
-/// Longest slug that may be asked for, in characters after normalisation.
-const LONGEST: usize = 41;
-
 /// A normalised, non-empty slug: `[a-z0-9]` in runs joined by single dashes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Slug(String);
 
 impl Slug {
+    /// Longest slug that may be asked for, in characters after normalisation.
+    pub const LONGEST: usize = 41;
+
     /// The slug that crabbox derives from a lease identifier: one of 112 adjective-noun pairs.
     #[must_use]
     pub fn generate(lease: &LeaseId) -> Slug {
@@ -41,11 +41,11 @@ impl Slug {
             Error::new(Code::InvalidArgument, format!("slug {text:?} holds no letter or digit"))
                 .hint("use letters a-z, digits and dashes")
         })?;
-        if slug.0.len() > LONGEST {
+        if slug.0.len() > Self::LONGEST {
             let length = slug.0.len();
             return Err(Error::new(
                 Code::InvalidArgument,
-                format!("slug {slug} has {length} characters, at most {LONGEST} are allowed"),
+                format!("slug {slug} has {length} characters, at most {} are allowed", Self::LONGEST),
             )
             .hint("choose a shorter slug"));
         }
@@ -78,7 +78,7 @@ impl Slug {
     /// one whose suffix comes from the lease identifier itself.
     #[must_use]
     pub fn candidates(base: &Slug, lease: &LeaseId) -> Vec<Slug> {
-        let stem = base.0[..base.0.len().min(LONGEST)].trim_end_matches('-');
+        let stem = base.0[..base.0.len().min(Self::LONGEST)].trim_end_matches('-');
         let suffixed = |seed: &str| Slug(format!("{stem}-{:04x}", fnv1a(seed) & 0xffff));
         std::iter::once(base.clone())
             .chain((0..19).map(|attempt| suffixed(&format!("{lease}-{attempt}"))))

@@ -217,6 +217,8 @@ impl Engine {
             api_url: settings.api_url.clone(),
             created_at: lease::unix(now),
             offer: None,
+            pond: settings.pond.clone(),
+            exposed_ports: settings.expose.clone(),
             state: claim_state(State::Intent).0,
             recovery: claim_state(State::Intent).1,
         };

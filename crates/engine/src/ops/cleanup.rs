@@ -4,6 +4,7 @@
 //! Nothing is destroyed or forgotten unless the whole list of instances could be read first; each single destroy reads
 //! its instance again, and its claim after that.
 
+use super::provenance::ambiguous_label;
 use super::recovery::{Patience, in_use};
 use super::resolve::{check_account, lease_id};
 use super::{Call, Engine};
@@ -242,6 +243,9 @@ impl Cleaned {
 impl Engine {
     /// Cleans up. What cannot be done is part of the result, and nothing that follows waits for it.
     ///
+    /// Where the call names a pond, expired and vanished leases of other ponds stay. What a dead process left
+    /// unfinished is finished in any case, as by every command that may spend or destroy.
+    ///
     /// # Errors
     /// Why the instances or claims could not be read as a whole; then nothing was changed.
     pub async fn cleanup(&self, request: &CleanupRequest, call: &Call) -> Result<Cleaned> {
@@ -255,8 +259,12 @@ impl Engine {
         if !dry_run && !items.is_empty() {
             inventory = self.read_everything(call).await?.1;
         }
-        let settled: BTreeSet<String> = items.iter().map(|item| item.lease.clone()).collect();
+        let mut settled: BTreeSet<String> = items.iter().map(|item| item.lease.clone()).collect();
         let scan = self.store.scan_claims().await?;
+        if let Some(pond) = self.kept_to_pond() {
+            let others = scan.claims.iter().filter(|claim| claim.pond().as_ref() != Some(pond));
+            settled.extend(others.map(|claim| claim.lease_id.clone()));
+        }
         let mut problems: Vec<String> = scan
             .problems
             .iter()
@@ -270,7 +278,9 @@ impl Engine {
             }
         }
         items.extend(self.forget_vanished(account, &inventory, &scan, &settled, dry_run, call).await?);
-        items.extend(self.forget_keys(&inventory, dry_run, call).await?);
+        if self.kept_to_pond().is_none() {
+            items.extend(self.forget_keys(&inventory, dry_run, call).await?);
+        }
         Ok(Cleaned::new(dry_run, items, problems))
     }
 
@@ -365,7 +375,8 @@ impl Engine {
         };
         let lease =
             claim.map(|claim| claim.lease_id.clone()).or_else(|| Some(owner.as_ref()?.lease.clone()))?;
-        if settled.contains(&lease) {
+        // Without a claim it is in no pond.
+        if settled.contains(&lease) || (claim.is_none() && self.kept_to_pond().is_some()) {
             return None;
         }
         let name = match (&owner, claim) {
@@ -420,6 +431,10 @@ impl Engine {
         if claim.instance_id().is_none() {
             let account = self.client.account().await.map_err(Error::from)?;
             check_account(claim, account.id, &self.settings.api_url, "clean up")?;
+            let made = self.labelled(&id, &claim.slug).await?.0.ours;
+            if made.iter().all(|one| one.id != instance) {
+                return Err(ambiguous_label(&id, &[instance]));
+            }
             // crabbox destroys an expired unanswered create without binding it; here the claim names it first.
             self.store
                 .update_claim(&id, move |claim| {

@@ -3,7 +3,7 @@
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
-use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, accrued};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug, accrued};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use serde::Serialize;
@@ -108,7 +108,8 @@ impl Listed {
 }
 
 impl Engine {
-    /// The instances of this account that are ours, or all of them. Reads only.
+    /// The instances of this account that are ours, or all of them; where the call names a pond, only those in it.
+    /// Reads only.
     ///
     /// Leases whose create was never answered have no instance to list; a warning names them.
     ///
@@ -138,7 +139,18 @@ impl Engine {
         }
         let relabelled = self.relabelled(&inventory, &claims).await;
         let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims, &relabelled));
-        Ok(listed.filter(|line| all || line.ownership != Ownership::Foreign).collect())
+        let shown = listed.filter(|line| all || line.ownership != Ownership::Foreign);
+        Ok(match self.kept_to_pond() {
+            None => shown.collect(),
+            Some(pond) => shown
+                .filter(|line| line.labels.get(key::POND).is_some_and(|of| of == pond.as_str()))
+                .collect(),
+        })
+    }
+
+    /// The pond that a list or a cleanup keeps to: the one that this very call names, not the one of new leases.
+    pub(super) fn kept_to_pond(&self) -> Option<&Slug> {
+        self.settings.pond.as_ref().filter(|_| self.settings.pond_given)
     }
 
     /// Instances that carry no ownership label any more but are the answers to our creates, with their leases' labels.
@@ -172,7 +184,11 @@ impl Engine {
             })
         });
         let (ownership, labels, name) = match (&owner, claim) {
-            (Some(owner), Some(claim)) => (Ownership::Claimed, claim.labels.clone(), owner.slug.clone()),
+            (Some(owner), Some(claim)) => {
+                let mut labels = claim.labels.clone();
+                labels.extend(claim.pond().map(|pond| (key::POND.to_owned(), pond.to_string())));
+                (Ownership::Claimed, labels, owner.slug.clone())
+            }
             (Some(owner), None) => {
                 let settings = &self.settings;
                 let defaults = LabelDefaults {

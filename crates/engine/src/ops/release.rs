@@ -1,8 +1,9 @@
 //! Release: destroy and prove, stop, or keep - always with the exact claim, read after the cloud was read.
 
+use super::authorised::{Doomed, Ground};
 use super::gone::VISIBILITY;
 use super::recover::Recovered;
-use super::recovery::Patience;
+use super::recovery::{Patience, changed_claim};
 use super::resolve::{check_account, lease_id, unclaimed};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
@@ -190,8 +191,14 @@ impl Engine {
             return Err(Error::new(Code::Internal, "there is no instance to take over"));
         };
         let bound = instance.id;
+        if let Some(journal) = journal.as_deref_mut() {
+            self.begin_surplus(journal, &surplus).await?;
+        }
         self.store
             .update_claim(id, move |claim| {
+                if claim.instance_id().is_some_and(|other| other != bound) {
+                    return Err(changed_claim(claim));
+                }
                 claim.set_instance(bound);
                 Ok(())
             })
@@ -202,7 +209,8 @@ impl Engine {
         }
         for extra in surplus {
             call.warn(format!("instance {extra} carries the same label and is destroyed too"));
-            self.destroy_journalled(journal.as_deref_mut(), extra, VISIBILITY, call).await?;
+            let doomed = Doomed::new(id, extra, Ground::Surplus);
+            self.destroy_journalled(&doomed, journal.as_deref_mut(), VISIBILITY, call).await?;
         }
         Ok(bound)
     }
@@ -248,6 +256,7 @@ impl Engine {
         call.event(Event::Releasing { lease: id.clone(), instance });
         let lease = self.authorise(id, instance, "release").await?;
         let action = self.action_for(&lease.claim, action);
+        let slug = lease.claim.slug.clone();
         let outcome = match (action, &lease.live) {
             (ReleaseAction::Keep, live) => {
                 if live.is_none() {
@@ -256,12 +265,10 @@ impl Engine {
                 self.unhold(id, &lease.claim, lock, call).await?;
                 ReleaseOutcome::Kept
             }
-            (ReleaseAction::Stop, Some(_)) => self.stop_lease(id, &lease.claim, instance, lock, call).await?,
-            (ReleaseAction::Stop, None) | (ReleaseAction::Destroy, _) => {
-                self.destroy_lease(id, &lease, instance, lock, call).await?
-            }
+            (ReleaseAction::Stop, _) => self.halt_lease(id, lease, instance, lock, call).await?,
+            (ReleaseAction::Destroy, _) => self.destroy_lease(id, &lease, instance, lock, call).await?,
         };
-        Ok(Released { lease: id.clone(), slug: lease.claim.slug, instance: Some(instance), action, outcome })
+        Ok(Released { lease: id.clone(), slug, instance: Some(instance), action, outcome })
     }
 
     /// A kept lease lives on without the process that held it, and what was begun on it is called off. Its claim is not

@@ -1,7 +1,8 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
 use super::release::ReleaseOutcome;
-use super::run_job::Job;
+use super::run_artifacts::{Archive, Glob};
+use super::run_job::{Job, Measures};
 use super::run_report::{Again, Commands, TimingReport};
 use super::workspace::Owner;
 use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
@@ -117,8 +118,17 @@ pub struct RunRequest {
     pub env: BTreeMap<String, String>,
     /// Names of local variables for the command, besides those of the settings; a final `*` matches any ending.
     pub allow_env: Vec<String>,
+    /// Local files of `NAME=value` lines, below the working directory unless absolute. The command receives those of
+    /// their variables that are allowed, in place of the environment's of the same name.
+    pub env_profiles: Vec<PathBuf>,
     /// Files to fetch.
     pub downloads: Vec<Download>,
+    /// Files to bring back in one archive after a command that succeeded.
+    pub artifacts: Vec<Glob>,
+    /// Files that must be there after a command that succeeded; they are in that archive too.
+    pub required_artifacts: Vec<Glob>,
+    /// Write an archive about a command that failed.
+    pub capture_on_fail: bool,
     /// A word of the caller for the reports.
     pub label: Option<String>,
     /// The streams whose last lines are not to be repeated: standard output, standard error.
@@ -158,7 +168,11 @@ impl RunRequest {
             sync_only: false,
             env: BTreeMap::new(),
             allow_env: Vec::new(),
+            env_profiles: Vec::new(),
             downloads: Vec::new(),
+            artifacts: Vec::new(),
+            required_artifacts: Vec::new(),
+            capture_on_fail: false,
             label: None,
             captured: (false, false),
             suffix: String::new(),
@@ -227,6 +241,12 @@ pub struct RunResult {
     pub policy: &'static str,
     /// The command that gives the lease back; for one whose release kept or stopped it, the command that destroys it.
     pub stop_command: String,
+    /// The archive of the artifacts that were asked for, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Archive>,
+    /// The archive about the failure, below the working directory, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_bundle: Option<String>,
     /// Where the time went.
     pub timing: TimingReport,
 }
@@ -237,7 +257,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of acquire, resolve and sync (what cannot be synced fails before anything is rented or looked up);
-    /// [`Code::WorkspaceBusy`]; [`Code::SshLost`], [`Code::RemoteControl`],
+    /// a profile that cannot be read, likewise; [`Code::WorkspaceBusy`]; [`Code::SshLost`], [`Code::RemoteControl`],
     /// [`Code::Cancelled`]; [`Code::CleanupFailed`] when the command succeeded and the release did not.
     pub async fn run(&self, request: &RunRequest, io: ExecIo, call: &Call) -> Result<RunResult> {
         let began = Instant::now();
@@ -245,6 +265,7 @@ impl Engine {
         if let Some(sync) = &request.sync {
             self.check_sync(sync).await?;
         }
+        let profile = self.read_profiles(&request.env_profiles, call).await?;
         let run = RunId::from_entropy(self.entropy());
         let policy = matches!(request.stop_after, None | Some(StopAfter::Always));
         let alone = policy && !request.acquire.keep && !request.keep_on_failure;
@@ -270,7 +291,7 @@ impl Engine {
         timing.label.clone_from(&request.label);
         timing.workdir = lease.folder(&self.settings.repo_name);
         let owner = Owner::new(&lease);
-        let mut job = Job::new(&lease, &owner, request, &run, began, timing);
+        let mut job = Job::new(&lease, &owner, request, &run, &profile, began, timing);
         let outcome = job.work(io, call).await;
 
         let succeeded = matches!(outcome, Ok(ExecExit::Code(0)));
@@ -294,7 +315,7 @@ impl Engine {
             job.give_back(&outcome, &uncancelled).await;
         }
         let released = if releases { Some(lease.release(None, &uncancelled).await) } else { None };
-        let (mut timing, sync) = job.into_measures();
+        let Measures { mut timing, sync, artifacts, failure_bundle } = job.into_measures();
         let came_to = released.as_ref().and_then(|released| released.as_ref().ok()).map(|done| done.outcome);
         timing.lease_stopped =
             released.as_ref().map(|_| came_to.is_some_and(|outcome| outcome != ReleaseOutcome::Kept));
@@ -345,6 +366,8 @@ impl Engine {
                 Some(ReleaseOutcome::Kept | ReleaseOutcome::Stopped) => commands.destroy(),
                 _ => timing.stop_command.clone(),
             },
+            artifacts,
+            failure_bundle,
             timing,
         })
     }

@@ -4,9 +4,11 @@ use super::remote::Remote;
 use super::run::{Download, ScriptFile};
 use super::{Call, Engine, Event};
 use crate::ssh::command::{Script, quote};
-use crate::world::{ExecExit, ExecIo, Local, Output};
+use crate::world::{ExecExit, ExecIo, Local, Output, StdinChunk};
 use crate::{Code, Error, Result};
-use std::io::{self, Write as _};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -57,11 +59,33 @@ impl Files<'_> {
     pub async fn download(&self, wanted: &Download, call: &Call) -> Result<()> {
         let script = format!("cd {} && exec cat <{}", quote(self.workdir)?, quote(&wanted.remote)?);
         let path = self.local.settings.cwd.join(&wanted.local);
+        let bytes = self.fetch(&wanted.remote, &script, None, path.clone(), Form::Plain, call).await?;
+        call.event(Event::Downloaded {
+            remote: wanted.remote.clone(),
+            local: path.display().to_string(),
+            bytes,
+        });
+        Ok(())
+    }
+
+    /// Writes what a script prints to a file, which appears whole or not at all; its size.
+    ///
+    /// # Errors
+    /// As [`Files::download`], naming `what`.
+    pub async fn fetch(
+        &self,
+        what: &str,
+        script: &str,
+        stdin: Option<mpsc::Receiver<StdinChunk>>,
+        target: PathBuf,
+        form: Form,
+        call: &Call,
+    ) -> Result<u64> {
         let (give, take) = mpsc::channel(16);
-        let (local, target) = (Arc::clone(&self.local.world.local), path.clone());
-        let writing = tokio::task::spawn_blocking(move || write(local.as_ref(), &target, take));
+        let (local, place) = (Arc::clone(&self.local.world.local), target.clone());
+        let writing = tokio::task::spawn_blocking(move || write(local.as_ref(), &place, form, take));
         let (output, mut received) = mpsc::channel(16);
-        let streaming = self.remote.stream(&script, ExecIo { stdin: None, output }, call);
+        let streaming = self.remote.stream(script, ExecIo { stdin, output }, call);
         let passing = async move {
             let mut said = Vec::new();
             while let Some(piece) = received.recv().await {
@@ -85,23 +109,23 @@ impl Files<'_> {
             let said = String::from_utf8_lossy(&said);
             let said: String =
                 said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
-            return Err(Error::new(
-                Code::RemoteControl,
-                format!("download of {} failed: {said}", wanted.remote),
-            )
-            .hint("paths are below the folder of the command, unless absolute"));
+            return Err(Error::new(Code::RemoteControl, format!("download of {what} failed: {said}"))
+                .hint("paths are below the folder of the command, unless absolute"));
         }
-        let bytes = written.map_err(|error| {
-            Error::new(Code::RemoteControl, format!("{} cannot be written: {error}", path.display()))
+        written.map_err(|error| {
+            Error::new(Code::RemoteControl, format!("{} cannot be written: {error}", target.display()))
                 .hint("name another place with --download remote=local")
-        })?;
-        call.event(Event::Downloaded {
-            remote: wanted.remote.clone(),
-            local: path.display().to_string(),
-            bytes,
-        });
-        Ok(())
+        })
     }
+}
+
+/// How fetched bytes are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As they come.
+    Plain,
+    /// Compressed.
+    Gzip,
 }
 
 enum Piece {
@@ -110,29 +134,54 @@ enum Piece {
     Whole,
 }
 
-fn write(local: &dyn Local, target: &Path, mut pieces: mpsc::Receiver<Piece>) -> io::Result<u64> {
-    if let Some(folder) = target.parent() {
-        let missing: Vec<&Path> =
-            folder.ancestors().take_while(|folder| matches!(local.stat(folder), Ok(None))).collect();
-        missing.iter().rev().try_for_each(|folder| local.create_folder(folder))?;
+/// A file under way.
+enum Sink {
+    Plain(Box<dyn Write + Send>),
+    Gzip(GzEncoder<Box<dyn Write + Send>>),
+}
+
+impl Sink {
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.write_all(bytes),
+            Self::Gzip(encoder) => encoder.write_all(bytes),
+        }
     }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Plain(mut file) => file.flush(),
+            Self::Gzip(encoder) => encoder.finish()?.flush(),
+        }
+    }
+}
+
+/// Makes the folders in which a file is to be.
+pub(super) fn make_folders(local: &dyn Local, file: &Path) -> io::Result<()> {
+    let Some(folder) = file.parent() else { return Ok(()) };
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|folder| matches!(local.stat(folder), Ok(None))).collect();
+    missing.iter().rev().try_for_each(|folder| local.create_folder(folder))
+}
+
+fn write(local: &dyn Local, target: &Path, form: Form, mut pieces: mpsc::Receiver<Piece>) -> io::Result<u64> {
+    make_folders(local, target)?;
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part: PathBuf = target.with_file_name(name);
     local.remove(&part)?;
-    let mut file = local.create(&part)?;
-    let mut bytes = 0;
+    let file = local.create(&part)?;
+    let mut sink = match form {
+        Form::Plain => Sink::Plain(file),
+        Form::Gzip => Sink::Gzip(GzEncoder::new(file, Compression::default())),
+    };
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
-            Piece::Bytes(piece) => {
-                file.write_all(&piece)?;
-                bytes += piece.len() as u64;
-            }
+            Piece::Bytes(piece) => sink.take(&piece)?,
             Piece::Whole => {
-                file.flush()?;
-                drop(file);
+                sink.finish()?;
                 local.rename(&part, target)?;
-                return Ok(bytes);
+                return Ok(local.stat(target)?.map_or(0, |stat| stat.size));
             }
         }
     }

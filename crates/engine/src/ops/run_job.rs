@@ -2,10 +2,13 @@
 
 use super::remote::Remote;
 use super::run::{RunRequest, exit_code, seconds};
-use super::run_files::Files;
+use super::run_artifacts::{Archive, Glob, missing};
+use super::run_bundle::{Bundle, Streams};
+use super::run_files::{Files, Form};
 use super::run_report::{Commands, Tails, TimingPhase, TimingReport, millis};
 use super::workspace::{Input, Owner};
 use super::{Call, Event, ExecRequest, Lease, Phase, SyncReport};
+use crate::config::Environment;
 use crate::lease::{Claim, RunId, accrued, go_duration, labels, moment};
 use crate::ssh::command::Script;
 use crate::world::{ExecExit, ExecIo};
@@ -26,10 +29,19 @@ pub(super) struct Job<'a> {
     owner: &'a Owner,
     request: &'a RunRequest,
     run: &'a RunId,
+    profile: &'a Environment,
     began: Instant,
-    timing: TimingReport,
-    synced: Option<SyncReport>,
     tails: Tails,
+    streams: Streams,
+    measures: Measures,
+}
+
+/// What was measured, and what came back.
+pub(super) struct Measures {
+    pub timing: TimingReport,
+    pub sync: Option<SyncReport>,
+    pub artifacts: Option<Archive>,
+    pub failure_bundle: Option<String>,
 }
 
 impl<'a> Job<'a> {
@@ -38,10 +50,13 @@ impl<'a> Job<'a> {
         owner: &'a Owner,
         request: &'a RunRequest,
         run: &'a RunId,
+        profile: &'a Environment,
         began: Instant,
         timing: TimingReport,
     ) -> Self {
-        Self { lease, owner, request, run, began, timing, synced: None, tails: Tails::default() }
+        let measures = Measures { timing, sync: None, artifacts: None, failure_bundle: None };
+        let (tails, streams) = (Tails::default(), Streams::default());
+        Self { lease, owner, request, run, profile, began, tails, streams, measures }
     }
 
     /// Everything up to the command's end.
@@ -54,22 +69,23 @@ impl<'a> Job<'a> {
         let prepares = request.sync.is_some() || request.file.is_some();
         if prepares {
             self.owner.take(lease, call).await?;
-            self.timing.bootstrap_ms = millis(usable.elapsed());
+            self.measures.timing.bootstrap_ms = millis(usable.elapsed());
         }
         if let Some(sync) = &request.sync {
             call.event(Event::Syncing {
                 from: lease.engine().settings().repo_root.clone(),
                 host: lease.facts().endpoint.host.clone(),
-                workdir: self.timing.workdir.clone(),
+                workdir: self.measures.timing.workdir.clone(),
             });
             self.context(call);
             let remote = Remote::owned(lease, self.owner);
-            let work = lease.engine().sync(&remote, &self.timing.workdir, sync, call);
+            let work = lease.engine().sync(&remote, &self.measures.timing.workdir, sync, call);
             let report = call.until_cancelled(self.owner.keep(lease, call, work)).await?;
-            self.timing.sync_ms = millis(Duration::try_from_secs_f64(report.seconds).unwrap_or_default());
-            self.timing.sync_skipped = report.skipped;
-            self.timing.sync_phases = report.steps.iter().map(TimingPhase::from).collect();
-            self.synced = Some(report);
+            self.measures.timing.sync_ms =
+                millis(Duration::try_from_secs_f64(report.seconds).unwrap_or_default());
+            self.measures.timing.sync_skipped = report.skipped;
+            self.measures.timing.sync_phases = report.steps.iter().map(TimingPhase::from).collect();
+            self.measures.sync = Some(report);
         } else if prepares {
             self.context(call);
         }
@@ -92,6 +108,7 @@ impl<'a> Job<'a> {
         }
         let exit = exit?;
         if exit == ExecExit::Code(0) {
+            self.measures.artifacts = self.artifacts(call).await?;
             for download in &request.downloads {
                 self.files().download(download, call).await?;
             }
@@ -109,7 +126,7 @@ impl<'a> Job<'a> {
     ) -> Result<ExecExit> {
         let (lease, request, run) = (self.lease, self.request, self.run);
         let (env, forwarded) = self.environment();
-        let exec = ExecRequest { script, env, folder: Some(self.timing.workdir.clone()) };
+        let exec = ExecRequest { script, env, folder: Some(self.measures.timing.workdir.clone()) };
         let prepared = lease.prepare(&exec, &[("CRABBOX_RUN_ID", run.as_str())])?;
         let mut commanded = Instant::now();
         let this = &*self;
@@ -125,11 +142,12 @@ impl<'a> Job<'a> {
             call.event(Event::Running {
                 run: run.clone(),
                 lease: Box::new(lease.facts().clone()),
-                workdir: this.timing.workdir.clone(),
+                workdir: this.measures.timing.workdir.clone(),
                 command: request.shown(),
             });
         };
         let mut tails = Tails::default();
+        let mut streams = request.capture_on_fail.then(Streams::default);
         let (give, mut take) = mpsc::channel(16);
         let input = Input { first: prepared.input, then: io.stdin };
         let running = self.owner.stream(lease, &prepared.line, input, give, begun, call);
@@ -138,36 +156,92 @@ impl<'a> Job<'a> {
         let tee = async move {
             while let Some(piece) = take.recv().await {
                 tails.take(&piece);
+                if let Some(streams) = &mut streams {
+                    streams.take(&piece);
+                }
                 // A receiver that went away discards output, as a closed pipe does.
                 let _ = output.send(piece).await;
             }
-            tails
+            (tails, streams)
         };
-        let (exit, tails) = tokio::join!(running, tee);
+        let (exit, (tails, streams)) = tokio::join!(running, tee);
         self.tails = tails;
+        self.streams = streams.unwrap_or_default();
         if shows_context {
-            self.timing.bootstrap_ms = millis(commanded.duration_since(usable));
+            self.measures.timing.bootstrap_ms = millis(commanded.duration_since(usable));
         }
-        self.timing.command_ms = millis(commanded.elapsed());
-        self.timing.command_phases =
-            vec![TimingPhase { name: "user-command".to_owned(), ms: self.timing.command_ms }];
+        self.measures.timing.command_ms = millis(commanded.elapsed());
+        self.measures.timing.command_phases =
+            vec![TimingPhase { name: "user-command".to_owned(), ms: self.measures.timing.command_ms }];
         call.event(Event::CommandEnded {
-            seconds: seconds(self.timing.command_ms),
+            seconds: seconds(self.measures.timing.command_ms),
             total: usable.elapsed().as_secs_f64(),
         });
         exit
     }
 
+    /// Brings back what the command was to leave.
+    async fn artifacts(&self, call: &Call) -> Result<Option<Archive>> {
+        let required: Vec<&Glob> = self.request.required_artifacts.iter().collect();
+        let globs: Vec<&Glob> = required.iter().copied().chain(&self.request.artifacts).collect();
+        if globs.is_empty() {
+            return Ok(None);
+        }
+        let files = self.files();
+        let names = files.find(&globs, call).await?;
+        let nothing = |glob: &&Glob| !names.iter().any(|name| glob.matches(name));
+        let missed: Vec<&Glob> = required.into_iter().filter(nothing).collect();
+        if !missed.is_empty() {
+            return Err(missing(&missed));
+        }
+        if names.is_empty() {
+            call.warn("the command left no file for the artifacts that were asked for");
+            return Ok(None);
+        }
+        let run = self.run.as_str();
+        let path = format!(".crabbox/runs/{run}/{run}-artifacts.tgz");
+        let target = self.lease.engine().settings().cwd.join(&path);
+        let bytes = files.collect(&names, target, Form::Gzip, call).await?;
+        let remote = format!("{} artifacts", names.len());
+        call.event(Event::Downloaded { remote, local: path.clone(), bytes });
+        Ok(Some(Archive { path, bytes, files: names.into_iter().collect() }))
+    }
+
+    /// Writes the archive about a failure; the line about it. That it cannot be written changes nothing else.
+    async fn bundle(&mut self, summary: &[String], call: &Call) -> Option<String> {
+        let request = self.request;
+        let bundle = Bundle {
+            run: self.run,
+            streams: &self.streams,
+            timing: &self.measures.timing,
+            summary,
+            globs: request.artifacts.iter().chain(&request.required_artifacts).collect(),
+        };
+        match bundle.write(&self.files(), self.lease.engine(), call).await {
+            Ok((path, bytes)) => {
+                let line = format!(
+                    "failure-bundle local={path} bytes={bytes} secret_risk=caller-redacts-before-sharing"
+                );
+                self.measures.failure_bundle = Some(path);
+                Some(line)
+            }
+            Err(error) => {
+                call.warn(format!("the failure bundle could not be written: {error}"));
+                None
+            }
+        }
+    }
+
     fn measure(&mut self, usable: Instant) {
-        self.timing.total_ms = millis(usable.elapsed());
-        self.timing.end_to_end_ms = millis(self.began.elapsed());
+        self.measures.timing.total_ms = millis(usable.elapsed());
+        self.measures.timing.end_to_end_ms = millis(self.began.elapsed());
     }
 
     fn context(&self, call: &Call) {
         call.event(Event::RunContext {
             run: self.run.clone(),
             lease: Box::new(self.lease.facts().clone()),
-            workdir: self.timing.workdir.clone(),
+            workdir: self.measures.timing.workdir.clone(),
         });
     }
 
@@ -175,8 +249,11 @@ impl<'a> Job<'a> {
     fn environment(&self) -> (BTreeMap<String, String>, Option<Event>) {
         let settings = self.lease.engine().settings();
         let allowed: Vec<&String> = settings.env_allow.iter().chain(&self.request.allow_env).collect();
-        let local = settings.environment.allowed(allowed.iter().copied());
-        let asked = !self.request.allow_env.is_empty() || settings.environment.is_set("CRABBOX_ENV_ALLOW");
+        let mut local = settings.environment.allowed(allowed.iter().copied());
+        local.extend(self.profile.allowed(allowed.iter().copied()));
+        let asked = !self.request.allow_env.is_empty()
+            || !self.request.env_profiles.is_empty()
+            || settings.environment.is_set("CRABBOX_ENV_ALLOW");
         let names: Vec<String> = local.keys().cloned().collect();
         let what = if names.is_empty() {
             let allowed: Vec<&str> = allowed.iter().map(|name| name.as_str()).collect();
@@ -204,17 +281,21 @@ impl<'a> Job<'a> {
         commands: &Commands<'_>,
         call: &Call,
     ) {
-        self.timing.ended(exit_code(exit).0);
+        self.measures.timing.ended(exit_code(exit).0);
         let price = self.lease.facts().price;
         let cost = price.map(|price| format!(" cost={}", accrued(price, self.began.elapsed())));
-        let mut lines = vec![self.timing.summary() + cost.as_deref().unwrap_or_default()];
+        let mut lines = vec![self.measures.timing.summary() + cost.as_deref().unwrap_or_default()];
         if !self.request.sync_only {
-            lines.push(self.timing.details());
+            lines.push(self.measures.timing.details());
         }
-        if self.timing.exit_code != 0 {
+        if self.measures.timing.exit_code != 0 {
             let (no_stdout, no_stderr) = self.request.captured;
             let stderr = (!no_stderr).then_some(&self.tails.stderr);
             lines.extend(commands.digest(&self.request.again(), stays, stderr));
+            if self.request.capture_on_fail {
+                lines.extend(self.bundle(&lines, call).await);
+            }
+            let stderr = (!no_stderr).then_some(&self.tails.stderr);
             if stays && kept {
                 lines.extend(self.kept(commands).await);
             }
@@ -266,16 +347,16 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// What was measured.
-    pub fn into_measures(self) -> (TimingReport, Option<SyncReport>) {
-        (self.timing, self.synced)
+    /// What was measured, and what came back.
+    pub fn into_measures(self) -> Measures {
+        self.measures
     }
 
     fn files(&self) -> Files<'_> {
         Files {
             remote: Remote::owned(self.lease, self.owner),
             local: self.lease.engine(),
-            workdir: &self.timing.workdir,
+            workdir: &self.measures.timing.workdir,
         }
     }
 }

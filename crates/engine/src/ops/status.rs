@@ -64,6 +64,8 @@ pub struct LeaseStatus {
     pub accrued_dollars: Option<f64>,
     /// What to do about its state, where something is to be done.
     pub advice: Option<String>,
+    /// The group it belongs to.
+    pub pond: Option<String>,
     /// There is no claim for it here.
     pub unclaimed: bool,
     /// The dead-man switch on the instance; absent where there is no lease to speak of.
@@ -86,7 +88,7 @@ impl LeaseStatus {
             self.state,
             or_dash(Some(self.gpu.clone())),
             or_dash(host),
-            or_dash(self.labels.get("pond").cloned()),
+            or_dash(self.pond.clone()),
             self.ready,
             self.endpoint.is_some(),
             seconds(self.idle_secs),
@@ -120,6 +122,7 @@ impl LeaseStatus {
         put("serverId", json!(self.instance.map_or_else(String::new, |id| id.to_string())));
         put("serverType", json!(self.gpu));
         put("host", json!(host));
+        put("pond", text(&self.pond));
         put("network", json!("public"));
         put("sshHost", json!(host));
         put("sshUser", json!(user));
@@ -276,6 +279,7 @@ impl Engine {
             expires_at: labels::expires_at(&labels).map(moment),
             accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, Duration::from_secs(age)).0),
             price,
+            pond: claim.as_ref().and_then(Claim::pond).map(|pond| pond.to_string()),
             unclaimed: claim.is_none(),
             deadman,
             id: lease,

@@ -10,6 +10,8 @@ pub const CREATED_AT: &str = "created_at";
 pub const CREATED_BY: &str = "created_by";
 /// When an unkept lease may be swept, Unix seconds.
 pub const EXPIRES_AT: &str = "expires_at";
+/// Ports that crabbox's `pond connect` forwards, joined with dashes.
+pub const EXPOSED_PORTS: &str = "crabbox_exposed_ports";
 /// Idle timeout, seconds (the older spelling; always equal to [`IDLE_TIMEOUT_SECS`]).
 pub const IDLE_TIMEOUT: &str = "idle_timeout";
 /// Idle timeout, seconds.
@@ -20,6 +22,8 @@ pub const KEEP: &str = "keep";
 pub const LAST_TOUCHED_AT: &str = "last_touched_at";
 /// Lease identifier.
 pub const LEASE: &str = "lease";
+/// Group that the lease belongs to.
+pub const POND: &str = "pond";
 /// Configuration profile.
 pub const PROFILE: &str = "profile";
 /// Provider name: the literal `vast`.
