@@ -136,7 +136,12 @@ async fn a_started_lease_of_others_counts_against_the_day() {
     let now = stage.unix_now();
     let cost = DayCost::of(&journal(&process, &lease.id).await, true, now).total();
     assert!((0.8..=0.91).contains(&cost.0), "what is left of 90 minutes at 0.6 $/h: {cost}");
-    let others = process.engine.store().day_cost(&LeaseId::from_entropy([9; 6]), now).await.unwrap();
+    let others = process
+        .engine
+        .store()
+        .day_cost(&LeaseId::from_entropy([9; 6]), DollarsPerHour(0.0), now)
+        .await
+        .unwrap();
     assert_eq!(others.total(), cost);
 }
 

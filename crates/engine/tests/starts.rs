@@ -208,3 +208,19 @@ async fn the_create_follows_the_first_wave_at_once() {
         assert_eq!(after.len(), 1, "{calls:?}");
     }
 }
+
+/// A container that runs and whose sshd never answers is its host's fault: it is given up, another one is taken, and the
+/// machine is avoided for a day.
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_ssh_stays_silent_makes_room_for_another() {
+    let stage = Stage::new();
+    let began = tokio::time::Instant::now();
+    let lease = spoilt(&stage, 1, &json!({"sshd": false})).await.expect("another machine");
+    let took = began.elapsed();
+    assert!((Duration::from_secs(300)..Duration::from_secs(480)).contains(&took), "{took:?}");
+    let ledger = stage.ledger();
+    assert_eq!((ledger.created, ledger.open.len(), ledger.max_concurrent), (2, 1, 1));
+    assert_eq!(ledger.open[0].id, lease.facts().instance.0);
+    let remembered = machines(&stage);
+    assert!(remembered.len() == 1 && remembered[0].contains("has not let anybody in"), "{remembered:?}");
+}

@@ -1,6 +1,6 @@
 //! One case of the matrix: a command, a trap at one of its calls, and what is left afterwards.
 
-use super::fault::{Trap, What};
+use super::fault::{Fault, Trap, What};
 use super::route::Route;
 use super::traveller::{Ended, Traveller};
 use super::vendor::{API_KEY, Options, Secrets};
@@ -129,6 +129,18 @@ impl Case {
         };
         let vanished = destroyed && what == What::Kill;
         vanished || creates && (early || route == Route::Create && !after)
+    }
+
+    /// One of each kind that waits out the window: a create that is lost without effect, and a kill before and after one.
+    pub fn stands_for_the_window(&self) -> bool {
+        let Trap { route, nth, what, after } = self.trap;
+        let lost = What::Spoil(Fault::Reset);
+        match self.scenario {
+            Scenario::Warmup => (route, nth, what, after) == (Route::Create, 1, lost, false),
+            Scenario::Run => (route, nth, what, after) == (Route::Create, 1, What::Kill, false),
+            Scenario::Stop => (route, nth, what, after) == (Route::Destroy, 1, What::Kill, true),
+            Scenario::RunId | Scenario::Cleanup => false,
+        }
     }
 
     pub fn run(self, options: Options) -> Verdict {

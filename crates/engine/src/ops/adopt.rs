@@ -3,15 +3,18 @@
 //! The order: operation lock, key on disk, the instance read again, claim, journal, and only then the key is attached.
 //! Whatever dies in between leaves a claim that `stop` can use, or a key that opens nothing; running it again goes on.
 
-use super::recover::Recovered;
 use super::resolve::{Resolved, check_account, unclaimed};
 use super::{Call, Engine, Phase};
 use crate::lease::labels::{self, LabelDefaults, key};
 use crate::lease::{AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, rfc3339};
-use crate::store::{Journal, LeaseKey};
-use crate::vast::Instance;
+use crate::store::{DeadmanRecord, Journal, LeaseKey};
+use crate::vast::{Endpoint, Filter, Instance};
 use crate::{Code, Error, Result};
 use serde::Serialize;
+use std::time::Duration;
+
+/// How long an adopted instance may take to let the new key in: sshd reads it some seconds after it was attached.
+const ARMING: Duration = Duration::from_secs(30);
 
 /// Which instance to adopt, and how.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +69,37 @@ impl Engine {
             Some(claim) => Some(super::resolve::lease_id(claim)?),
             None => None,
         };
-        self.take_in(instance, present, request.keep, call).await
+        let endpoints = if instance.is_running() { instance.endpoints() } else { Vec::new() };
+        let adopted = self.take_in(instance, present, request.keep, call).await?;
+        if adopted.key_attached {
+            self.arm_adopted(&adopted.lease, endpoints, call).await;
+        }
+        Ok(adopted)
+    }
+
+    /// Installs the dead-man switch of an adopted lease where SSH answers; where it does not, the next use installs it.
+    async fn arm_adopted(&self, id: &LeaseId, endpoints: Vec<Endpoint>, call: &Call) {
+        let journal = self.store.journal(id).await.ok().flatten();
+        if journal.is_none_or(|journal| journal.deadman.is_none()) {
+            return;
+        }
+        let armed =
+            async {
+                let key =
+                    self.store.key(id).await?.filter(|_| !endpoints.is_empty()).ok_or_else(|| {
+                        Error::new(Code::SshTimeout, "it does not run, or has no address yet")
+                    })?;
+                let connected = self.connect(id, &key, endpoints, ARMING, &Call::default()).await?;
+                self.deadman_for_use(id, connected.session.as_ref(), call).await;
+                connected.session.close().await;
+                Ok(())
+            };
+        if let Err(error) = call.until_cancelled(armed).await {
+            call.warn(format!(
+                "nothing ends the adopted instance by itself yet: {error}; the next `run` or `touch` installs its \
+                 dead-man switch"
+            ));
+        }
     }
 
     /// Resolves a lease for use; with `reclaim` an owned instance without a claim here is adopted on the way.
@@ -122,6 +155,15 @@ impl Engine {
                 journal.instance = Some(instance.id.0);
                 journal.adopted_at = Some(self.unix_now());
                 journal.forgotten_at = None;
+                if !journal.created(instance.id) {
+                    // What the day's budget counts, and what ends it by itself, as of a lease of our own.
+                    journal.price = instance.dph_total.map(|price| price.0);
+                    journal.request.ttl_secs = self.bound(keep).map(|ttl| ttl.as_secs());
+                }
+                if journal.deadman.is_none() {
+                    let record = self.deadman_record(keep);
+                    journal.deadman = record.map(|record| DeadmanRecord { over_ssh: true, ..record });
+                }
             }
             if relieve(&mut journal) || claimed {
                 self.note_or_warn(&journal, call).await;
@@ -148,14 +190,19 @@ impl Engine {
         call: &Call,
     ) -> Result<()> {
         let account = call.until_cancelled(async { Ok(self.client.account().await?) }).await?;
-        let same: Vec<Instance> = self.labelled(id, &label.slug).await?.0;
-        match Recovered::of(same) {
-            Some(Recovered::Found { instance: found, surplus })
-                if found.id == instance.id && surplus.is_empty() => {}
-            Some(Recovered::Found { surplus, .. }) if !surplus.is_empty() => {
+        let inventory = self.client.list(&Filter::All).await.map_err(Error::from)?;
+        let carries = |seen: &&Instance| {
+            let shown = seen.ownership();
+            !seen.is_unloaded()
+                && shown.is_some_and(|shown| (&shown.lease, &shown.slug) == (&label.lease, &label.slug))
+        };
+        let same: Vec<InstanceId> = inventory.instances.iter().filter(carries).map(|seen| seen.id).collect();
+        match same.as_slice() {
+            [one] if *one == instance.id => {}
+            [_, _, ..] => {
                 return Err(Error::new(
                     Code::IdentityMismatch,
-                    format!("{} instances carry the label of lease {id}", surplus.len() + 1),
+                    format!("{} instances carry the label of lease {id}", same.len()),
                 )
                 .hint("destroy the ones you do not need in the Vast console, then adopt the last"));
             }

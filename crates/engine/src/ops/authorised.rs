@@ -2,6 +2,8 @@
 //! before it is sent and again with its proof.
 
 use super::gone::{Sight, VISIBILITY};
+use super::provenance::ambiguous_label;
+use super::recovery::changed_claim;
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
 use super::{Call, Engine, Phase};
@@ -27,7 +29,65 @@ pub(super) struct Authorised {
     pub live: Option<Instance>,
 }
 
+/// Why an instance may be destroyed for a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// The claim names it.
+    Claimed,
+    /// A create of this process made it. The claim names it, or nothing where that could not be written.
+    Rented,
+    /// It is a further one of the lease's own creates, as the journal says; the claim does not name it.
+    Surplus,
+}
+
+/// An instance that is to be destroyed, for which lease and on what ground.
+pub(super) struct Doomed<'a> {
+    pub lease: &'a LeaseId,
+    pub instance: InstanceId,
+    pub ground: Ground,
+}
+
+impl<'a> Doomed<'a> {
+    pub(super) fn new(lease: &'a LeaseId, instance: InstanceId, ground: Ground) -> Self {
+        Self { lease, instance, ground }
+    }
+}
+
 impl Engine {
+    /// Reads the claim once more, right before the call that destroys or stops: nothing that is not authorised then is
+    /// sent. `journal` is the copy of whoever holds the operation lock, which nobody else changes.
+    ///
+    /// # Errors
+    /// [`Code::LeaseNotFound`], or [`Code::ClaimMissing`] for what this process rented; [`Code::ClaimChanged`],
+    /// [`Code::IdentityMismatch`]; [`Code::LeaseAmbiguous`] for a surplus that no record here knows.
+    pub(super) async fn last_look(&self, doomed: &Doomed<'_>, journal: Option<&Journal>) -> Result<()> {
+        let Doomed { lease, instance, ground } = *doomed;
+        let account = match self.client.known_account() {
+            Some(account) => account,
+            None => self.client.account().await.map_err(Error::from)?.id,
+        };
+        let missing = if ground == Ground::Rented { Code::ClaimMissing } else { Code::LeaseNotFound };
+        let claim = self.store.claim(lease).await?.ok_or_else(|| {
+            Error::new(missing, format!("lease {lease} was released meanwhile")).with("instance", instance.0)
+        })?;
+        check_account(&claim, account, &self.settings.api_url, "release")?;
+        let named = claim.instance_id();
+        let same = match ground {
+            Ground::Claimed => named == Some(instance),
+            Ground::Rented => named.is_none_or(|named| named == instance),
+            Ground::Surplus => named != Some(instance),
+        };
+        if !same || !claim.is_vast() {
+            return Err(changed_claim(&claim));
+        }
+        let recorded = journal
+            .is_some_and(|journal| journal.created(instance) || journal.is_open(StepKind::Destroy, instance));
+        if ground == Ground::Surplus && !recorded {
+            return Err(ambiguous_label(lease, &[instance]));
+        }
+        Ok(())
+    }
+
     /// Reads the cloud, then the claim, and checks one against the other. Whoever destroys or stops does it on the
     /// strength of this.
     ///
@@ -80,7 +140,8 @@ impl Engine {
             Some(_) => Duration::ZERO,
             None => VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?),
         };
-        self.destroy_journalled(journal.as_mut(), instance, fresh, call).await?;
+        let doomed = Doomed::new(id, instance, Ground::Claimed);
+        self.destroy_journalled(&doomed, journal.as_mut(), fresh, call).await?;
         self.forget(id, Some(instance)).await?;
         Ok(if lease.live.is_some() { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })
     }
@@ -103,6 +164,7 @@ impl Engine {
             self.note_or_warn(journal, call).await;
         }
         call.phase(Phase::Release, format!("stopping instance {instance}"));
+        self.last_look(&Doomed::new(id, instance, Ground::Claimed), journal.as_ref()).await?;
         self.client.set_state(instance, "stopped").await?;
         self.prove_stopped(instance, call).await?;
         let (state, _, remote) = claim_state(State::Stopped);

@@ -10,6 +10,7 @@ use crate::vast::pacing::LimitClass;
 use crate::vast::{Failure, Instance, Kind};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -19,6 +20,10 @@ use tokio::time::Instant;
 const EAGER: Duration = Duration::from_millis(100);
 /// Pause between reads once an address is known.
 const RELAXED: Duration = Duration::from_secs(5);
+
+/// How long sshd may stay silent on a container that runs: ports open within a minute of that, and one host in eight
+/// never answers at all.
+const SILENT: Duration = Duration::from_secs(5 * 60);
 
 /// How often the claim of a starting lease is looked at.
 const CLAIM_LOOK: Duration = Duration::from_secs(2);
@@ -46,18 +51,21 @@ impl Engine {
     pub(super) async fn boot(&self, booting: &Booting<'_>, ready_label: &str, call: &Call) -> Result<Booted> {
         let limit = self.settings.boot_timeout;
         let (sender, receiver) = watch::channel(Whereabouts::default());
+        let answered = AtomicBool::new(false);
         let sightings = Sightings::new(sender);
         let raced = async {
-            let enter = self.enter(booting, receiver, ready_label, call);
+            let silent = self.silent(booting.instance, receiver.clone(), &answered);
+            let enter = self.enter(booting, receiver, &answered, ready_label, call);
             let watch = self.watch(booting, &sightings, call);
             let attach = self.attach(booting, call);
-            tokio::pin!(enter, watch, attach);
+            tokio::pin!(enter, watch, silent, attach);
             let mut attached = false;
             loop {
                 tokio::select! {
                     biased;
                     connected = &mut enter => return connected,
                     error = &mut watch => return Err(error),
+                    error = &mut silent => return Err(error),
                     () = &mut attach, if !attached => attached = true,
                 }
             }
@@ -90,11 +98,13 @@ impl Engine {
         &self,
         booting: &Booting<'_>,
         whereabouts: watch::Receiver<Whereabouts>,
+        answered: &AtomicBool,
         ready_label: &str,
         call: &Call,
     ) -> Result<Connected> {
         loop {
             let connected = self.knock(booting.lease, booting.key, whereabouts.clone(), call).await?;
+            answered.store(true, Ordering::Relaxed);
             match self.bootstrap(booting.instance, connected.session.as_ref(), call).await {
                 Err(error) if error.code() == Code::SshLost => continue,
                 other => other?,
@@ -121,6 +131,38 @@ impl Engine {
                 Err(_) => call.warn("the remote label could not be set to ready within 10 s"),
             }
             return Ok(connected);
+        }
+    }
+
+    /// Ends when a container has run, with an address, for too long without ever letting us in.
+    async fn silent(
+        &self,
+        id: InstanceId,
+        mut whereabouts: watch::Receiver<Whereabouts>,
+        answered: &AtomicBool,
+    ) -> Error {
+        // A key that is refused has a limit of its own, which comes first.
+        let limit = SILENT.max(self.settings.ssh_timeout + Duration::from_secs(60));
+        loop {
+            let reachable = |known: &Whereabouts| known.running && !known.endpoints.is_empty();
+            let gone = |known: &Whereabouts| !reachable(known);
+            if whereabouts.wait_for(reachable).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            if tokio::time::timeout(limit, whereabouts.wait_for(gone)).await.is_ok() {
+                continue;
+            }
+            if answered.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            return Error::new(
+                Code::SshTimeout,
+                format!("instance {id} runs, but its SSH has not let anybody in for {} s", limit.as_secs()),
+            )
+            .hint(
+                "its host's network or its image's sshd is broken: another machine, or another image, may do",
+            )
+            .with("instance", id.0);
         }
     }
 
@@ -245,6 +287,11 @@ impl Sightings {
     ) -> Option<Error> {
         match looked {
             Ok(Some(instance)) => {
+                if let Some(label) = instance.ownership()
+                    && label.lease != booting.lease.as_str()
+                {
+                    return Some(anothers(&instance, booting.lease));
+                }
                 let ages = self.note(&instance, call);
                 self.whereabouts.send_if_modified(|known| merge(known, &instance));
                 unusable(&instance, ages, booting.asked)
@@ -307,6 +354,18 @@ fn progress(instance: &Instance) -> String {
         }
         _ => format!("instance {} {status}", instance.id),
     }
+}
+
+/// The answer to the create named an instance that carries the label of another lease. One without a label is ours: it
+/// may have lost it, or never got it.
+fn anothers(instance: &Instance, lease: &LeaseId) -> Error {
+    let shown = instance.label.as_deref().unwrap_or_default();
+    Error::new(
+        Code::IdentityMismatch,
+        format!("the create of lease {lease} was answered with instance {}, which shows {shown:?}", instance.id),
+    )
+    .hint("it is another lease's and was left alone; check in the Vast console whether another machine was rented")
+    .with("instance", instance.id.0)
 }
 
 fn vanished(id: InstanceId) -> Error {

@@ -4,6 +4,7 @@
 //! Nothing is destroyed or forgotten unless the whole list of instances could be read first; each single destroy reads
 //! its instance again, and its claim after that.
 
+use super::provenance::ambiguous_label;
 use super::recovery::{Patience, in_use};
 use super::resolve::{check_account, lease_id};
 use super::{Call, Engine};
@@ -430,6 +431,10 @@ impl Engine {
         if claim.instance_id().is_none() {
             let account = self.client.account().await.map_err(Error::from)?;
             check_account(claim, account.id, &self.settings.api_url, "clean up")?;
+            let made = self.labelled(&id, &claim.slug).await?.0.ours;
+            if made.iter().all(|one| one.id != instance) {
+                return Err(ambiguous_label(&id, &[instance]));
+            }
             // crabbox destroys an expired unanswered create without binding it; here the claim names it first.
             self.store
                 .update_claim(&id, move |claim| {

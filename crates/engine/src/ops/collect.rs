@@ -81,6 +81,7 @@ impl Engine {
         if self.client.show(instance).await?.is_some() {
             return Ok(ItemOutcome::Skipped);
         }
+        self.vouch().await?;
         let (_lock, mut journal) = self.journal_of(&id, claim, Some(lock), call).await?;
         if let Some(journal) = &mut journal {
             journal.begin(StepKind::Destroy, instance, self.unix_now());

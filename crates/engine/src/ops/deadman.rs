@@ -142,10 +142,7 @@ impl Engine {
             }
         };
         deadman.counts_idle = record.idle_secs.is_some();
-        record.why_not.clone_from(&deadman.why_not);
-        record.seen_at = deadman.confirmed.then(|| self.unix_now());
-        record.ends_at =
-            deadman.ends_at.as_deref().and_then(crate::lease::parse_rfc3339).map(crate::lease::unix);
+        record.report(&deadman, self.unix_now());
         warn(&deadman, call);
         deadman
     }
@@ -177,19 +174,44 @@ impl Engine {
         call: &Call,
     ) -> Deadman {
         let journal = self.store.journal(lease).await.ok().flatten();
-        let Some(record) = journal.and_then(|journal| journal.deadman).filter(|record| record.over_ssh)
-        else {
+        let record = journal.and_then(|journal| journal.deadman);
+        match record.filter(|record| record.over_ssh || is_unconfirmed(record)) {
+            Some(record) => self.revive_deadman(lease, record, session, call).await,
             // Who opens it uses it.
-            return self.recorded_deadman(lease, self.unix_now()).await;
-        };
-        match look(session, LOOK).await {
-            Ok(Some(report)) if report.weakness().is_none() => Deadman::reported(&report, self.unix_now()),
-            _ => {
-                let deadman = self.install_deadman(&record, session).await;
-                warn(&deadman, call);
-                deadman
-            }
+            None => self.recorded_deadman(lease, self.unix_now()).await,
         }
+    }
+
+    /// Installs the watchdog where none answers, and notes what the instance says of it.
+    async fn revive_deadman(
+        &self,
+        lease: &LeaseId,
+        record: DeadmanRecord,
+        session: &dyn SshSession,
+        call: &Call,
+    ) -> Deadman {
+        let (deadman, installed) = match look(session, LOOK).await {
+            // One that is there and cannot do its work is no better for being installed again.
+            Ok(Some(report)) if report.weakness().is_none() || !record.over_ssh => {
+                (Deadman::reported(&report, self.unix_now()), false)
+            }
+            _ => (self.install_deadman(&record, session).await, true),
+        };
+        warn(&deadman, call);
+        if is_unconfirmed(&record) && deadman.confirmed {
+            self.note_deadman(lease, &deadman, installed, call).await;
+        }
+        deadman
+    }
+
+    /// What an instance reported later than at its acquire. Whoever works on the lease notes it another time.
+    async fn note_deadman(&self, lease: &LeaseId, deadman: &Deadman, installed: bool, call: &Call) {
+        let Ok(Some(_lock)) = self.store.operation_lock(lease).await else { return };
+        let Ok(Some(mut journal)) = self.store.journal(lease).await else { return };
+        let Some(record) = &mut journal.deadman else { return };
+        record.over_ssh |= installed;
+        record.report(deadman, self.unix_now());
+        self.note_or_warn(&journal, call).await;
     }
 
     /// What is recorded of a lease's dead-man switch; its idle deadline counts from `last_use`, Unix seconds.
@@ -242,10 +264,38 @@ impl Engine {
         let quiet = Call::default();
         let connect = self.connect(&id, &key, vec![endpoint], CONNECT, &quiet);
         let connected = call.until_cancelled(connect).await?;
-        let renewed = call.until_cancelled(renew(connected.session.as_ref(), idle)).await;
+        let session = connected.session.as_ref();
+        let renewed = async {
+            match renew(session, idle).await {
+                Ok(report) => Ok(Deadman::reported(&report, self.unix_now())),
+                // Nobody took it: whatever should have started the watchdog did not, or it was ended.
+                Err(error) if error.code() == Code::RemoteControl => {
+                    let journal = self.store.journal(&id).await.ok().flatten();
+                    let record = journal.and_then(|journal| journal.deadman).ok_or(error)?;
+                    Ok(self.revive_deadman(&id, record, session, call).await)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        let renewed = call.until_cancelled(renewed).await;
         connected.session.close().await;
-        Ok(Some(Deadman::reported(&renewed?, self.unix_now())))
+        renewed.map(Some)
     }
+}
+
+impl DeadmanRecord {
+    /// Takes over what the instance said.
+    fn report(&mut self, deadman: &Deadman, now: i64) {
+        self.why_not.clone_from(&deadman.why_not);
+        self.seen_at = deadman.confirmed.then_some(now);
+        self.ends_at =
+            deadman.ends_at.as_deref().and_then(crate::lease::parse_rfc3339).map(crate::lease::unix);
+    }
+}
+
+/// Whether no instance has ever said that its watchdog works.
+fn is_unconfirmed(record: &DeadmanRecord) -> bool {
+    record.seen_at.is_none() || record.why_not.is_some()
 }
 
 /// Moves the idle deadline of the instance at the other end to `idle` from now.

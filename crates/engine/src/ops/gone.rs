@@ -2,12 +2,13 @@
 //!
 //! After our own accepted destroy one complete authenticated read without the instance is the proof. Without it (the
 //! instance vanished by other hands) the single read and the complete list must both miss it, twice, ten seconds
-//! apart, and not while a fresh instance may still be invisible.
+//! apart, and not while a fresh instance may still be invisible. Either counts only if the same account is read after it.
 
+use super::authorised::Doomed;
 use super::{Call, Engine, Phase};
 use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::store::{Journal, StepKind};
-use crate::vast::client::Inventory;
+use crate::vast::client::{Accepted, Inventory};
 use crate::vast::{Failure, Filter, Instance, Kind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -69,7 +70,11 @@ impl Engine {
         let deadline = Instant::now() + LINGER;
         loop {
             let last = match self.glance(id).await {
-                Ok(Sight::Absent) => return Ok(()),
+                Ok(Sight::Absent) => match self.vouch().await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if error.retryable() => error.to_string(),
+                    Err(error) => return Err(unproved(id, &error.to_string()).because(error)),
+                },
                 Ok(Sight::Present(_)) => "it is still listed".to_owned(),
                 Ok(Sight::Unclear) => "the list was not complete".to_owned(),
                 Err(failure) if failure.is_passing() => failure.message,
@@ -106,7 +111,26 @@ impl Engine {
                 (Ok(None), Ok(Sight::Unclear)) => return Err(unproved(id, "the list was not complete")),
             }
         }
+        self.vouch().await?;
         Ok(true)
+    }
+
+    /// What makes a "not there" count: after it, a call that only a good key of the same account gets answered. An API
+    /// that has lost sight of who asks shows nothing of anybody.
+    ///
+    /// # Errors
+    /// Why the account could not be read; [`Code::IdentityMismatch`] for another account than before.
+    pub(super) async fn vouch(&self) -> Result<()> {
+        let before = self.client.known_account();
+        let now = self.client.account().await.map_err(Error::from)?.id;
+        if before.is_some_and(|before| before != now) {
+            return Err(Error::new(
+                Code::IdentityMismatch,
+                format!("the API answered for account {now} in the middle of work for another one"),
+            )
+            .hint("nothing is taken for gone; check vast.apiUrl"));
+        }
+        Ok(())
     }
 }
 
@@ -116,12 +140,34 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::ReleaseUnproved`], or why the API refused; the instance may then still run.
-    pub(super) async fn destroy_and_prove(&self, id: InstanceId, fresh: Duration, call: &Call) -> Result<()> {
+    async fn destroy_and_prove(
+        &self,
+        doomed: &Doomed<'_>,
+        journal: Option<&Journal>,
+        fresh: Duration,
+        call: &Call,
+    ) -> Result<()> {
+        let id = doomed.instance;
         let began = Instant::now();
         call.phase(Phase::Release, format!("destroying instance {id}"));
+        let mut sent = false;
         loop {
+            // Whatever authorises a destruction is read last: before each call that may destroy.
+            if let Err(error) = self.last_look(doomed, journal).await {
+                // Somebody else may have proved it gone after what was sent here.
+                let left = fresh.saturating_sub(began.elapsed());
+                let gone = sent && self.prove_vanished(id, left, call).await.unwrap_or(false);
+                return if gone { Ok(()) } else { Err(error) };
+            }
+            sent = true;
             let failure = match self.client.destroy(id).await {
-                Ok(()) => return self.prove_destroyed(id, call).await,
+                Ok(Accepted::Yes) => return self.prove_destroyed(id, call).await,
+                // A success that does not say so is not believed, but proved like one whose answer was lost.
+                Ok(Accepted::Unsaid) => Failure::malformed(
+                    &format!("DELETE /instances/{id}/"),
+                    200,
+                    "the answer does not say that the destroy was accepted",
+                ),
                 Err(failure) => failure,
             };
             let unknown_there = failure.kind == Kind::NoSuchInstance;
@@ -160,16 +206,17 @@ impl Engine {
     /// record that cannot be written is no reason to let a machine bill on: the claim leads to it all the same.
     pub(super) async fn destroy_journalled(
         &self,
+        doomed: &Doomed<'_>,
         mut journal: Option<&mut Journal>,
-        id: InstanceId,
         fresh: Duration,
         call: &Call,
     ) -> Result<()> {
+        let id = doomed.instance;
         if let Some(journal) = journal.as_deref_mut() {
             journal.begin(StepKind::Destroy, id, self.unix_now());
             self.note_or_warn(journal, call).await;
         }
-        self.destroy_and_prove(id, fresh, call).await?;
+        self.destroy_and_prove(doomed, journal.as_deref(), fresh, call).await?;
         if let Some(journal) = journal {
             journal.proved(StepKind::Destroy, id, self.unix_now());
             self.note_or_warn(journal, call).await;

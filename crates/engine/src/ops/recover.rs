@@ -1,9 +1,10 @@
 //! Finding out what became of a create whose answer was lost: look for the label, adopt exactly one, or prove none.
 
 use super::gone::{SECOND_LOOK, VISIBILITY};
+use super::provenance::{Provenance, Sorted, ambiguous_label};
 use super::{Call, Engine, Phase};
 use crate::lease::{InstanceId, LeaseId};
-use crate::store::Journal;
+use crate::store::{Journal, StepKind};
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -32,11 +33,12 @@ impl Recovered {
 }
 
 impl Engine {
-    /// Looks for instances of `lease` by label until one shows or `window` is over. Two complete lists, ten seconds
-    /// apart and the second after the window, are the proof that there is none.
+    /// Looks for instances of `lease` by label until one of its own shows or `window` is over. Two complete lists, ten
+    /// seconds apart and the second after the window, and an answered call after them, are the proof that there is none.
     ///
     /// # Errors
-    /// [`Code::CreateAmbiguous`] when the API did not let us see; the claim stays.
+    /// [`Code::CreateAmbiguous`] when the API did not let us see, [`Code::LeaseAmbiguous`] when what carries the label
+    /// may be somebody else's; the claim stays.
     pub(super) async fn recover_by_label(
         &self,
         lease: &LeaseId,
@@ -62,7 +64,9 @@ impl Engine {
             );
             match self.labelled(lease, slug).await {
                 Ok((found, complete)) => {
-                    if let Some(found) = Recovered::of(found) {
+                    let Sorted { ours, others } = found;
+                    if let Some(found) = Recovered::of(ours) {
+                        tell_of_others(lease, &others, call);
                         return Ok(found);
                     }
                     if complete && opened.elapsed() + SECOND_LOOK >= window {
@@ -70,11 +74,16 @@ impl Engine {
                         // second after the window.
                         let since = *first_empty.get_or_insert_with(Instant::now);
                         if window_over && since.elapsed() >= SECOND_LOOK {
+                            if !others.is_empty() {
+                                return Err(ambiguous_label(lease, &others));
+                            }
+                            self.vouch().await?;
                             return Ok(Recovered::Nothing);
                         }
                     }
                     last = "nothing visible yet".to_owned();
                 }
+                Err(error) if error.code() == Code::LeaseAmbiguous => return Err(error),
                 Err(error) => last = error.to_string(),
             }
             if opened.elapsed() >= window + VISIBILITY {
@@ -89,23 +98,51 @@ impl Engine {
         }
     }
 
-    /// Instances whose ownership label names this lease and slug, oldest first, and whether the list was complete.
-    pub(super) async fn labelled(&self, lease: &LeaseId, slug: &str) -> Result<(Vec<Instance>, bool)> {
+    /// Records that the further instances of a lost create are to be destroyed: before the claim names the one that is
+    /// kept, as from then on nobody looks for them by their label.
+    pub(super) async fn begin_surplus(&self, journal: &mut Journal, surplus: &[InstanceId]) -> Result<()> {
+        if surplus.is_empty() {
+            return Ok(());
+        }
+        let now = self.unix_now();
+        surplus.iter().for_each(|extra| journal.begin(StepKind::Destroy, *extra, now));
+        self.store.write_journal(journal).await
+    }
+
+    /// Instances whose ownership label names this lease and slug, or that a refusal of its create named, oldest first and
+    /// told apart by what its records say of its creates; and whether the list was complete.
+    ///
+    /// # Errors
+    /// [`Code::LeaseAmbiguous`] when more of them may be ours than creates were left unanswered.
+    pub(super) async fn labelled(&self, lease: &LeaseId, slug: &str) -> Result<(Sorted, bool)> {
         // Everything is listed, not one exact label: the state in the label may have moved on.
         let inventory = self.client.list(&Filter::All).await?;
         // A machine of this lease that was given up and proved gone may linger in the list: it is not what a later
         // create made.
         let journal = self.store.journal(lease).await.ok().flatten();
+        let claim = self.store.claim(lease).await?;
+        let provenance = Provenance::of(claim.as_ref(), journal.as_ref(), self.client.clock_skew());
         let given_up = |id| journal.iter().flat_map(Journal::tombstones).any(|(gone, _)| gone == id);
         let mut found: Vec<Instance> = inventory
             .instances
             .into_iter()
             .filter(|instance| !instance.is_unloaded() && !given_up(instance.id))
             .filter(|instance| {
-                instance.ownership().is_some_and(|label| label.lease == lease.as_str() && label.slug == slug)
+                let label = instance.ownership();
+                label.is_some_and(|label| label.lease == lease.as_str() && label.slug == slug)
+                    || instance.label.is_none() && provenance.names(instance.id)
             })
             .collect();
         found.sort_by_key(|instance| instance.id);
-        Ok((found, inventory.complete))
+        Ok((provenance.sort(lease, found)?, inventory.complete))
+    }
+}
+
+/// What is not ours although it carries our label is left alone, and told.
+pub(super) fn tell_of_others(lease: &LeaseId, others: &[InstanceId], call: &Call) {
+    for other in others {
+        call.warn(format!(
+            "instance {other} carries the label of lease {lease} and was not made by it: it is left alone"
+        ));
     }
 }

@@ -4,9 +4,11 @@
 //! journal, each step before it was sent and again with its proof; a step without proof whose lock is free is taken
 //! up here. Nothing is sent to the API unless the local records show such a step.
 
+use super::authorised::{Doomed, Ground};
 use super::cleanup::{CleanupItem, ItemKind, ItemOutcome};
 use super::gone::SECOND_LOOK;
-use super::recover::Recovered;
+use super::provenance::{Sorted, ambiguous_label};
+use super::recover::{Recovered, tell_of_others};
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
 use super::{Call, Engine, Phase};
@@ -250,7 +252,7 @@ impl Engine {
             }
             (Unfinished::Surplus(surplus), _) => {
                 let (_lock, mut journal) = self.journal_of(id, &claim, Some(lock), call).await?;
-                self.destroy_surplus(&claim, surplus, journal.as_mut(), call).await.map(Some)
+                self.destroy_surplus(id, &claim, surplus, journal.as_mut(), call).await.map(Some)
             }
             (Unfinished::Run, Some(instance)) if action == ReleaseAction::Stop => {
                 self.finish_halt(id, why, instance, lock, call).await.map(Some)
@@ -331,6 +333,7 @@ impl Engine {
     /// Destroys an instance that carries the lease's label beside the lease's own.
     async fn destroy_surplus(
         &self,
+        id: &LeaseId,
         claim: &Claim,
         surplus: InstanceId,
         journal: Option<&mut Journal>,
@@ -339,7 +342,8 @@ impl Engine {
         if let Some(live) = self.client.show(surplus).await? {
             self.check_label(claim, &live).await?;
         }
-        self.destroy_journalled(journal, surplus, Duration::ZERO, call).await?;
+        let doomed = Doomed::new(id, surplus, Ground::Surplus);
+        self.destroy_journalled(&doomed, journal, Duration::ZERO, call).await?;
         Ok(ItemOutcome::Destroyed)
     }
 
@@ -398,18 +402,25 @@ impl Engine {
         if journal.as_ref().is_some_and(|journal| journal.nothing_is_rented()) {
             return Ok(Some(Recovered::Nothing));
         }
-        let (found, complete) = self.labelled(id, &claim.slug).await?;
-        if let Some(found) = Recovered::of(found) {
+        let (Sorted { ours, others }, complete) = self.labelled(id, &claim.slug).await?;
+        if let Some(found) = Recovered::of(ours) {
+            tell_of_others(id, &others, call);
             return Ok(Some(found));
         }
         if !window.is_zero() || !complete {
             return Ok(None);
         }
+        if !others.is_empty() {
+            return Err(ambiguous_label(id, &others));
+        }
         let Some(journal) = journal else { return Ok(None) };
         let now = self.unix_now();
         let again = i64::try_from(SECOND_LOOK.as_secs()).unwrap_or(i64::MAX);
         match journal.unseen_since {
-            Some(since) if now - since >= again => Ok(Some(Recovered::Nothing)),
+            Some(since) if now - since >= again => {
+                self.vouch().await?;
+                Ok(Some(Recovered::Nothing))
+            }
             Some(_) => Ok(None),
             None => {
                 journal.unseen_since = Some(now);
@@ -422,11 +433,8 @@ impl Engine {
     async fn bind_only(&self, id: &LeaseId, found: Recovered, call: &Call) -> Result<ItemOutcome> {
         let Recovered::Found { instance, surplus } = found else { return Ok(ItemOutcome::Skipped) };
         if !surplus.is_empty() {
-            return Err(Error::new(
-                Code::LeaseAmbiguous,
-                format!("{} instances carry the label of lease {id}", surplus.len() + 1),
-            )
-            .hint(format!("`stop {id}` keeps none of them")));
+            let all: Vec<InstanceId> = [instance.id].into_iter().chain(surplus).collect();
+            return Err(ambiguous_label(id, &all));
         }
         let bound = instance.id;
         self.store
@@ -460,7 +468,7 @@ fn changed(id: &LeaseId) -> Error {
         .hint("it is left alone; `list` shows it")
 }
 
-fn changed_claim(claim: &Claim) -> Error {
+pub(super) fn changed_claim(claim: &Claim) -> Error {
     Error::new(Code::ClaimChanged, format!("the claim of lease {} changed meanwhile", claim.lease_id))
         .hint("run the command again")
 }

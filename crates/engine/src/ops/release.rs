@@ -1,8 +1,9 @@
 //! Release: destroy and prove, stop, or keep - always with the exact claim, read after the cloud was read.
 
+use super::authorised::{Doomed, Ground};
 use super::gone::VISIBILITY;
 use super::recover::Recovered;
-use super::recovery::Patience;
+use super::recovery::{Patience, changed_claim};
 use super::resolve::{check_account, lease_id, unclaimed};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
@@ -190,8 +191,14 @@ impl Engine {
             return Err(Error::new(Code::Internal, "there is no instance to take over"));
         };
         let bound = instance.id;
+        if let Some(journal) = journal.as_deref_mut() {
+            self.begin_surplus(journal, &surplus).await?;
+        }
         self.store
             .update_claim(id, move |claim| {
+                if claim.instance_id().is_some_and(|other| other != bound) {
+                    return Err(changed_claim(claim));
+                }
                 claim.set_instance(bound);
                 Ok(())
             })
@@ -202,7 +209,8 @@ impl Engine {
         }
         for extra in surplus {
             call.warn(format!("instance {extra} carries the same label and is destroyed too"));
-            self.destroy_journalled(journal.as_deref_mut(), extra, VISIBILITY, call).await?;
+            let doomed = Doomed::new(id, extra, Ground::Surplus);
+            self.destroy_journalled(&doomed, journal.as_deref_mut(), VISIBILITY, call).await?;
         }
         Ok(bound)
     }

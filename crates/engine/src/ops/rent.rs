@@ -1,9 +1,11 @@
 //! Renting: one create after another until an instance is usable, and the way back from each.
 
+use super::authorised::{Doomed, Ground};
 use super::boot::Booting;
 use super::gone::VISIBILITY;
 use super::lease::Machine;
 use super::recover::Recovered;
+use super::recovery::changed_claim;
 use super::spending::Spending;
 use super::verdict::{Asked, Blame, blame};
 use super::{Call, Engine, Event, Lease};
@@ -11,7 +13,7 @@ use crate::lease::labels::{self, key};
 use crate::lease::{
     self, Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, OwnershipLabel, Slug, State, claim_state,
 };
-use crate::store::{Attempt, FailedMachine, Journal, LeaseKey};
+use crate::store::{Attempt, FailedMachine, Journal, LeaseKey, PROVED_NOTHING};
 use crate::vast::Kind;
 use crate::vast::client::Created;
 use crate::vast::decode::Account;
@@ -134,6 +136,9 @@ impl Acquiring<'_> {
                     Whose::Unknown => {
                         self.step(lease::Event::CreateUnclear)?;
                         // The number is kept: should no label ever show, it is all there is to look for.
+                        if let Some(attempt) = self.journal.attempts.last_mut() {
+                            attempt.named = Some(id.0);
+                        }
                         self.note(format!("ambiguous: names instance {id}: {}", failure.message), None)
                             .await
                             .map_err(Next::Stop)?;
@@ -204,7 +209,10 @@ impl Acquiring<'_> {
         if blame == Blame::Machine || error.code() == Code::BootTimeout {
             self.remember(rental.machine, &error, call).await;
         }
-        if blame == Blame::Nobody {
+        // A machine that keeps silent has used up minutes: another one is tried while the time for one boot lasts.
+        let late =
+            error.code() == Code::SshTimeout && self.began.elapsed() >= self.engine.settings.boot_timeout;
+        if blame == Blame::Nobody || late {
             return Err(Next::Stop(error));
         }
         call.warn(format!("{error}; trying another machine"));
@@ -328,16 +336,21 @@ impl Acquiring<'_> {
         }
     }
 
-    /// Puts our state and instance into the claim, if it still exists.
+    /// Puts our state and instance into the claim, if it still exists and nobody bound it to another instance.
     async fn write_claim(
         &self,
         instance: Option<InstanceId>,
         change: impl FnOnce(&mut Claim) + Send + 'static,
     ) -> Result<()> {
         let (state, recovery, _) = claim_state(self.state);
+        let before = self.instance;
         self.engine
             .store
             .update_claim(&self.id, move |claim| {
+                let named = claim.instance_id();
+                if named.is_some_and(|named| ![before, instance].contains(&Some(named))) {
+                    return Err(changed_claim(claim));
+                }
                 match instance {
                     Some(instance) => claim.set_instance(instance),
                     None => claim.cloud_id.clear(),
@@ -368,9 +381,12 @@ impl Acquiring<'_> {
             .map_err(Next::Stop)?;
         match found {
             Recovered::Found { instance, surplus } => {
+                let engine = self.engine;
+                engine.begin_surplus(&mut self.journal, &surplus).await.map_err(Next::Stop)?;
                 for id in surplus {
-                    let engine = self.engine;
-                    let destroyed = engine.destroy_journalled(Some(&mut self.journal), id, VISIBILITY, call);
+                    let doomed = Doomed::new(&self.id, id, Ground::Surplus);
+                    let destroyed =
+                        engine.destroy_journalled(&doomed, Some(&mut self.journal), VISIBILITY, call);
                     destroyed.await.map_err(Next::Stop)?;
                 }
                 self.instance = Some(instance.id);
@@ -380,7 +396,7 @@ impl Acquiring<'_> {
             }
             Recovered::Nothing => {
                 self.step(lease::Event::NextAttempt)?;
-                self.note("nothing: proved by the complete list".into(), None).await.map_err(Next::Stop)?;
+                self.note(PROVED_NOTHING.into(), None).await.map_err(Next::Stop)?;
                 Err(Next::Another(None, lost(&why)))
             }
         }
@@ -447,12 +463,11 @@ impl Acquiring<'_> {
             let call = call.uncancelled();
             // Told apart from a release by whoever takes the lease up again: it may still get another machine.
             self.journal.discard(why.code().as_str());
-            let fresh = self.fresh();
-            self.engine.destroy_journalled(Some(&mut self.journal), instance, fresh, &call).await?;
+            self.destroy(instance, &call).await?;
         }
-        self.instance = None;
         self.state = lease::step(self.state, lease::Event::NextAttempt)?;
         self.write_claim(None, |_| ()).await?;
+        self.instance = None;
         // The next attempt steps again from here.
         Ok(())
     }
@@ -464,8 +479,16 @@ impl Acquiring<'_> {
             return self.verify_abandoned(error, &call).await;
         }
         let cleaned = match (self.instance, self.state) {
+            // What the create was answered with is somebody else's by its label: it is not ours to destroy, and what
+            // the claim says of it is what the next `stop` checks.
+            (Some(_), _) if error.code() == Code::IdentityMismatch => {
+                return error.with("lease", self.id.as_str());
+            }
             (Some(instance), _) => self.release_failed(instance, error.code(), &call).await,
             // Unresolved: the claim is what leads to the machine, should there be one.
+            (None, State::Ambiguous) if error.code() == Code::LeaseAmbiguous => {
+                return error.with("lease", self.id.as_str());
+            }
             (None, State::Ambiguous) => {
                 return error
                     .hint(format!("its claim is kept: run `crabbox-vast stop {}`", self.slug))
@@ -479,6 +502,7 @@ impl Acquiring<'_> {
         };
         match cleaned {
             Ok(()) => error,
+            Err(left) if left.code() == Code::ClaimMissing => self.verify_abandoned(error, &call).await,
             Err(left) => error
                 .and(&left)
                 .hint(format!("its claim is kept: run `crabbox-vast stop {}`", self.slug))
@@ -494,9 +518,15 @@ impl Acquiring<'_> {
             call.warn(format!("the claim could not be marked: {error}"));
         }
         call.event(Event::Releasing { lease: self.id.clone(), instance });
-        let fresh = self.fresh();
-        self.engine.destroy_journalled(Some(&mut self.journal), instance, fresh, call).await?;
+        self.destroy(instance, call).await?;
         self.engine.forget(&self.id, Some(instance)).await
+    }
+
+    /// Destroys what a create of this acquire made, and proves it.
+    async fn destroy(&mut self, instance: InstanceId, call: &Call) -> Result<()> {
+        let doomed = Doomed::new(&self.id, instance, Ground::Rented);
+        let fresh = self.fresh();
+        self.engine.destroy_journalled(&doomed, Some(&mut self.journal), fresh, call).await
     }
 
     /// Somebody removed the claim: what they did is looked at, nothing is destroyed or written without a claim.

@@ -65,12 +65,15 @@ impl Engine {
     /// Reads the local records that an acquire's choice depends on.
     ///
     /// # Errors
-    /// [`Code::StateUnavailable`]: money is not spent past a record that cannot be read.
+    /// [`Code::StateUnavailable`], [`Code::ClaimCorrupt`]: money is not spent past a record that cannot be read.
     pub(super) async fn spending(&self, id: &LeaseId, keep: bool) -> Result<Spending> {
         let (settings, now) = (&self.settings, self.unix_now());
         let day = async {
             match settings.max_cost_per_day {
-                Some(limit) => Ok(Some((limit, self.store.day_cost(id, now).await?))),
+                Some(limit) => {
+                    let unknown = settings.max_dph_total.unwrap_or_default();
+                    Ok(Some((limit, self.store.day_cost(id, unknown, now).await?)))
+                }
                 None => Ok::<_, Error>(None),
             }
         };

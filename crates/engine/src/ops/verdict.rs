@@ -53,7 +53,7 @@ pub(super) enum Blame {
 /// user chose is the user's to change.
 pub(super) fn blame(code: Code, own_bid: bool) -> Blame {
     match code {
-        Code::StartFailedHost | Code::StartStalled => Blame::Machine,
+        Code::StartFailedHost | Code::StartStalled | Code::SshTimeout => Blame::Machine,
         Code::CreatePhantom => Blame::Offer,
         Code::Outbid | Code::BidTooLow if own_bid => Blame::Offer,
         _ => Blame::Nobody,

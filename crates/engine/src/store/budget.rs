@@ -5,11 +5,12 @@
 //! create: two processes cannot both spend the last dollar.
 
 use super::file::{At, replace_durably};
-use super::journal::scan;
+use super::journal::scan_all;
 use super::{Attempt, Inner, Journal, StepKind, Store};
-use crate::lease::{Dollars, DollarsPerHour, LeaseId, lasts};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, LeaseId, labels, lasts, parse_rfc3339, unix};
 use crate::world::Files;
 use crate::{Code, Error, Result};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -42,13 +43,24 @@ impl DayCost {
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
-        // A lease that others made has no create on record: it counts from our starts of it on.
-        if let (Some(rate), true, Some((from, _))) =
-            (journal.price, journal.attempts.is_empty(), started(journal))
-        {
-            return between(rate, from, lives_until(journal, journal.instance, claimed, now), now);
+        // A lease that others made has no create on record: it counts from our adoption, or our starts of it, on.
+        let taken = journal.instance.is_none_or(|instance| !journal.created(InstanceId(instance)));
+        let since = journal.adopted_at.into_iter().chain(started(journal).map(|(first, _)| first)).min();
+        let elsewhere = journal.attempts.is_empty() || journal.adopted_at.is_some() && taken;
+        if let (Some(rate), true, Some(from)) = (journal.price, elsewhere, since) {
+            let one = between(rate, from, lives_until(journal, journal.instance, from, claimed, now), now);
+            cost.spent += one.spent;
+            cost.committed += one.committed;
         }
         cost
+    }
+
+    /// What a lease without a journal counts: crabbox made it, so that what it costs is not on record. It is taken for
+    /// as dear as `rate`, from its claim to the end of its time.
+    fn of_claim(claim: &Claim, rate: f64, now: i64) -> Self {
+        let from = parse_rfc3339(&claim.claimed_at).map_or(now - DAY, unix);
+        let end = labels::expires_at(&claim.labels).filter(|_| !labels::keep(&claim.labels));
+        between(rate, from, end.map(|end| end.max(now)), now)
     }
 
     /// Both together.
@@ -63,7 +75,7 @@ fn end(journal: &Journal, index: usize, attempt: &Attempt, claimed: bool, now: i
     if let Some(next) = journal.attempts.get(index + 1) {
         return Some(next.started_at);
     }
-    lives_until(journal, attempt.instance, claimed, now)
+    lives_until(journal, attempt.instance, journal.created_at, claimed, now)
 }
 
 /// The first and the last start that was not taken back.
@@ -73,13 +85,13 @@ fn started(journal: &Journal) -> Option<(i64, i64)> {
     Some((first, starts.next_back().map_or(first, |last| last.requested_at)))
 }
 
-/// When the last machine of a lease stops costing; `None`: nothing ends it.
-fn lives_until(journal: &Journal, instance: Option<u64>, claimed: bool, now: i64) -> Option<i64> {
+/// When the last machine of a lease, whose time began at `from`, stops costing; `None`: nothing ends it.
+fn lives_until(journal: &Journal, instance: Option<u64>, from: i64, claimed: bool, now: i64) -> Option<i64> {
     let gone = journal.tombstones().find(|(gone, _)| instance.is_none_or(|instance| instance == gone.0));
     gone.map(|(_, at)| at).or_else(|| {
         let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
         if !claimed {
-            return Some(journal.created_at.saturating_add(ttl.unwrap_or(DAY)));
+            return Some(from.saturating_add(ttl.unwrap_or(DAY)));
         }
         let ttl = ttl?;
         // After a start there is one idle timeout at least, over its time or not.
@@ -87,7 +99,7 @@ fn lives_until(journal: &Journal, instance: Option<u64>, claimed: bool, now: i64
         let restarted =
             started(journal).map(|(_, last)| last.saturating_add(i64::try_from(idle).unwrap_or(i64::MAX)));
         // Over its time and not proved gone: whatever should have ended it may not have.
-        Some(journal.created_at.saturating_add(ttl).max(now).max(restarted.unwrap_or(now)))
+        Some(from.saturating_add(ttl).max(now).max(restarted.unwrap_or(now)))
     })
 }
 
@@ -101,13 +113,15 @@ fn between(rate: f64, from: i64, to: Option<i64>, now: i64) -> DayCost {
 }
 
 impl Store {
-    /// What all leases but `except` cost in a day around `now` (Unix seconds).
+    /// What all leases but `except` cost in a day around `now` (Unix seconds). Those of crabbox, whose price is not on
+    /// record, are taken for as dear as `unknown`.
     ///
     /// # Errors
-    /// [`Code::StateUnavailable`].
-    pub async fn day_cost(&self, except: &LeaseId, now: i64) -> Result<DayCost> {
+    /// [`Code::StateUnavailable`]; [`Code::ClaimCorrupt`] for a journal that cannot be read, as what it holds may have
+    /// cost anything.
+    pub async fn day_cost(&self, except: &LeaseId, unknown: DollarsPerHour, now: i64) -> Result<DayCost> {
         let except = except.clone();
-        self.transact(move |files, inner| Ok(sum(&living(files, inner)?, &except, now))).await
+        self.transact(move |files, inner| others(files, inner, &except, unknown.0, now)).await
     }
 
     /// Writes a journal whose last attempt is about to be sent, if what its lease may cost fits what is left of the
@@ -121,8 +135,9 @@ impl Store {
         let own = DayCost::of(journal, true, now);
         let attempt = journal.attempts.last().map(|attempt| attempt.price);
         let rate = DollarsPerHour(attempt.or(journal.price).unwrap_or(0.0));
+        let unknown = journal.request.cap.unwrap_or(rate.0).max(rate.0);
         self.locked([self.paths().budget_lock()], move |files, inner| {
-            let others = sum(&living(files, inner)?, &lease, now);
+            let others = others(files, inner, &lease, unknown, now)?;
             if others.total().0 + own.total().0 > limit.0 + 1e-9 {
                 return Err(over_budget(limit, others, own, rate));
             }
@@ -132,27 +147,46 @@ impl Store {
     }
 }
 
-/// All journals, and whether there is still a claim beside each.
-fn living(files: &dyn Files, inner: &Inner) -> Result<Vec<(Journal, bool)>> {
-    let claims = inner.paths.claims();
-    scan(files, inner)?
-        .into_iter()
-        .map(|journal| {
-            let claim = claims.join(format!("{}.json", journal.lease));
-            let claimed = files.exists(&claim).at("look for", &claim)?;
-            Ok((journal, claimed))
-        })
-        .collect()
-}
-
-fn sum(journals: &[(Journal, bool)], except: &LeaseId, now: i64) -> DayCost {
-    journals.iter().filter(|(journal, _)| journal.lease != except.as_str()).fold(
-        DayCost::default(),
-        |sum, (journal, claimed)| {
-            let one = DayCost::of(journal, *claimed, now);
-            DayCost { spent: sum.spent + one.spent, committed: sum.committed + one.committed }
-        },
-    )
+/// What all leases but `except` count.
+fn others(files: &dyn Files, inner: &Inner, except: &LeaseId, unknown: f64, now: i64) -> Result<DayCost> {
+    let mut sum = DayCost::default();
+    let mut add = |one: DayCost| {
+        sum.spent += one.spent;
+        sum.committed += one.committed;
+    };
+    let folder = inner.paths.claims();
+    let mut counted = BTreeSet::new();
+    for journal in scan_all(files, inner)? {
+        let path = folder.join(format!("{}.json", journal.lease));
+        let claimed = files.exists(&path).at("look for", &path)?;
+        // One that was begun for a lease of crabbox's, to stop it say, tells no price: its claim is counted.
+        let tells =
+            !journal.request.image.is_empty() || !journal.attempts.is_empty() || journal.price.is_some();
+        if tells && journal.lease != except.as_str() {
+            add(DayCost::of(&journal, claimed, now));
+        }
+        if tells {
+            counted.insert(journal.lease);
+        }
+    }
+    for name in files.list(&folder).at("list", &folder)? {
+        let Some(lease) = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(LeaseId::parse)
+        else {
+            continue;
+        };
+        if lease == *except || counted.contains(lease.as_str()) {
+            continue;
+        }
+        let path = folder.join(&name);
+        let Some(bytes) = files.read(&path).at("read", &path)? else { continue };
+        // One that cannot be read is another provider's for all that is known here: it harms only itself.
+        if let Ok(claim) = Claim::decode(lease.as_str(), &bytes)
+            && claim.is_vast()
+        {
+            add(DayCost::of_claim(&claim, unknown, now));
+        }
+    }
+    Ok(sum)
 }
 
 /// Says what is left, and which TTL would fit.
@@ -191,7 +225,6 @@ pub(crate) fn left_hint(left: Dollars, rate: DollarsPerHour) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::InstanceId;
     use crate::store::JournalRequest;
     use crate::store::testing::Bench;
 
@@ -274,7 +307,47 @@ mod tests {
         assert!(refused.hint_text().unwrap().contains("--ttl 30m0s would fit"), "{refused:?}");
         assert_eq!(bench.store.scan_journals().await.unwrap().len(), 1, "a refusal leaves no journal");
         other.write_journal_within(&two, Dollars(4.0), NOW).await.unwrap();
-        let cost = other.day_cost(&LeaseId::from_entropy([1; 6]), NOW).await.unwrap();
+        let cost = other.day_cost(&LeaseId::from_entropy([1; 6]), DollarsPerHour(0.0), NOW).await.unwrap();
         assert_eq!(cost, DayCost { spent: 0.0, committed: 2.0 });
+    }
+
+    #[tokio::test]
+    async fn what_is_not_on_record_is_not_free() {
+        let bench = Bench::new();
+        let me = LeaseId::from_entropy([1; 6]);
+        let cost = async || bench.store.day_cost(&me, DollarsPerHour(3.0), NOW).await;
+        // crabbox's: as dear as may be, to the end of its time.
+        let theirs = LeaseId::from_entropy([2; 6]);
+        let labels = [("expires_at", (NOW + 2 * HOUR).to_string()), ("keep", "false".to_owned())];
+        let claim = Claim {
+            lease_id: theirs.to_string(),
+            provider: "vast".to_owned(),
+            cloud_id: "5".to_owned(),
+            claimed_at: crate::lease::moment(NOW - HOUR),
+            labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
+            ..Claim::default()
+        };
+        let bytes = serde_json::to_vec(&claim).unwrap();
+        bench.put(&bench.paths().claims().join(format!("{theirs}.json")), &bytes);
+        assert_eq!(cost().await.unwrap(), DayCost { spent: 3.0, committed: 6.0 });
+        // Adopted: at its own price from then on.
+        let mut adopted = Journal::new(&theirs, "a", "1@x", NOW - 9 * HOUR);
+        adopted.adopted_at = Some(NOW - HOUR);
+        (adopted.instance, adopted.price) = (Some(5), Some(0.5));
+        adopted.request.ttl_secs = Some(3 * HOUR as u64);
+        bench.store.write_journal(&adopted).await.unwrap();
+        assert_eq!(cost().await.unwrap(), DayCost { spent: 0.5, committed: 1.0 });
+        adopted.begin(StepKind::Destroy, InstanceId(5), NOW);
+        adopted.proved(StepKind::Destroy, InstanceId(5), NOW - HOUR / 2);
+        bench.store.write_journal(&adopted).await.unwrap();
+        assert_eq!(cost().await.unwrap(), DayCost { spent: 0.25, committed: 0.0 });
+        // Unreadable: refused, and named.
+        bench.put(&bench.paths().journal().join("cbx_030303030303.json"), b"{");
+        let error = cost().await.unwrap_err();
+        assert_eq!(error.code(), Code::ClaimCorrupt);
+        assert!(error.to_string().contains("cbx_030303030303.json"), "{error}");
+        let own = journal(1, NOW, Some(3600));
+        let refused = bench.store.write_journal_within(&own, Dollars(100.0), NOW).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ClaimCorrupt);
     }
 }

@@ -10,8 +10,12 @@ use crate::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 const DISCARDED: &str = "discarded";
+
+/// The outcome of a create that was never answered and whose instance no complete list showed.
+pub(crate) const PROVED_NOTHING: &str = "nothing: proved by the complete list";
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -76,9 +80,25 @@ pub struct Attempt {
     /// The instance, where one was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<u64>,
+    /// An instance that a refusal named and whose label could not be read: perhaps ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named: Option<u64>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl Attempt {
+    /// Whether no answer ever told what this create made. One that was given up as "nothing" after its window counts
+    /// too: a latecomer would be its.
+    #[must_use]
+    pub fn was_unclear(&self) -> bool {
+        self.instance.is_none()
+            && self
+                .outcome
+                .as_deref()
+                .is_none_or(|outcome| outcome.starts_with("ambiguous") || outcome.starts_with(PROVED_NOTHING))
+    }
 }
 
 /// What a step does to an instance.
@@ -366,15 +386,7 @@ impl Store {
     /// [`Code::ClaimCorrupt`] when it is unreadable; [`Code::StateUnavailable`].
     pub async fn journal(&self, lease: &LeaseId) -> Result<Option<Journal>> {
         let path = self.journal_path(lease);
-        self.transact(move |files, _| {
-            let Some(bytes) = files.read(&path).at("read", &path)? else { return Ok(None) };
-            serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                Error::new(Code::ClaimCorrupt, format!("journal {} is unreadable: {error}", path.display()))
-                    .hint("move the file away; the claim of the lease is enough to release it")
-                    .with("path", path.to_string_lossy().into_owned())
-            })
-        })
-        .await
+        self.transact(move |files, _| read(files, &path)).await
     }
 
     /// Replaces the journal of a lease, atomically and durably.
@@ -410,15 +422,30 @@ impl Store {
 }
 
 pub(super) fn scan(files: &dyn Files, inner: &Inner) -> Result<Vec<Journal>> {
+    let paths = paths(files, inner)?;
+    Ok(paths.iter().filter_map(|path| read(files, path).ok().flatten()).collect())
+}
+
+/// As [`scan`], for what must not pass over any.
+pub(super) fn scan_all(files: &dyn Files, inner: &Inner) -> Result<Vec<Journal>> {
+    let read = paths(files, inner)?.into_iter().map(|path| read(files, &path));
+    read.filter_map(Result::transpose).collect()
+}
+
+fn paths(files: &dyn Files, inner: &Inner) -> Result<Vec<PathBuf>> {
     let folder = inner.paths.journal();
     let names = files.list(&folder).at("list", &folder)?;
     let stem = |name: &std::ffi::OsString| name.to_str()?.strip_suffix(".json").and_then(LeaseId::parse);
-    Ok(names
-        .iter()
-        .filter(|name| stem(name).is_some())
-        .filter_map(|name| files.read(&folder.join(name)).ok().flatten())
-        .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
-        .collect())
+    Ok(names.iter().filter(|name| stem(name).is_some()).map(|name| folder.join(name)).collect())
+}
+
+fn read(files: &dyn Files, path: &Path) -> Result<Option<Journal>> {
+    let Some(bytes) = files.read(path).at("read", path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Error::new(Code::ClaimCorrupt, format!("journal {} is unreadable: {error}", path.display()))
+            .hint("move the file away; the claim of the lease is enough to release it")
+            .with("path", path.to_string_lossy().into_owned())
+    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod testing;
 pub use budget::DayCost;
 pub(crate) use budget::left_hint;
 pub use claims::ClaimScan;
+pub(crate) use journal::PROVED_NOTHING;
 pub use journal::{Attempt, DeadmanRecord, Holder, Journal, JournalRequest, Step, StepKind};
 pub use keys::LeaseKey;
 pub use machines::FailedMachine;

@@ -10,7 +10,7 @@ use super::offer::Offer;
 use super::pacing::LimitClass;
 use super::request::{self, CreateBody, Filter, LogSource, OfferQuery, Request, Version};
 use super::skew::Skew;
-use crate::lease::{InstanceId, OfferId};
+use crate::lease::{AccountId, InstanceId, OfferId};
 use crate::store::Store;
 use crate::world::{Ambient, Http, HttpReply, HttpRequest, Limits, Method};
 use crate::{Code, Error, Result};
@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -58,6 +58,15 @@ pub enum Created {
     Unknown(Failure),
 }
 
+/// How a destroy was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// `success:true`.
+    Yes,
+    /// With a success that does not say so, such as `{}`: whether anything happens is for a read to show.
+    Unsaid,
+}
+
 /// The Vast API under one address and key. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -75,6 +84,7 @@ struct Inner {
     scope: String,
     widened: Mutex<BTreeMap<LimitClass, f64>>,
     skew: Skew,
+    account: OnceLock<AccountId>,
 }
 
 impl Client {
@@ -106,8 +116,21 @@ impl Client {
         digest.update(key.expose_secret().as_bytes());
         let scope = hex::encode(&digest.finalize()[..12]);
         let widened = Mutex::new(BTreeMap::new());
-        let skew = Skew::default();
-        Ok(Self { inner: Arc::new(Inner { http, store, ambient, base, v1_base, key, scope, widened, skew }) })
+        let (skew, account) = (Skew::default(), OnceLock::new());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                http,
+                store,
+                ambient,
+                base,
+                v1_base,
+                key,
+                scope,
+                widened,
+                skew,
+                account,
+            }),
+        })
     }
 
     /// Who we are. The only proof that the key works.
@@ -115,7 +138,15 @@ impl Client {
     /// # Errors
     /// [`Failure`] as the API tells it.
     pub async fn account(&self) -> Result<Account, Failure> {
-        self.call(&request::current_user(), decode::account).await
+        let account = self.call(&request::current_user(), decode::account).await?;
+        self.inner.account.get_or_init(|| account.id);
+        Ok(account)
+    }
+
+    /// Whose key this is, as the first answer told; a key does not change hands.
+    #[must_use]
+    pub fn known_account(&self) -> Option<AccountId> {
+        self.inner.account.get().copied()
     }
 
     /// Offers for `query`; nothing is checked yet (see [`super::select::select`]).
@@ -242,12 +273,13 @@ impl Client {
         self.call(&request::set_state(id, state), decode::accepted).await
     }
 
-    /// Destroys. `Ok` means accepted, not gone.
+    /// Destroys. `Ok` means not refused, and nothing about being gone.
     ///
     /// # Errors
     /// [`Failure`]; `success:false` is one, and so is "no such instance".
-    pub async fn destroy(&self, id: InstanceId) -> Result<(), Failure> {
-        self.call(&request::destroy(id), decode::accepted).await
+    pub async fn destroy(&self, id: InstanceId) -> Result<Accepted, Failure> {
+        let said = self.call(&request::destroy(id), decode::says_success).await?;
+        Ok(if said { Accepted::Yes } else { Accepted::Unsaid })
     }
 
     /// Attaches a public key; one that is there already is fine.

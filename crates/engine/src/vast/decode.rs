@@ -147,6 +147,14 @@ pub fn accepted(_body: &Value) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// Whether an answer that is no refusal says outright that it is a success.
+///
+/// # Errors
+/// None.
+pub fn says_success(body: &Value) -> Result<bool, Complaint> {
+    Ok(field::flag(body, "success") == Some(true))
+}
+
 fn array_of<'a>(body: &'a Value, names: &[&str]) -> Option<&'a Vec<Value>> {
     body.as_array().or_else(|| names.iter().find_map(|name| body.get(name)?.as_array()))
 }
