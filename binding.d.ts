@@ -313,6 +313,14 @@ export interface RunWish {
   allowEnv: Array<string>
   /** `REMOTE` or `REMOTE=LOCAL`. */
   downloads: Array<string>
+  /** Local files of `NAME=value` lines. */
+  envProfiles?: Array<string>
+  /** Patterns of files to bring back. */
+  artifacts?: Array<string>
+  /** Patterns that must match. */
+  requiredArtifacts?: Array<string>
+  /** Whether a failure is bundled. */
+  captureOnFail?: boolean
   /** A word for the reports. */
   label?: string
 }

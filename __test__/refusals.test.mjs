@@ -81,3 +81,13 @@ test('state that cannot be written', async () => {
   writeFileSync(file, '')
   await refused('state_unavailable', crabbox.acquire(changed({ XDG_STATE_HOME: file })))
 })
+
+test('a run that contradicts itself', async () => {
+  const command = ['true']
+  const named = await refused('invalid_argument', crabbox.run({ ...sim.options, command, id: 'x', slug: 'y' }))
+  assert.match(named.message, /a present one was named/)
+  await refused('invalid_argument', crabbox.run({ ...sim.options, command, id: 'x', leaseId: 'cbx_0123456789ab' }))
+  await refused('invalid_argument', crabbox.run({ ...sim.options, syncOnly: true, sync: false }))
+  // what says how a rented lease ends is no contradiction: it is not for this one
+  await refused('lease_not_found', crabbox.run({ ...sim.options, command, id: 'x', keep: true, keepOnFailure: true, sync: false }))
+})

@@ -77,3 +77,34 @@ test('an abort ends the run and gives the machine back', async () => {
   await assert.rejects(crabbox.run(nowhere), { code: 'not_a_repository' })
   assert.equal((await sim.ledger()).created, created)
 })
+
+test('profiles are handed over, artifacts and a bundle come back, and a pond is kept to', async () => {
+  writeFileSync(join(repository, 'ci.env'), "export MY_WORD='from the profile'\nOTHER=stays\n")
+  const fine = await crabbox.run({
+    ...options,
+    command: { shell: 'echo "$MY_WORD|$OTHER" && mkdir -p out && echo a >out/a.json' },
+    keep: true,
+    slug: 'left',
+    pond: 'My Lab',
+    expose: ['9090', '80'],
+    allowEnv: ['MY_*'],
+    envProfiles: ['ci.env'],
+    artifacts: ['out/*.json'],
+    requiredArtifacts: ['**/a.json'],
+  })
+  assert.equal(fine.stdout, 'from the profile|\n')
+  assert.deepEqual([fine.artifacts.files, fine.failureBundle], [['out/a.json'], null])
+  assert.ok(readFileSync(join(repository, fine.artifacts.path)).length === fine.artifacts.bytes)
+  const status = await crabbox.status('left', options)
+  assert.deepEqual([status.pond, status.labels.crabbox_exposed_ports], ['my-lab', '80-9090'])
+  assert.deepEqual((await crabbox.list({ ...options, pond: 'my lab' })).map(({ slug }) => slug), ['left'])
+  assert.deepEqual(await crabbox.list({ ...options, pond: 'other' }), [])
+
+  const reuse = { ...options, id: 'left', sync: false }
+  await assert.rejects(crabbox.run({ ...reuse, command: ['true'], requiredArtifacts: ['none'] }), { code: 'remote_control' })
+  const failed = await crabbox.run({ ...reuse, command: ['false'], captureOnFail: true, stopAfter: 'always' })
+  assert.equal(failed.artifacts, null)
+  assert.match(failed.failureBundle, /^\.crabbox\/captures\/run_.*\.tar\.gz$/)
+  assert.ok(readFileSync(join(repository, failed.failureBundle)).length > 0)
+  await sim.nothingLeft()
+})

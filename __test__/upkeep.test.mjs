@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { crabbox, runScript, startSimulator } from './simulator.mjs'
+import { crabbox, runScript, simulated, startSimulator } from './simulator.mjs'
 
 let sim, lease
 before(async () => {
@@ -97,4 +97,21 @@ test('a claim that is lost is adopted again, and forgotten only on request', asy
 test('cleanup finds nothing to do where nothing is left', async () => {
   const { dryRun, items, summary } = await crabbox.cleanup(sim.options)
   assert.deepEqual([dryRun, items, summary.destroyed, summary.failed], [false, [], 0, 0])
+})
+
+simulated('cleanup destroys an expired lease and forgets it; one that is kept stays', async (sim) => {
+  const expired = await crabbox.acquire({ ...sim.options, slug: 'short', idleTimeout: '60s', releaseOnExit: false })
+  expired.close()
+  const [path] = sim.claims()
+  const claim = JSON.parse(readFileSync(path, 'utf8'))
+  // an hour later, as the record has it
+  for (const name of ['created_at', 'last_touched_at', 'expires_at']) claim.labels[name] = String(Number(claim.labels[name]) - 90_000)
+  writeFileSync(path, JSON.stringify(claim))
+  const planned = await crabbox.cleanup({ ...sim.options, dryRun: true })
+  assert.deepEqual([planned.summary.planned, (await sim.open()).length, sim.claims().length], [1, 1, 1])
+  const { items, summary } = await crabbox.cleanup(sim.options)
+  assert.deepEqual([summary.destroyed, summary.failed, summary.refused], [1, 0, 0])
+  assert.deepEqual([items[0].lease, items[0].outcome, items[0].instance], [expired.id, 'destroyed', expired.instance])
+  await sim.nothingLeft()
+  await assert.rejects(crabbox.status('short', sim.options), { code: 'lease_not_found' })
 })

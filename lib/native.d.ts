@@ -112,6 +112,10 @@ export interface RunWish {
   env: Record<string, string>
   allowEnv: string[]
   downloads: string[]
+  envProfiles?: string[]
+  artifacts?: string[]
+  requiredArtifacts?: string[]
+  captureOnFail?: boolean
   label?: string
 }
 

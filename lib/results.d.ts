@@ -92,6 +92,8 @@ export interface LeaseStatus {
   /** Where the lease's private key is on this machine. */
   readonly keyPath: string | null
   readonly keep: boolean
+  /** The group it belongs to. */
+  readonly pond: string | null
   /** Whether this machine has the claim that allows its release. */
   readonly claimed: boolean
   readonly createdAt: string | null

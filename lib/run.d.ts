@@ -32,6 +32,20 @@ export interface RunOptions<Data = string> extends VastOptions, StreamOptions<Da
   allowEnv?: readonly string[]
   /** Files to fetch after a command that succeeded, each `remote` or `remote=local`. */
   downloads?: readonly string[]
+  /**
+   * Local files of `NAME=value` lines. The command receives those of their variables that `allowEnv` or the settings
+   * name, in place of those of `env`; nothing in the files is run.
+   */
+  envProfiles?: readonly string[]
+  /**
+   * Files to bring back after a command that succeeded, in one archive below `.crabbox/runs`: shell patterns below the
+   * folder of the command, in which `**` stands for any folders.
+   */
+  artifacts?: readonly string[]
+  /** Files that must be there after a command that succeeded, or the run fails; they are in that archive too. */
+  requiredArtifacts?: readonly string[]
+  /** Writes an archive about a command that fails below `.crabbox/captures`; default `false`. */
+  captureOnFail?: boolean
   /** A word for the reports. */
   label?: string
 }
@@ -111,6 +125,10 @@ export interface RunResult<Data = string> extends Omit<ExecResult<Data>, 'exitCo
   readonly policy: 'auto' | 'never' | 'always' | 'success' | 'failure'
   /** The command that gives the lease back. */
   readonly stopCommand: string
+  /** The archive of the artifacts, where there are any: its path below the working directory, and what is in it. */
+  readonly artifacts: { readonly path: string; readonly bytes: number; readonly files: readonly string[] } | null
+  /** The archive about a failure, below the working directory, where one was asked for. */
+  readonly failureBundle: string | null
   readonly timing: TimingReport
 }
 

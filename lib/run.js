@@ -25,7 +25,11 @@ const own = {
   syncOnly: boolean,
   commandEnv: readEnv,
   allowEnv: words,
+  envProfiles: words,
   downloads: words,
+  artifacts: words,
+  requiredArtifacts: words,
+  captureOnFail: boolean,
   label: text,
 }
 
@@ -46,7 +50,7 @@ async function start(options, deliver) {
 
 function readRequest(given) {
   const { command, script, id, syncOnly = false, sync = {} } = given
-  if (syncOnly && (command || script !== undefined || sync === false)) {
+  if (syncOnly && (command || script !== undefined)) {
     throw invalidArgument('run: with `syncOnly` there is a sync and no command', { option: 'syncOnly' })
   }
   if (!command && script === undefined && !syncOnly) throw invalidArgument('run needs a `command`, a `script` or `syncOnly`')
@@ -54,13 +58,10 @@ function readRequest(given) {
     throw invalidArgument('run: the `command` of a `script` is its arguments, an array of words', { option: 'command' })
   }
   if (script === undefined && command?.argv?.length === 0) throw invalidArgument('run needs a command')
-  for (const name of ['slug', 'leaseId', 'keep', 'keepOnFailure']) {
-    if (id !== undefined && given[name]) {
-      throw invalidArgument(`run: \`${name}\` is for a lease that is rented, not for the one of \`id\``, { option: name })
-    }
-  }
   const { reclaim = false, keep = false, slug, leaseId, keepOnFailure = false, stopAfter, label } = given
-  const named = Object.entries({ id, slug, leaseId, stopAfter, label }).filter(([, value]) => value !== undefined)
+  const { envProfiles, artifacts, requiredArtifacts, captureOnFail } = given
+  const files = { envProfiles, artifacts, requiredArtifacts, captureOnFail }
+  const named = Object.entries({ id, slug, leaseId, stopAfter, ...files, label }).filter(([, value]) => value !== undefined)
   return {
     ...Object.fromEntries(named),
     ...command,

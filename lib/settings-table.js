@@ -27,6 +27,8 @@ module.exports = {
   allowRepositoryPolicy: { kind: 'switch' },
   ttl: { kind: 'duration' },
   idleTimeout: { kind: 'duration' },
+  pond: { kind: 'text' },
+  expose: { kind: 'list' },
   profile: { kind: 'text' },
   class: { kind: 'text' },
   syncDelete: { kind: 'switch' },

@@ -50,12 +50,16 @@ export interface VastSettings {
   sshTimeout?: Duration
   /** Packages on the instance: `none`, or `wait` to install git, rsync, tar and python3, which crabbox needs, before it is ready. Default `none`. Environment: `CRABBOX_VAST_BOOTSTRAP`. */
   bootstrap?: 'none' | 'wait'
-  /** Lets files of a repository raise the price cap and weaken the release action. Default `false`. Environment: `CRABBOX_VAST_ALLOW_REPOSITORY_POLICY`. */
+  /** Lets files of a repository raise the price cap, weaken the release action and lengthen the life of leases. Default `false`. Environment: `CRABBOX_VAST_ALLOW_REPOSITORY_POLICY`. */
   allowRepositoryPolicy?: boolean
   /** Longest life of a lease. Default `1h30m0s`. Environment: `CRABBOX_TTL`. */
   ttl?: Duration
   /** Time without use after which a lease expires. Default `30m0s`. Environment: `CRABBOX_IDLE_TIMEOUT`. */
   idleTimeout?: Duration
+  /** Group that a new lease is recorded in; `list` and `cleanup` keep to the one that is named with them. Environment: `CRABBOX_POND`. */
+  pond?: string
+  /** TCP ports recorded on a new lease for crabbox's `pond connect`; nothing is opened, `tunnel` reaches every port. */
+  expose?: string | readonly string[]
   /** Profile recorded on the lease. Default `default`. Environment: `CRABBOX_PROFILE`. */
   profile?: string
   /** Machine class recorded on the lease; it selects nothing at Vast.ai. Default `beast`. */

@@ -4,7 +4,7 @@
 
 use crabbox_vast_engine::config::{OverrideOrigin, Overrides, Resolved, Settings, Snapshot, resolve};
 use crabbox_vast_engine::lease::ReleaseAction;
-use crabbox_vast_engine::ops::{AcquireRequest, ExecRequest, RunRequest, ScriptFile, SyncRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, ExecRequest, Glob, RunRequest, ScriptFile, SyncRequest};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::TerminalSize;
 use crabbox_vast_engine::{Code, Error, Result};
@@ -313,6 +313,14 @@ pub struct RunWish {
     pub allow_env: Vec<String>,
     /// `REMOTE` or `REMOTE=LOCAL`.
     pub downloads: Vec<String>,
+    /// Local files of `NAME=value` lines.
+    pub env_profiles: Option<Vec<String>>,
+    /// Patterns of files to bring back.
+    pub artifacts: Option<Vec<String>>,
+    /// Patterns that must match.
+    pub required_artifacts: Option<Vec<String>>,
+    /// Whether a failure is bundled.
+    pub capture_on_fail: Option<bool>,
     /// A word for the reports.
     pub label: Option<String>,
 }
@@ -364,11 +372,19 @@ impl TryFrom<RunWish> for RunRequest {
         request.env = raw.env.into_iter().collect();
         request.allow_env = raw.allow_env;
         request.downloads = raw.downloads.iter().map(|text| text.parse()).collect::<Result<_>>()?;
+        request.env_profiles = raw.env_profiles.unwrap_or_default().into_iter().map(PathBuf::from).collect();
+        request.artifacts = globs(raw.artifacts)?;
+        request.required_artifacts = globs(raw.required_artifacts)?;
+        request.capture_on_fail = raw.capture_on_fail.unwrap_or_default();
         request.label = raw.label;
         // The caller has both streams.
         request.captured = (true, true);
         Ok(request)
     }
+}
+
+fn globs(texts: Option<Vec<String>>) -> Result<Vec<Glob>> {
+    texts.unwrap_or_default().iter().map(|text| text.parse()).collect()
 }
 
 /// The environment and the options of a call, checked.

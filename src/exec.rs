@@ -59,7 +59,11 @@ impl Streams {
 
 impl Exec {
     /// Starts `work` at once; its value is how it ended.
-    pub(crate) fn start<Work>(stdin: bool, cancel: &Cancel, work: impl FnOnce(Streams) -> Work) -> Self
+    pub(crate) fn start<Work>(
+        stdin: bool,
+        cancel: &Cancel,
+        work: impl FnOnce(Streams) -> Work + Send + 'static,
+    ) -> Self
     where
         Work: Future<Output = EngineResult<Value>> + Send + 'static,
     {
@@ -68,11 +72,11 @@ impl Exec {
         let (write, read) = if stdin { Some(mpsc::channel(INPUT)).unzip() } else { (None, None) };
         let (resize, resizes) = mpsc::channel(INPUT);
         let running = cancel.begin();
-        let work = work(Streams { stdin: read, output: give, resizes });
+        let streams = Streams { stdin: read, output: give, resizes };
         spawn(async move {
             let _running = running;
-            // Nobody may ask how it ended.
-            let _ = end.send(unless_panicked(work).await);
+            // The large future is made on the runtime. Nobody may ask how it ended.
+            let _ = end.send(unless_panicked(Box::pin(async move { work(streams).await })).await);
         });
         Self {
             output: Arc::new(AsyncMutex::new(output)),

@@ -51,7 +51,7 @@ impl LeaseHandle {
         let stdin = request.stdin;
         let request = ExecRequest::try_from(request).map_err(|error| js_error(env, &error))?;
         let (lease, call) = (self.lease.clone(), call(cancel, None));
-        Ok(Exec::start(stdin, cancel, |streams| async move {
+        Ok(Exec::start(stdin, cancel, move |streams| async move {
             Ok(results::ended(&lease.exec(&request, streams.plain(), &call).await?))
         }))
     }
@@ -67,7 +67,7 @@ impl LeaseHandle {
     ) -> Result<Exec> {
         let wanted = Terminal::try_from(request).map_err(|error| js_error(env, &error))?;
         let (lease, call) = (self.lease.clone(), call(cancel, events));
-        Ok(Exec::start(true, cancel, |streams| async move {
+        Ok(Exec::start(true, cancel, move |streams| async move {
             let Streams { stdin, output, resizes } = streams;
             let Terminal { script, name, size } = wanted;
             // A terminal always has keys; `Exec` was told so.
@@ -87,13 +87,13 @@ impl LeaseHandle {
         events: Option<Events>,
     ) -> Result<AsyncBlock<Value>> {
         let (handle, call) = (self.clone(), call(cancel, events));
-        let work = async move {
+        let work = move || async move {
             let HeldCopyCall { local, remote, to_remote } = request;
             let (lease, local) = (&handle.lease, handle.engine.settings().cwd.join(local));
             let copied = if to_remote {
-                Box::pin(lease.copy_to(&local, &remote, &lease.workspace(), &call)).await?
+                lease.copy_to(&local, &remote, &lease.workspace(), &call).await?
             } else {
-                Box::pin(lease.copy_from(&remote, &local, &lease.workspace(), &call)).await?
+                lease.copy_from(&remote, &local, &lease.workspace(), &call).await?
             };
             Ok(json!(copied))
         };
@@ -110,7 +110,7 @@ impl LeaseHandle {
         events: Option<Events>,
     ) -> Result<AsyncBlock<TunnelHandle>> {
         let (handle, call) = (self.clone(), call(cancel, events));
-        let work = async move {
+        let work = move || async move {
             let forwards =
                 forwards.iter().map(|text| text.parse()).collect::<crabbox_vast_engine::Result<_>>()?;
             let wanted = TunnelRequest { identifier: handle.id(), reclaim: false, forwards };
@@ -123,7 +123,7 @@ impl LeaseHandle {
     #[napi(catch_unwind)]
     pub fn status(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<Value>> {
         let (lease, call) = (self.lease.clone(), call(cancel, events));
-        let work = async move { Ok(results::status(&lease.status(&call).await?)) };
+        let work = move || async move { Ok(results::status(&lease.status(&call).await?)) };
         start(env, cancel, work, |_, value| Ok(value))
     }
 
@@ -131,7 +131,7 @@ impl LeaseHandle {
     #[napi(catch_unwind)]
     pub fn touch(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<Value>> {
         let (handle, call) = (self.clone(), call(cancel, events));
-        let work = async move {
+        let work = move || async move {
             let touched = handle.engine.touch(&handle.id(), None, &call).await?;
             Ok(results::touched(&touched))
         };
@@ -148,7 +148,7 @@ impl LeaseHandle {
         events: Option<Events>,
     ) -> Result<AsyncBlock<Value>> {
         let (lease, call) = (self.lease.clone(), call(cancel, events));
-        let work = async move {
+        let work = move || async move {
             let released = lease.release(action(request.action.as_deref())?, &call).await?;
             Ok(results::released(&released))
         };

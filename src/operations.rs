@@ -25,7 +25,7 @@ pub fn acquire(
     events: Option<Events>,
 ) -> Result<AsyncBlock<LeaseHandle>> {
     let (call, token, covering) = (call(cancel, events), cancel.token(), cancel.begin());
-    let work = async move {
+    let work = move || async move {
         let engine = engine(request.context)?;
         let wanted = AcquireRequest { keep: request.keep, slug: request.slug, lease_id: request.lease_id };
         let lease = engine.acquire(&wanted, &call).await?;
@@ -43,7 +43,7 @@ pub fn open(
     events: Option<Events>,
 ) -> Result<AsyncBlock<LeaseHandle>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let engine = engine(request.context)?;
         let lease = engine.open(&request.id, request.reclaim, &call).await?;
         Ok(LeaseHandle::new(engine, lease))
@@ -60,7 +60,7 @@ pub fn start_lease(
     events: Option<Events>,
 ) -> Result<AsyncBlock<LeaseHandle>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let engine = engine(request.context)?;
         let lease = engine.start(&StartRequest { identifier: request.id }, &call).await?;
         Ok(LeaseHandle::new(engine, lease))
@@ -77,7 +77,7 @@ pub fn release(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let wanted = ReleaseRequest { identifier: request.id, action: action(request.action.as_deref())? };
         let released = engine(request.context)?.release(&wanted, &call).await?;
         Ok(results::released(&released))
@@ -94,7 +94,7 @@ pub fn list(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let listed = engine(request.context)?.list(request.all, &call).await?;
         Ok(listed.iter().map(results::listed).collect())
     };
@@ -110,7 +110,7 @@ pub fn status(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let limit = match request.wait_timeout_seconds {
             Some(value) => seconds("waitTimeout", value)?,
             None => DEFAULT_WAIT,
@@ -135,7 +135,7 @@ pub fn touch(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let context = Context::try_from(request.context)?;
         let settings = context.settings()?;
         let idle_timeout = context.given_idle_timeout(&settings);
@@ -155,17 +155,17 @@ pub fn doctor(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         // Settings that do not fit are a finding, not a failure of the call.
         let context = Context::try_from(request.context)?;
         let snapshot = context.snapshot();
         let report = match context.settings() {
             Ok(settings) => {
                 let world = world(settings.extra_ca_file.clone());
-                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), &call).await) };
+                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), None, &call).await) };
                 call.until_cancelled(report).await?
             }
-            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), &call).await,
+            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), None, &call).await,
         };
         Ok(report.to_json())
     };
@@ -181,7 +181,7 @@ pub fn search_offers(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let most = match request.limit {
             Some(value) => usize::try_from(whole("limit", value)?).unwrap_or(usize::MAX),
             None => usize::MAX,

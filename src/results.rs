@@ -77,6 +77,7 @@ pub(crate) fn status(status: &LeaseStatus) -> Value {
         "endpoint": status.endpoint.as_ref().map(|at| endpoint(at, &status.user)),
         "keyPath": Some(&status.key_path).filter(|path| !path.is_empty()),
         "keep": status.keep,
+        "pond": status.pond,
         "claimed": !status.unclaimed,
         "createdAt": status.created_at,
         "lastTouchedAt": status.last_touched_at,
@@ -138,6 +139,8 @@ pub(crate) fn run(run: &RunResult) -> Value {
         "releaseError": run.release_error,
         "policy": run.policy,
         "stopCommand": run.stop_command,
+        "artifacts": run.artifacts,
+        "failureBundle": run.failure_bundle,
         "timing": run.timing,
     })
 }

@@ -17,8 +17,8 @@ pub fn run(env: &Env, request: RunCall, cancel: &Cancel, events: Option<Events>)
     let RunCall { context, request, stdin } = request;
     let wanted = RunRequest::try_from(request).map_err(|error| js_error(env, &error))?;
     let call = call(cancel, events);
-    Ok(Exec::start(stdin, cancel, |streams| async move {
+    Ok(Exec::start(stdin, cancel, move |streams| async move {
         let engine = engine(context)?;
-        Ok(results::run(&Box::pin(engine.run(&wanted, streams.plain(), &call)).await?))
+        Ok(results::run(&engine.run(&wanted, streams.plain(), &call).await?))
     }))
 }

@@ -28,26 +28,31 @@ fn init() {
     }
 }
 
+/// The most bytes that an operation may be given.
+const MOST: usize = 4096;
+
 /// Starts an operation at once and gives the promise of its result; `map` runs on the JavaScript thread.
 ///
-/// A large future must be boxed by `work` itself: it passes through the JavaScript thread's stack, and where that grows
-/// beyond what V8 allows, the calls into JavaScript fail without a reason.
+/// `work` is called on the runtime: the future of an operation is large, and made here it would pass through the
+/// JavaScript thread's stack. Where that grows beyond what V8 allows, the calls into JavaScript fail without a reason.
 ///
 /// `cancel.wait` covers the operation until it has ended, also when nobody waits for the promise any more.
-pub(crate) fn start<T, U>(
+pub(crate) fn start<T, U, Work>(
     env: &Env,
     cancel: &Cancel,
-    work: impl Future<Output = EngineResult<T>> + Send + 'static,
+    work: impl FnOnce() -> Work + Send + 'static,
     map: impl FnOnce(&Env, T) -> Result<U> + 'static,
 ) -> Result<AsyncBlock<U>>
 where
     T: Send + 'static,
     U: ToNapiValue + 'static,
+    Work: Future<Output = EngineResult<T>> + Send + 'static,
 {
+    debug_assert!(size_of_val(&work) <= MOST, "what an operation is given passes through the stack: box it");
     let running = cancel.begin();
     let covered = async move {
         let _running = running;
-        work.await
+        Box::pin(work()).await
     };
     promise(env, covered, map)
 }

@@ -39,7 +39,7 @@ impl TunnelHandle {
     pub fn serve(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<()>> {
         let tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
         let call = call(cancel, events);
-        let work = async move {
+        let work = move || async move {
             let tunnel = tunnel.ok_or_else(|| Error::new(Code::InvalidState, "the tunnel serves already"))?;
             match tunnel.serve(&call).await {
                 Err(error) if error.code() == Code::Cancelled => Ok(()),
@@ -59,7 +59,7 @@ pub fn tunnel(
     events: Option<Events>,
 ) -> Result<AsyncBlock<TunnelHandle>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let TunnelCall { context, id, reclaim, forwards } = request;
         let forwards =
             forwards.iter().map(|text| text.parse()).collect::<crabbox_vast_engine::Result<_>>()?;

@@ -26,10 +26,10 @@ pub fn cleanup(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let wanted = CleanupRequest { dry_run: request.dry_run };
         let engine = engine(request.context)?;
-        Ok(results::cleaned(&Box::pin(engine.cleanup(&wanted, &call)).await?))
+        Ok(results::cleaned(&engine.cleanup(&wanted, &call).await?))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -38,7 +38,7 @@ pub fn cleanup(
 #[napi(catch_unwind)]
 pub fn list_claims(env: &Env, request: ContextCall, cancel: &Cancel) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, None);
-    let work = async move {
+    let work = move || async move {
         let paths = Context::try_from(request.context)?.resolved()?.paths;
         let world = world(None);
         let store = Store::new(world.disk, world.ambient, paths);
@@ -56,7 +56,7 @@ pub fn forget(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let wanted = ForgetRequest { identifier: request.id, yes: request.yes };
         Ok(results::forgotten(&engine(request.context)?.forget_claim(&wanted, &call).await?))
     };
@@ -72,7 +72,7 @@ pub fn adopt(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let wanted = AdoptRequest { identifier: request.id, keep: request.keep };
         Ok(results::adopted(&engine(request.context)?.adopt(&wanted, &call).await?))
     };
@@ -88,10 +88,10 @@ pub fn copy(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let CopyCall { context, from, to, reclaim } = request;
         let (engine, wanted) = (engine(context)?, CopyRequest { from, to, reclaim });
-        Ok(json!(Box::pin(engine.copy(&wanted, &call)).await?))
+        Ok(json!(engine.copy(&wanted, &call).await?))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -105,7 +105,7 @@ pub fn ssh_command(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let SshCall { context, id, reclaim } = request;
         let command = engine(context)?.ssh_command(&id, reclaim, &call).await?;
         let mut value = json!(command);
@@ -124,15 +124,15 @@ pub fn live_smoke(
     events: Option<Events>,
 ) -> Result<AsyncBlock<Value>> {
     let call = call(cancel, events);
-    let work = async move {
+    let work = move || async move {
         let context = Context::try_from(request.context)?;
         let snapshot = context.snapshot();
         let smoked = match context.settings() {
             Ok(settings) => {
                 let world = world(settings.extra_ca_file.clone());
-                Box::pin(smoke(&world, snapshot, Ok(&settings), &call)).await
+                smoke(&world, snapshot, Ok(&settings), &call).await
             }
-            Err(complaint) => Box::pin(smoke(&world(None), snapshot, Err(complaint), &call)).await,
+            Err(complaint) => smoke(&world(None), snapshot, Err(complaint), &call).await,
         };
         Ok(json!(smoked))
     };
@@ -142,7 +142,7 @@ pub fn live_smoke(
 /// The settings in force, or where each came from.
 #[napi(catch_unwind)]
 pub fn show_config(env: &Env, request: ConfigCall, cancel: &Cancel) -> Result<AsyncBlock<Value>> {
-    let work = async move {
+    let work = move || async move {
         let resolved = Context::try_from(request.context)?.resolved()?;
         if request.origin { Ok(origins_json(&resolved)) } else { show_json(&resolved) }
     };

@@ -206,7 +206,8 @@ fn service() -> u16 {
 fn talk(port: u16, text: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(text).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    // One that nobody answers may be closed already.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
     let mut heard = Vec::new();
     let _ = stream.read_to_end(&mut heard);
     heard
@@ -272,4 +273,41 @@ fn a_taken_port_and_nonsense_are_refused() {
     }
     desk.run(&["tunnel", "--sim", "--json", "nobody", "0"]).exits(2);
     desk.run(&["tunnel", "--sim", "nobody", "0:80"]).exits(4);
+    for words in [
+        &["box"][..],
+        &["--id", "box", "80", "90"],
+        &["--id", "box", "8080:80"],
+        &["--local-port", "1", "box", "2"],
+    ] {
+        desk.run(&[&["tunnel", "--sim"], words].concat()).exits(2);
+    }
+}
+
+#[test]
+fn a_tunnel_in_crabboxs_words_prints_its_url() {
+    let desk = Desk::new();
+    let _sim = warm(&desk);
+    let there = service().to_string();
+    let mut tunnel = desk
+        .command(&["tunnel", "--sim", "-id", "box", "-local-port", "0", "-network", "public", &there])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    BufReader::new(tunnel.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
+    let port = url.strip_prefix("http://127.0.0.1:").expect("a URL").trim_end().parse().unwrap();
+    assert_eq!(talk(port, b"hello"), b"hello");
+    desk::signal(&tunnel, "INT");
+    Done::of(tunnel.wait_with_output().unwrap()).exits(0);
+}
+
+#[test]
+fn a_copy_in_crabboxs_words() {
+    let desk = Desk::new();
+    let _sim = warm(&desk);
+    std::fs::write(desk.repo().join("a"), "carried").unwrap();
+    desk.run(&["cp", "--sim", "--id", "box", "a", "SANDBOX:there"]).exits(0);
+    desk.run(&["cp", "--sim", "-id", "box", "SANDBOX:there", "b"]).exits(0);
+    assert_eq!(std::fs::read_to_string(desk.repo().join("b")).unwrap(), "carried");
 }

@@ -157,3 +157,39 @@ fn commands_of_other_providers_say_what_to_use() {
     }
     assert!(!desk.run(&["--help"]).exits(0).stdout.contains("checkpoint"));
 }
+
+#[test]
+fn doctor_looks_at_a_lease_where_one_is_named() {
+    let desk = Desk::new();
+    let _sim = Sim::start(&desk);
+    desk.run(&["warmup", "--sim", "--slug", "box", "--vast-release-action", "stop"]).exits(0);
+    let check = |done: &Done| {
+        let checks = done.json()["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["check"] == "lease").expect("a check of the lease")
+    };
+    let fine = check(&desk.run(&["doctor", "--sim", "--json", "--id", "box"]).exits(0));
+    assert_eq!((&fine["status"], &fine["details"]["ready"]), (&json!("ok"), &json!("true")), "{fine}");
+    desk.run(&["stop", "--sim", "box"]).exits(0);
+    let asleep = check(&desk.run(&["doctor", "--sim", "--json", "--id", "box"]).exits(0));
+    assert_eq!((&asleep["status"], &asleep["details"]["state"]), (&json!("warning"), &json!("stopped")));
+    let missing = desk.run(&["doctor", "--sim", "--json", "--id", "nobody"]).exits(1);
+    assert_eq!(check(&missing)["status"], "failed");
+    desk.run(&["stop", "--sim", "--vast-release-action", "destroy", "box"]).exits(0);
+}
+
+#[test]
+fn what_shows_settings_follows_the_simulator() {
+    let desk = Desk::new();
+    let sim = Sim::start(&desk);
+    let mut command = desk.command(&["config", "show", "--sim", "--json"]);
+    // The simulator's address is meant, whatever the environment or a repository says.
+    std::fs::write(desk.repo().join("crabbox.yaml"), "vast: {apiUrl: 'https://evil.test'}").unwrap();
+    let shown = Done::of(command.env("VAST_API_KEY", "canary").output().unwrap()).exits(0);
+    assert_eq!(shown.json()["vast"]["apiUrl"], sim.url.as_str());
+    assert_eq!(shown.json()["vast"]["auth"], "configured");
+    assert!(!shown.stdout.contains("canary") && !shown.stdout.contains(&sim.key), "{}", shown.stdout);
+    desk.run(&["providers", "--sim"]).exits(0);
+    sim.end();
+    let own = desk.run(&["config", "show", "--sim"]).exits(0).stdout;
+    assert!(own.contains("vast api_url=http://127.0.0.1:"), "{own}");
+}

@@ -103,7 +103,7 @@ fn artifacts_come_back_in_one_archive() {
         run(&["--require-artifact", "out/*.json", "--require-artifact", "out/*.none"], "true").exits(7);
     let error = refused.json()["error"].clone();
     assert_eq!(
-        (&error["code"], &error["missing"]),
+        (&error["code"], &error["details"]["missing"]),
         (&"remote_control".into(), &serde_json::json!(["out/*.none"]))
     );
     let nothing = run(&["--artifact-glob", "none/*"], "true").exits(0);

@@ -65,7 +65,8 @@ impl Desk {
 
     async fn report(&self) -> DoctorReport {
         let settings: Result<Settings, _> = resolve(&self.snapshot, &Overrides::new());
-        doctor(&self.bench.world(), &self.snapshot, settings.as_ref().map_err(again), &Call::default()).await
+        doctor(&self.bench.world(), &self.snapshot, settings.as_ref().map_err(again), None, &Call::default())
+            .await
     }
 }
 

@@ -288,11 +288,7 @@ async fn an_unanswered_create_that_left_nothing_is_cleared() {
 #[tokio::test(start_paused = true)]
 async fn cleanup_does_what_each_file_allows() {
     let sweep = async |desk: &Desk, dry_run: bool| {
-        desk.process
-            .engine
-            .cleanup(&CleanupRequest { dry_run, ..Default::default() }, &desk.stage.call())
-            .await
-            .expect("sweeps")
+        desk.process.engine.cleanup(&CleanupRequest { dry_run }, &desk.stage.call()).await.expect("sweeps")
     };
     for (file, lives) in
         [(READY, true), (STOPPED, true), (OF_TIME, true), (AMBIGUOUS, true), (ROLLBACK, false)]

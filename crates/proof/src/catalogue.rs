@@ -42,6 +42,14 @@ fn answer(status: u16, body: &str) -> Effect {
     Effect::Answer { status, content_type: "application/json".into(), body: body.into(), headers: Vec::new() }
 }
 
+/// A page without instances and a token that leads to it again.
+#[must_use]
+pub fn repeated_token() -> Effect {
+    let body =
+        r#"{"success":true,"instances_found":0,"total_instances":3,"instances":[],"next_token":"again"}"#;
+    answer(200, body)
+}
+
 /// All kinds. Where the vendor's answer itself would be a lie that nothing can survive (a definite refusal of a create
 /// that took effect), it is not among them.
 #[must_use]
@@ -153,6 +161,19 @@ pub fn kinds() -> Vec<Kind> {
             false,
             lists,
         ),
+        with("a token that repeats", repeated_token(), false, lists),
+        with("308 same host", header(308, "", "location", "/api/v0/users/current/"), false, any),
+        with("too large", header(200, "{}", "content-length", "8388609"), true, any),
+        // A success of another type may be meant as one.
+        claims(with(
+            "other types",
+            answer(
+                200,
+                r#"{"success":"yes","instances":"none","offers":7,"id":"x","new_contract":"no","next_token":3}"#,
+            ),
+            true,
+            not_creates,
+        )),
         with("ask taken", Effect::NoSuchAsk, false, creates),
         with(
             "ask taken, 410",

@@ -6,7 +6,7 @@
 //! bytes a part or none.
 
 use crate::dice::Dice;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -70,11 +70,12 @@ impl Change {
 }
 
 impl Platter {
-    /// An empty disk with this folder, durable.
+    /// An empty disk with these folders, durable.
     #[must_use]
-    pub fn with_folder(path: &Path) -> Self {
+    pub fn with_folders(paths: &[&Path]) -> Self {
         let mut disk = Self::default();
-        for folder in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
+        let folders: BTreeSet<&Path> = paths.iter().flat_map(|path| path.ancestors()).collect();
+        for folder in folders {
             disk.nodes.push(Node { folder: true, mode: 0o700, bytes: Vec::new(), synced: true });
             disk.seen.insert(folder.to_owned(), disk.nodes.len() - 1);
         }
@@ -313,7 +314,7 @@ mod tests {
 
     fn disk() -> (Platter, PathBuf) {
         let home = PathBuf::from("/home");
-        (Platter::with_folder(&home), home)
+        (Platter::with_folders(&[&home]), home)
     }
 
     #[test]

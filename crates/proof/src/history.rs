@@ -14,6 +14,15 @@ pub enum Death {
     PowerCut,
 }
 
+/// How long a usable lease is to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// Until somebody asks for its end.
+    Kept,
+    /// Until this virtual time, if nobody uses it.
+    Until(Duration),
+}
+
 /// One thing that happened. A process, an instance and an offer go by their numbers, a lease by its id, a price is $/h.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the fields are named after what they are; the variants say what they mean")]
@@ -39,18 +48,37 @@ pub enum Happening {
     Created { instance: u64, lease: Option<String>, ask: u64, price: f64, claimed: bool },
     /// A create was sent.
     CreateSent { process: usize, lease: Option<String>, ask: u64 },
-    /// The vendor ended a contract.
-    Destroyed { instance: u64 },
+    /// The vendor ended a contract: at the call of one of our processes, or for reasons of its own.
+    Destroyed { instance: u64, by: Option<usize> },
+    /// One of our processes had an instance stopped.
+    Stopped { instance: u64, by: usize },
+    /// A process of the other machine of our user asked for a change of an instance that is not its own.
+    Trespassed { process: usize, instance: u64 },
     /// A foreign instance does not look as it did at the beginning.
     ForeignChanged { instance: u64 },
     /// The vendor changed the price of an instance.
     Repriced { instance: u64, price: f64 },
+    /// A read arrived at a process and showed it what an instance of ours costs, after a change of its price.
+    PriceShown { process: usize, instance: u64, price: f64 },
     /// A claim stands on disk, leading to an instance or to a create without an answer.
     Claim { lease: String, instance: Option<u64> },
     /// A claim does not stand on disk any more.
     Unclaimed { lease: String },
+    /// What the claim of a lease promises its user: nothing, or a machine that stays until this virtual time, or until
+    /// it is asked for.
+    Promised { lease: String, stays: Option<Stay> },
     /// A lease was handed over as usable.
     Ready { process: usize, instance: u64 },
+    /// A process works on an instance until it ends.
+    InUse { process: usize, instance: u64 },
+    /// A process acquires this lease under its id, which others may have begun.
+    Acquires { process: usize, lease: String },
+    /// A user asked a process to end a lease: to destroy its machine, or only to stop it.
+    Asked { process: usize, lease: String, destroy: bool },
+    /// An instance of others appeared.
+    Foreign { instance: u64 },
+    /// The claim of an instance was removed by hand.
+    Disowned { instance: u64 },
     /// The disk refused.
     DiskFault { process: usize, what: String },
     /// An SSH step failed on purpose.

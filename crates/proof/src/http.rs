@@ -35,7 +35,12 @@ impl Http for ProcessHttp {
         let reply = self.shared.exchange(self.life.process, request.method.as_str(), &out);
         self.life.step().await;
         let date = self.shared.vendor_date();
-        deliver(reply, date, request.limits.headers, request.limits.body, request.limits.body_bytes).await
+        let limits = request.limits;
+        let delivered = deliver(reply, date, limits.headers, limits.body, limits.body_bytes).await?;
+        if request.method.as_str() == "GET" {
+            self.shared.note_prices(self.life.process, &delivered.body);
+        }
+        Ok(delivered)
     }
 }
 
@@ -52,7 +57,7 @@ async fn deliver(
     }
     tokio::time::sleep(reply.delay).await;
     match reply.delivery {
-        Delivery::Whole if reply.body.len() > most => {
+        Delivery::Whole if reply.body.len().max(declared(&reply)) > most => {
             Err(fail(TransportErrorKind::BadBody, "the answer is too large"))
         }
         Delivery::Whole => {
@@ -74,6 +79,12 @@ async fn deliver(
             Err(fail(TransportErrorKind::TimedOut, "the answer stalled"))
         }
     }
+}
+
+/// The length that an answer declares; such bodies are not made up here.
+fn declared(reply: &Reply) -> usize {
+    let mut lengths = reply.headers.iter().filter(|(name, _)| name == "content-length");
+    lengths.find_map(|(_, length)| length.parse().ok()).unwrap_or(0)
 }
 
 /// The instance that a call would change, if it would change one.

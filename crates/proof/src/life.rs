@@ -18,11 +18,25 @@ pub struct Kill {
     pub death: Death,
 }
 
+/// Whose a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// The engine on our machine.
+    #[default]
+    Ours,
+    /// The engine on another machine of the same user: same account, other state directory.
+    Elsewhere,
+    /// crabbox on our machine.
+    Crabbox,
+}
+
 /// A process as the world sees it. Once it is dead nothing it does has any effect.
 #[derive(Debug)]
 pub struct Life {
     /// Number of the process on its stage.
     pub process: usize,
+    /// Whose it is.
+    pub side: Side,
     kill: Option<Kill>,
     steps: AtomicUsize,
     dead: AtomicBool,
@@ -32,9 +46,16 @@ pub struct Life {
 }
 
 impl Life {
-    pub(crate) fn new(process: usize, kill: Option<Kill>, seed: u64, shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        process: usize,
+        side: Side,
+        kill: Option<Kill>,
+        seed: u64,
+        shared: &Arc<Shared>,
+    ) -> Self {
         Self {
             process,
+            side,
             kill,
             steps: AtomicUsize::new(0),
             dead: AtomicBool::new(false),

@@ -3,7 +3,7 @@
 
 use clap::Parser;
 use crabbox_vast_proof::sweeps::{Case, Rehearsal};
-use crabbox_vast_proof::{Plan, Tally, run, seeds};
+use crabbox_vast_proof::{Plan, Tally, Verdict, run, seeds};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -48,6 +48,16 @@ fn main() -> ExitCode {
         }
         for (outcome, times) in &tally.outcomes {
             eprintln!("{times:>9} operations ended: {outcome}");
+        }
+    }
+    // Beside the one line, whose form others read.
+    let Verdict { unsettled, taken, .. } = tally.verdict;
+    for (count, what) in [
+        (taken, "taken: machines that a process of ours took from somebody who needed them"),
+        (unsettled, "unsettled: claims that no command could clear, and operations that hung"),
+    ] {
+        if count > 0 {
+            println!("{what}: {count}");
         }
     }
     println!("seeds {} virtual_hours {} {}", tally.runs, tally.lasted.as_secs() / 3600, tally.verdict);

@@ -1,5 +1,6 @@
 //! What a process does: each operation as a user of the engine calls it, and how it ended.
 
+use crate::crabbox::crabbox;
 use crate::history::Happening;
 use crate::plan::Operation;
 use crate::stage::{Process, Stage};
@@ -18,7 +19,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// The lease id of the user's choice.
-const CHOSEN: &str = "cbx_0123456789ab";
+pub(crate) const CHOSEN: &str = "cbx_0123456789ab";
+
 /// One operation of one process; returns how it ended.
 pub(crate) async fn operate(
     stage: &Stage,
@@ -53,6 +55,7 @@ async fn perform(
         }
         Operation::Again => {
             let lease_id = Some(CHOSEN.to_owned());
+            stage.shared().note(Happening::Acquires { process: number, lease: CHOSEN.to_owned() });
             let request = AcquireRequest { keep: true, lease_id, ..AcquireRequest::default() };
             engine.acquire(&request, &call).await.map(|_| ())
         }
@@ -66,12 +69,23 @@ async fn perform(
             Some(identifier) => engine.start(&StartRequest { identifier }, &call).await.map(|_| ()),
             None => Ok(()),
         },
-        Operation::Adopt => match first_claim(stage).await {
+        Operation::Adopt => match stage.disowned().map(|instance| instance.to_string()) {
             Some(identifier) => {
                 engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await.map(|_| ())
             }
-            None => Ok(()),
+            None => match first_claim(stage).await {
+                Some(identifier) => {
+                    engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await.map(|_| ())
+                }
+                None => Ok(()),
+            },
         },
+        Operation::CrabboxTouch | Operation::CrabboxUse | Operation::CrabboxStop => {
+            if let Some(lease) = first_claim(stage).await {
+                crabbox(stage, process, operation, &lease).await;
+            }
+            Ok(())
+        }
         Operation::Run => command(process, None, &call).await,
         Operation::RunOn => match first_claim(stage).await {
             Some(lease) => command(process, Some(lease), &call).await,
@@ -131,6 +145,11 @@ pub(crate) async fn release(
     cancel: Option<CancellationToken>,
 ) -> String {
     let call = process.call(cancel.unwrap_or_default());
+    stage.shared().note(Happening::Asked {
+        process: process.life.process,
+        lease: request.identifier.clone(),
+        destroy: request.action != Some(ReleaseAction::Stop),
+    });
     let result = process.engine.release(request, &call).await;
     if let Ok(released) = &result {
         match released.outcome {

@@ -31,8 +31,22 @@ pub enum Operation {
     Start,
     /// Acquires a lease under an id of the user's choice, which makes the call repeatable.
     Again,
-    /// Takes over the first lease there is, whose claim may have been lost.
+    /// Takes over the machine whose claim was lost, or the first lease there is.
     Adopt,
+    /// crabbox touches the first lease there is, with labels that it read a while ago.
+    CrabboxTouch,
+    /// crabbox uses the first lease there is, and makes up its labels anew on the way.
+    CrabboxUse,
+    /// crabbox releases the first lease there is.
+    CrabboxStop,
+}
+
+impl Operation {
+    /// Whether crabbox does it.
+    #[must_use]
+    pub fn is_crabbox(self) -> bool {
+        matches!(self, Operation::CrabboxTouch | Operation::CrabboxUse | Operation::CrabboxStop)
+    }
 }
 
 /// What is there before anything goes wrong.
@@ -50,6 +64,12 @@ pub enum Left {
     Stale,
     /// What an acquire left that was killed after its create took effect and before the answer came.
     Unanswered,
+    /// The same, of an acquire under a lease id of the user's choice.
+    CutOff,
+    /// A lease whose machine was stopped to be kept.
+    Paused,
+    /// A machine of which nothing is left here, neither claim nor key.
+    Disowned,
 }
 
 /// One process of a run.
@@ -97,7 +117,10 @@ impl Plan {
     #[must_use]
     pub fn single(seed: u64, operation: Operation) -> Self {
         let leases = match operation {
-            Operation::Acquire | Operation::Run | Operation::Again => Vec::new(),
+            Operation::Acquire | Operation::Run => Vec::new(),
+            Operation::Again => vec![Left::CutOff],
+            Operation::Start => vec![Left::Paused],
+            Operation::Adopt => vec![Left::Disowned],
             Operation::Cleanup => vec![Left::Kept, Left::Expired, Left::Unanswered],
             _ => vec![Left::Kept],
         };

@@ -3,10 +3,11 @@
 
 use crate::checker::judge;
 use crate::history::{Death, Happening};
-use crate::life::Kill;
-use crate::operate::{ended, note_items, operate, release};
-use crate::plan::{Left, Plan, Ran};
+use crate::life::{Kill, Side};
+use crate::operate::{CHOSEN, ended, note_items, operate, release};
+use crate::plan::{Left, Operation, Plan, Ran};
 use crate::stage::{CAP, Stage, Treatment};
+use crate::vendor::Act;
 use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, ReleaseRequest};
 use std::sync::Arc;
@@ -20,8 +21,8 @@ const IDLE: Duration = Duration::from_secs(31 * 60);
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 /// How often the clean-up is repeated before it counts as stuck.
 const ROUNDS: usize = 8;
-/// Time that passes before what is left counts: longer than a lease may live, whichever way the clock was set meanwhile.
-const AFTERWARDS: Duration = Duration::from_secs(6 * 3600);
+/// Time that passes before what is left counts: longer than a lease may live.
+const AFTERWARDS: Duration = Duration::from_secs(2 * 3600);
 
 /// Runs a plan from beginning to end, on this thread and in virtual time.
 #[must_use]
@@ -57,7 +58,11 @@ async fn play(plan: &Plan) -> Ran {
     for actor in plan.actors.clone() {
         let stage = stage.clone();
         working.push(tokio::spawn(async move {
-            let process = stage.process(&actor.treatment);
+            let mut treatment = actor.treatment;
+            if actor.operation.is_crabbox() {
+                treatment.side = Side::Crabbox;
+            }
+            let process = stage.process(&treatment);
             let life = Arc::clone(&process.life);
             let work = async {
                 tokio::time::sleep(actor.after).await;
@@ -77,7 +82,7 @@ async fn play(plan: &Plan) -> Ran {
     }
     acts.shutdown().await;
     let calls = calls(&stage).split_off(before.len());
-    let kept = recover(&stage).await;
+    let kept = recover(&stage, afterwards(plan)).await;
     stage.look_everywhere();
     let reached = stage.reached();
     let history = stage.history();
@@ -90,6 +95,18 @@ fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
     stage.shared().calls()
 }
 
+/// A lease whose times were written while the clock was wrong lives longer by as much, and one that crabbox used may say
+/// that it is provisioning, which is swept half a day late.
+fn afterwards(plan: &Plan) -> Duration {
+    let wrong = plan.acts.iter().map(|(_, act)| match act {
+        Act::Clock(by) => Duration::from_millis(by.unsigned_abs()),
+        _ => Duration::ZERO,
+    });
+    let crabbox = plan.actors.iter().any(|actor| actor.operation.is_crabbox());
+    let late = if crabbox { Duration::from_secs(12 * 3600) } else { Duration::ZERO };
+    AFTERWARDS + late + wrong.sum::<Duration>()
+}
+
 /// Makes a lease as it is to be there at the beginning.
 async fn prepare(stage: &Stage, left: Left) {
     let kill = match left {
@@ -97,18 +114,30 @@ async fn prepare(stage: &Stage, left: Left) {
         _ => None,
     };
     let process = stage.process(&Treatment { kill, ..Treatment::default() });
-    if left == Left::Unanswered {
+    if matches!(left, Left::Unanswered | Left::CutOff) {
         stage.shared().kill_at_next_create();
     }
     let before = stage.claims();
-    let acquire =
-        AcquireRequest { keep: !matches!(left, Left::Orphan | Left::Expired), ..AcquireRequest::default() };
+    let acquire = AcquireRequest {
+        keep: !matches!(left, Left::Orphan | Left::Expired),
+        lease_id: (left == Left::CutOff).then(|| CHOSEN.to_owned()),
+        ..AcquireRequest::default()
+    };
     let call = process.call(CancellationToken::new());
     let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
+    let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
+    match (left, &new) {
+        (Left::Disowned, Some(lease)) => stage.disown(lease),
+        (Left::Paused, Some(lease)) => {
+            let action = Some(ReleaseAction::Stop);
+            let request = ReleaseRequest { identifier: lease.clone(), action };
+            release(stage, &process, &request, None).await;
+        }
+        _ => {}
+    }
     if left != Left::Stale {
         return;
     }
-    let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
     // With a vendor whose machines have no door there is none.
     let (Some(lease), Some(foreigner)) =
         (new.and_then(|lease| LeaseId::parse(&lease)), stage.foreign().first().copied())
@@ -125,11 +154,11 @@ async fn prepare(stage: &Stage, left: Left) {
 
 /// Fresh processes in a world that is well again, until nothing is left to do. Returns how many leases the clean-up
 /// left because they are to be kept.
-async fn recover(stage: &Stage) -> usize {
+async fn recover(stage: &Stage, afterwards: Duration) -> usize {
     stage.mend();
     let mut stuck = 0;
     // What died is finished at once, what expires is swept later; neither needs to be told which lease it is about.
-    for wait in [Duration::ZERO, AFTERWARDS] {
+    for wait in [Duration::ZERO, afterwards] {
         tokio::time::sleep(wait).await;
         let mut round = 0;
         while !clean_up(stage).await {
@@ -143,6 +172,17 @@ async fn recover(stage: &Stage) -> usize {
     }
     let (left, kept) = (stage.claims(), stage.kept());
     stuck += left.iter().filter(|lease| !kept.contains(lease)).count();
+    // A machine of which nothing is left here goes only if somebody takes it over.
+    for _ in 0..ROUNDS {
+        if stage.disowned().is_none() {
+            break;
+        }
+        operate(stage, &stage.process(&Treatment::default()), Operation::Adopt, None).await;
+        if !stage.claims().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
     // No command may destroy or forget by a claim that names a stranger's machine: those stay.
     let stale = stage.stale();
     for _ in 0..ROUNDS {
@@ -160,7 +200,7 @@ async fn recover(stage: &Stage) -> usize {
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
-    tokio::time::sleep(AFTERWARDS).await;
+    tokio::time::sleep(afterwards).await;
     stage.shared().note(Happening::Settled { left: stuck + stage.claims().len().abs_diff(stale) });
     kept.len() - stale
 }

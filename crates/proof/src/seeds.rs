@@ -1,10 +1,10 @@
 //! From a seed to a plan: who works, how the vendor is, and what goes wrong.
 
-use crate::catalogue::kinds;
+use crate::catalogue::{kinds, repeated_token};
 use crate::dice::Dice;
 use crate::files::DiskFault;
 use crate::history::Death;
-use crate::life::Kill;
+use crate::life::{Kill, Side};
 use crate::plan::{Actor, Left, Operation, Plan};
 use crate::ssh::SshFault;
 use crate::stage::Treatment;
@@ -43,6 +43,19 @@ const CASTS: &[&[Operation]] = &[
     &[Operation::Pause, Operation::Start],
     &[Operation::Pause, Operation::Start, Operation::Stop],
     &[Operation::Adopt, Operation::Touch],
+    &[Operation::Adopt, Operation::Cleanup],
+    &[Operation::Start],
+    &[Operation::Start, Operation::Cleanup],
+    &[Operation::Start, Operation::Stop],
+    &[Operation::CrabboxTouch, Operation::Stop],
+    &[Operation::CrabboxTouch, Operation::Pause],
+    &[Operation::CrabboxUse, Operation::Cleanup],
+    &[Operation::CrabboxUse, Operation::RunOn],
+    &[Operation::CrabboxUse, Operation::Run, Operation::Cleanup],
+    &[Operation::CrabboxStop, Operation::RunOn],
+    &[Operation::CrabboxStop, Operation::Stop],
+    &[Operation::CrabboxStop, Operation::Cleanup],
+    &[Operation::RunOn, Operation::RunOn],
 ];
 
 /// The plan of a seed.
@@ -51,7 +64,15 @@ pub fn plan(seed: u64) -> Plan {
     let mut dice = Dice::new(seed, 1);
     let cast = *dice.pick(CASTS);
     let leases = leases(&mut dice, cast);
-    let actors = cast.iter().map(|operation| actor(&mut dice, *operation, cast.len())).collect();
+    let mut actors: Vec<Actor> =
+        cast.iter().map(|operation| actor(&mut dice, *operation, cast.len())).collect();
+    if dice.chance(10) {
+        // The same user on another machine.
+        let operation = *dice.pick(&[Operation::Acquire, Operation::Run, Operation::Cleanup]);
+        let mut other = actor(&mut dice, operation, 2);
+        other.treatment.side = Side::Elsewhere;
+        actors.push(other);
+    }
     let faults = (0..dice.below(4)).map(|_| fault(&mut dice)).collect();
     let quirk = dice.chance(20).then(|| (1 + dice.below(2), *dice.pick(&Quirk::ALL)));
     let acts = if dice.chance(30) {
@@ -69,7 +90,13 @@ fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
     let makes =
         |operation: &Operation| matches!(operation, Operation::Acquire | Operation::Run | Operation::Again);
     let mut leases = Vec::new();
-    if !cast.iter().any(makes) || dice.chance(30) {
+    if cast[0] == Operation::Start {
+        leases.push(Left::Paused);
+    } else if cast[0] == Operation::Adopt && dice.chance(50) {
+        leases.push(Left::Disowned);
+    } else if cast.contains(&Operation::Again) && dice.chance(30) {
+        leases.push(Left::CutOff);
+    } else if !cast.iter().any(makes) || dice.chance(30) {
         leases.push(Left::Kept);
     }
     if leases.is_empty() && dice.chance(10) {
@@ -116,6 +143,7 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
             if dice.chance(60) { SshFault::Drops(at) } else { SshFault::Hangs(at) }
         }),
         interruptible: dice.chance(15),
+        side: Side::Ours,
     };
     Actor { operation, after: Duration::from_millis(after), gives_up, treatment }
 }
@@ -155,7 +183,7 @@ fn act(dice: &mut Dice) -> Act {
         body: "Forbidden".into(),
         headers: Vec::new(),
     };
-    match dice.below(15) {
+    match dice.below(27) {
         0 => Act::Clock(-(dice.below(7_200_000) as i64)),
         1 => Act::Clock(dice.below(7_200_000) as i64),
         2 => Act::Clock(dice.below(60_000) as i64),
@@ -176,6 +204,22 @@ fn act(dice: &mut Dice) -> Act {
         13 => Act::Alter(
             json!({"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}),
         ),
+        14 => Act::Raise,
+        15 => Act::Outbid(1_000.0, seconds(dice, 90)),
+        16 => Act::Relet(seconds(dice, 120)),
+        17 => Act::Ail(["offline", "unknown", "exited", "loading"][dice.below(4)], seconds(dice, 60)),
+        18 => Act::WipeKeys,
+        19 => Act::Lie(repeated_token(), seconds(dice, 60)),
+        20 => {
+            Act::Alter(json!({"freeze": true, "actual_status": "loading", "status_msg": "Pulling fs layer"}))
+        }
+        21 => Act::Alter(json!({"sshd": false})),
+        22 => Act::Alter(json!({"ssh_host": null, "ssh_port": null})),
+        23 => Act::Alter(json!({"ports": null})),
+        24 => Act::Alter(
+            json!({"actual_status": "created", "intended_status": "stopped", "cur_state": "stopped"}),
+        ),
+        25 => Act::Alter(json!({"dph_total": null, "is_bid": null, "gpu_name": null, "status_msg": null})),
         _ => Act::Alter(json!({"refuse_keys": true})),
     }
 }

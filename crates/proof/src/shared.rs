@@ -2,13 +2,13 @@
 
 use crate::dice::Dice;
 use crate::disk::Platter;
-use crate::history::{Death, Happening, History};
+use crate::history::{Death, Happening, History, Stay};
 use crate::http::{changes, field, rents};
-use crate::life::Life;
+use crate::life::{Life, Side};
 use crate::ssh::Doors;
 use crate::vendor::Quirk;
 use crabbox_vast_sim::api::{self, Reply, Request, SshAccess};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +43,15 @@ pub(crate) struct Books {
     pub(crate) foreign: BTreeMap<u64, Option<String>>,
     pub(crate) ours: BTreeSet<u64>,
     pub(crate) claims: BTreeMap<String, Option<u64>>,
+    pub(crate) promised: BTreeMap<String, Stay>,
+    /// Leases that were to be kept and whose claims crabbox rewrote.
+    pub(crate) rewritten: BTreeSet<String>,
+    /// What the other machine of our user has rented.
+    pub(crate) elsewhere: BTreeSet<u64>,
+    /// A machine of which nothing is left here.
+    pub(crate) disowned: Option<u64>,
+    /// Instances whose price changed after their create.
+    pub(crate) repriced: BTreeSet<u64>,
     pub(crate) creates: usize,
     pub(crate) destroys: BTreeMap<u64, usize>,
     pub(crate) refused: BTreeSet<(usize, String)>,
@@ -97,6 +106,8 @@ impl Shared {
 
     /// A process dies, or the power fails for all of them.
     pub(crate) fn die(&self, life: &Life, step: usize, death: Death) {
+        // What fails elsewhere fails there alone.
+        let death = if life.side == Side::Elsewhere { Death::Kill } else { death };
         self.note(Happening::Died { process: life.process, step, death });
         if !lock(&self.books).ours.is_empty() {
             self.reach("a death left a machine billing");
@@ -107,7 +118,8 @@ impl Shared {
                 self.disk(|disk| disk.release_locks(life.process));
             }
             Death::PowerCut => {
-                lock(&self.lives).iter().for_each(|life| life.end());
+                let here = |life: &&Arc<Life>| life.side != Side::Elsewhere;
+                lock(&self.lives).iter().filter(here).for_each(|life| life.end());
                 let mut dice = Dice::new(self.seed, 3);
                 let lost = self.disk(|disk| disk.power_cut(&mut dice));
                 for operation in lost {
@@ -134,6 +146,7 @@ impl Shared {
         }
         let lease = lease.to_owned();
         let bytes = self.disk(|disk| disk.read(path)).ok().flatten();
+        self.note_promise(&lease, bytes.as_deref());
         let claim = bytes.map(|bytes| instance_of(&bytes));
         let before = {
             let mut books = lock(&self.books);
@@ -152,6 +165,24 @@ impl Shared {
             None if before.is_some() => self.note(Happening::Unclaimed { lease }),
             _ => {}
         }
+    }
+
+    /// Notes what the claim of a lease promises its user by now.
+    fn note_promise(&self, lease: &str, claim: Option<&[u8]>) {
+        let stays = {
+            let mut books = lock(&self.books);
+            let rewritten = books.rewritten.contains(lease);
+            let stays = claim.and_then(|claim| stay_of(claim, books.jump, rewritten));
+            let before = match stays {
+                Some(stays) => books.promised.insert(lease.to_owned(), stays),
+                None => books.promised.remove(lease),
+            };
+            if before == stays {
+                return;
+            }
+            stays
+        };
+        self.note(Happening::Promised { lease: lease.to_owned(), stays });
     }
 
     fn note_all_claims(&self) {
@@ -198,16 +229,18 @@ impl Shared {
     }
 
     pub(crate) fn is_live(&self, instance: u64) -> bool {
-        lock(&self.books).ours.contains(&instance)
+        let books = lock(&self.books);
+        books.ours.contains(&instance) || books.foreign.contains_key(&instance)
     }
 
     /// One request of a process and its effects, all noted.
     pub(crate) fn exchange(&self, process: usize, method: &'static str, request: &Request) -> Reply {
+        let side = lock(&self.lives).get(process).map_or(Side::Ours, |life| life.side);
         let ask = rents(request);
         let label = ask.and_then(|_| field(&request.body, "label"));
         let lease = label.as_deref().and_then(|label| label.split('|').nth(1)).map(ToOwned::to_owned);
         let mut quirk = None;
-        if let Some(ask) = ask {
+        if let Some(ask) = ask.filter(|_| side == Side::Ours) {
             self.note(Happening::CreateSent { process, lease: lease.clone(), ask });
             let mut books = lock(&self.books);
             books.creates += 1;
@@ -231,28 +264,27 @@ impl Shared {
         {
             self.keep_secret(url);
         }
-        self.note(Happening::Called {
-            process,
-            method,
-            path,
-            status: reply.status,
-            struck,
-            instance: changes(request),
-        });
+        let instance = changes(request).filter(|_| side == Side::Ours);
+        self.note(Happening::Called { process, method, path, status: reply.status, struck, instance });
         self.count(process, request, &reply);
-        if method != "GET" {
-            self.take_stock(lease.as_deref(), ask);
+        if side == Side::Elsewhere {
+            self.take_stock_elsewhere(process, changes(request));
+        } else if method != "GET" {
+            let by = (side == Side::Ours).then_some(process);
+            if let Some((instance, by)) = instance.zip(by)
+                && reply.status == 200
+                && field(&request.body, "state").as_deref() == Some("stopped")
+            {
+                self.note(Happening::Stopped { instance, by });
+            }
+            let new = self.take_stock(by, lease.as_deref(), ask);
             if ask.is_some() && std::mem::take(&mut lock(&self.books).deadly) {
                 let life = lock(&self.lives).get(process).cloned();
                 life.into_iter().for_each(|life| self.die(&life, life.steps(), Death::Kill));
             }
             if let Some(quirk) = quirk {
-                let newest = lock(&self.books).ours.last().copied();
                 if let Some(price) = quirk.reprices() {
-                    self.alter_ours(&json!({ "dph_total": price }));
-                    newest
-                        .into_iter()
-                        .for_each(|instance| self.note(Happening::Repriced { instance, price }));
+                    new.into_iter().for_each(|instance| self.reprice(instance, price));
                 }
                 quirk.spoil(&mut reply);
             }
@@ -287,33 +319,27 @@ impl Shared {
         reached.into_iter().for_each(|branch| self.reach(branch));
     }
 
-    /// Compares the vendor's books with ours.
-    pub(crate) fn take_stock(&self, lease: Option<&str>, ask: Option<u64>) {
-        let ledger = lock(&self.vast).ledger();
-        let open: BTreeMap<u64, Option<String>> =
-            ledger.open.into_iter().map(|instance| (instance.id, instance.label)).collect();
-        let (known, foreign) = {
-            let books = lock(&self.books);
-            (books.ours.clone(), books.foreign.clone())
-        };
-        for instance in known.iter().filter(|id| !open.contains_key(id)) {
-            lock(&self.books).ours.remove(instance);
-            self.note(Happening::Destroyed { instance: *instance });
-        }
-        for (instance, label) in &foreign {
-            if open.get(instance) != Some(label) {
-                lock(&self.books).foreign.remove(instance);
-                self.note(Happening::ForeignChanged { instance: *instance });
-            }
-        }
-        let new = open.keys().filter(|id| !known.contains(id) && !foreign.contains_key(id));
-        for instance in new.copied().collect::<Vec<_>>() {
-            lock(&self.books).ours.insert(instance);
-            let price = lock(&self.vast).contract_price(instance).unwrap_or(0.0);
-            let path = lease.map(|lease| self.claims.join(format!("{lease}.json")));
-            let claimed = path.is_some_and(|path| self.disk(|disk| disk.is_durable(&path)));
-            let lease = lease.map(ToOwned::to_owned);
-            self.note(Happening::Created { instance, lease, ask: ask.unwrap_or(0), price, claimed });
+    /// Removes what is known here of a lease: claim, journal, keys.
+    pub(crate) fn remove_all_of(&self, lease: &str) {
+        let state = self.claims.parent().map(Path::to_owned).unwrap_or_default();
+        self.remove_files(|path| path.starts_with(&state) && path.to_string_lossy().contains(lease));
+        self.remove_keys(lease);
+    }
+
+    /// Removes the keys of a lease.
+    pub(crate) fn remove_keys(&self, lease: &str) {
+        let folder = self.keys.join(lease);
+        self.remove_files(|path| path.starts_with(&folder));
+        let _ = self.disk(|disk| disk.remove_folder(&folder).and_then(|()| disk.sync_folder(&self.keys)));
+    }
+
+    fn remove_files(&self, these: impl Fn(&Path) -> bool) {
+        let files: Vec<PathBuf> = self
+            .disk(|disk| disk.files().map(|(path, _)| path.to_owned()).filter(|path| these(path)).collect());
+        for file in files {
+            let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+            let _ = self.disk(|disk| disk.remove(&file).and_then(|()| disk.sync_folder(&folder)));
+            self.note_claim(&file);
         }
     }
 
@@ -344,7 +370,7 @@ impl Shared {
     pub(crate) fn evict(&self) {
         let ours: Vec<u64> = lock(&self.books).ours.iter().copied().collect();
         ours.iter().for_each(|instance| lock(&self.vast).evict(*instance));
-        self.take_stock(None, None);
+        self.take_stock(None, None, None);
     }
 
     pub(crate) fn vast<T>(&self, work: impl FnOnce(&mut api::World) -> T) -> T {
@@ -366,4 +392,20 @@ impl Shared {
 fn instance_of(bytes: &[u8]) -> Option<u64> {
     let claim: Value = serde_json::from_slice(bytes).ok()?;
     claim.get("cloudID")?.as_str()?.parse().ok()
+}
+
+/// What a claim promises its user. Its times are those of a clock that is `jump` milliseconds off; a lease that crabbox
+/// made to expire is kept all the same.
+fn stay_of(claim: &[u8], jump: i64, rewritten: bool) -> Option<Stay> {
+    let claim: Value = serde_json::from_slice(claim).ok()?;
+    let label = |name: &str| claim["labels"][name].as_str();
+    if claim["cloudID"].is_null() || !matches!(label("state")?, "ready" | "running" | "leased" | "active") {
+        return None;
+    }
+    if label("keep") == Some("true") || rewritten {
+        return Some(Stay::Kept);
+    }
+    let expires: i64 = label("expires_at")?.parse().ok()?;
+    let from_beginning = expires - i64::try_from(EPOCH).unwrap_or(0) - jump / 1000;
+    Some(Stay::Until(Duration::from_secs(u64::try_from(from_beginning).unwrap_or(0))))
 }

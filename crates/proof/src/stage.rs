@@ -5,7 +5,7 @@ use crate::disk::Platter;
 use crate::files::{DiskFault, ProcessFiles, ProcessTurn};
 use crate::history::{Happening, History};
 use crate::http::ProcessHttp;
-use crate::life::{Kill, Life};
+use crate::life::{Kill, Life, Side};
 use crate::shared::{EPOCH, KEY, Shared, lock};
 use crate::ssh::{Doors, Ports, ProcessSsh, SshFault};
 use crate::vendor::{Quirk, Vendor};
@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 /// The most that a lease may cost here, $/h.
 pub const CAP: f64 = 1.0;
 const HOME: &str = "/proof/home";
+/// The other machine of the same user.
+const ELSEWHERE: &str = "/proof/elsewhere";
 
 /// How one process is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,6 +40,8 @@ pub struct Treatment {
     pub ssh: Option<SshFault>,
     /// It asks for interruptible machines.
     pub interruptible: bool,
+    /// Whose process it is.
+    pub side: Side,
 }
 
 /// A process with its engine.
@@ -93,10 +97,17 @@ fn shared_event(shared: &Shared, life: &Life, event: &Event) {
     }
     let text = serde_json::to_string(event).unwrap_or_default();
     shared.look_at_text(&text, || "an event".to_owned());
+    if life.side == Side::Elsewhere {
+        return;
+    }
     match event {
         Event::Provisioned { instance, .. } => {
             shared.note(Happening::Ready { process: life.process, instance: instance.0 });
         }
+        Event::RunContext { lease, .. } => {
+            shared.note(Happening::InUse { process: life.process, instance: lease.instance.0 });
+        }
+        Event::Outbid { .. } => shared.reach("a machine was lost to a higher bid and the user was told"),
         Event::OfferGone { .. } => shared.reach("an offer was gone and the next was taken"),
         Event::Warning { message } if message.contains("trying another machine") => {
             shared.reach("a machine could not start and another was taken");
@@ -118,7 +129,7 @@ impl Stage {
     /// A fresh world. Must be made inside a paused tokio runtime.
     #[must_use]
     pub fn new(seed: u64, vendor: &Vendor) -> Self {
-        let settings = settings();
+        let settings = settings(Side::Ours);
         let doors = Doors::default();
         let secrets = Arc::new(Mutex::new(vec![KEY.to_owned()]));
         let ports = Ports { doors: Arc::clone(&doors), secrets: Arc::clone(&secrets), next: 40_000 };
@@ -130,7 +141,7 @@ impl Stage {
             began: Instant::now(),
             vast: Mutex::new(api::World::new(simulated, Box::new(ports))),
             doors,
-            disk: Mutex::new(Platter::with_folder(Path::new(HOME))),
+            disk: Mutex::new(Platter::with_folders(&[Path::new(HOME), Path::new(ELSEWHERE)])),
             history: Mutex::default(),
             books: Mutex::default(),
             secrets,
@@ -175,7 +186,7 @@ impl Stage {
         let shared = Arc::clone(&self.shared);
         let life = {
             let mut lives = lock(&shared.lives);
-            let life = Arc::new(Life::new(lives.len(), treatment.kill, shared.seed, &shared));
+            let life = Arc::new(Life::new(lives.len(), treatment.side, treatment.kill, shared.seed, &shared));
             lives.push(Arc::clone(&life));
             life
         };
@@ -200,7 +211,7 @@ impl Stage {
             ssh: Arc::new(ssh),
             ambient: Arc::new(ProcessAmbient { shared: Arc::clone(&shared), life: Arc::clone(&life) }),
         };
-        let mut settings = settings().clone();
+        let mut settings = settings(treatment.side).clone();
         if treatment.interruptible {
             settings.instance_type = InstanceType::Interruptible;
         }
@@ -212,6 +223,21 @@ impl Stage {
     #[must_use]
     pub fn claims(&self) -> Vec<String> {
         lock(&self.shared.books).claims.keys().cloned().collect()
+    }
+
+    /// A machine of which nothing is left here.
+    #[must_use]
+    pub fn disowned(&self) -> Option<u64> {
+        let books = lock(&self.shared.books);
+        books.disowned.filter(|instance| books.ours.contains(instance))
+    }
+
+    /// Everything that is known here of this lease and its machine is removed by hand.
+    pub(crate) fn disown(&self, lease: &str) {
+        let Some(instance) = lock(&self.shared.books).claims.get(lease).copied().flatten() else { return };
+        lock(&self.shared.books).disowned = Some(instance);
+        self.shared.note(Happening::Disowned { instance });
+        self.shared.remove_all_of(lease);
     }
 
     /// The foreign machines there were at the beginning and still are as they were.
@@ -233,7 +259,7 @@ impl Stage {
     /// Takes the history out.
     #[must_use]
     pub fn history(&self) -> History {
-        self.shared.take_stock(None, None);
+        self.shared.take_stock(None, None, None);
         std::mem::take(&mut lock(&self.shared.history))
     }
 
@@ -251,7 +277,10 @@ impl Stage {
             let bytes = self.shared.disk(|disk| disk.read(&path)).ok().flatten()?;
             serde_json::from_slice::<Value>(&bytes).ok()
         };
-        let keeps = |lease: &String| read(lease).is_some_and(|claim| claim["labels"]["keep"] == "true");
+        let rewritten = lock(&self.shared.books).rewritten.clone();
+        let keeps = |lease: &String| {
+            rewritten.contains(lease) || read(lease).is_some_and(|claim| claim["labels"]["keep"] == "true")
+        };
         self.claims().into_iter().filter(keeps).collect()
     }
 
@@ -271,15 +300,20 @@ impl Stage {
     }
 }
 
-/// The settings of every process, resolved once. Nothing is read from the machine this runs on.
-fn settings() -> &'static Settings {
-    static SETTINGS: OnceLock<Settings> = OnceLock::new();
-    SETTINGS.get_or_init(|| {
-        let mut snapshot = Snapshot { cwd: HOME.into(), ..Snapshot::default() };
+/// The settings of every process on a machine, resolved once. Nothing is read from the machine this runs on.
+fn settings(side: Side) -> &'static Settings {
+    static HERE: OnceLock<Settings> = OnceLock::new();
+    static THERE: OnceLock<Settings> = OnceLock::new();
+    let (settings, home) = match side {
+        Side::Ours | Side::Crabbox => (&HERE, HOME),
+        Side::Elsewhere => (&THERE, ELSEWHERE),
+    };
+    settings.get_or_init(|| {
+        let mut snapshot = Snapshot { cwd: home.into(), ..Snapshot::default() };
         for (name, value) in [
-            ("HOME", HOME),
-            ("XDG_STATE_HOME", "/proof/home/state"),
-            ("XDG_CONFIG_HOME", "/proof/home/config"),
+            ("HOME", home),
+            ("XDG_STATE_HOME", &format!("{home}/state")),
+            ("XDG_CONFIG_HOME", &format!("{home}/config")),
             ("CRABBOX_VAST_API_KEY", KEY),
             ("CRABBOX_VAST_API_URL", "http://127.0.0.1:9/api/v0"),
         ] {

@@ -10,6 +10,7 @@ use crate::play::run;
 use crate::ssh::SshFault;
 use crate::stage::Treatment;
 use crate::vendor::Quirk;
+use crabbox_vast_sim::api::Fault;
 use std::fmt;
 use std::str::FromStr;
 
@@ -48,7 +49,7 @@ const SWEEPS: [(&str, Sweep); 9] = [
     ("quirk", Sweep::Quirk),
     ("pair", Sweep::Pair),
 ];
-const OPERATIONS: [(&str, Operation); 11] = [
+const OPERATIONS: [(&str, Operation); 14] = [
     ("acquire", Operation::Acquire),
     ("run", Operation::Run),
     ("run-on", Operation::RunOn),
@@ -60,6 +61,9 @@ const OPERATIONS: [(&str, Operation); 11] = [
     ("start", Operation::Start),
     ("again", Operation::Again),
     ("adopt", Operation::Adopt),
+    ("crabbox-touch", Operation::CrabboxTouch),
+    ("crabbox-use", Operation::CrabboxUse),
+    ("crabbox-stop", Operation::CrabboxStop),
 ];
 
 /// One case of a sweep: `run/kill/17`.
@@ -104,6 +108,8 @@ impl FromStr for Case {
 pub struct Rehearsal {
     operation: Operation,
     clean: Ran,
+    /// Every fault at every call of it.
+    faults: Vec<(&'static str, Fault)>,
 }
 
 /// The seed of all sweeps; pairs draw from their number.
@@ -113,7 +119,10 @@ impl Rehearsal {
     /// Runs the operation once in a friendly world.
     #[must_use]
     pub fn of(operation: Operation) -> Self {
-        Self { operation, clean: run(&Plan::single(SEED, operation)) }
+        let clean = run(&Plan::single(SEED, operation));
+        let calls = clean.calls.iter().enumerate();
+        let faults = calls.flat_map(|(at, (method, path))| faults_at(at + 1, method, path)).collect();
+        Self { operation, clean, faults }
     }
 
     /// What came of it.
@@ -127,18 +136,13 @@ impl Rehearsal {
     pub fn cases(&self, sweep: Sweep) -> usize {
         let counts = self.clean.counts[0];
         match sweep {
-            Sweep::Fault => self.faults().len(),
+            Sweep::Fault => self.faults.len(),
             Sweep::Kill | Sweep::Cut => counts.steps,
             Sweep::Disk | Sweep::Full => counts.disk,
             Sweep::Drop | Sweep::Hang => counts.ssh,
             Sweep::Quirk if matches!(self.operation, Operation::Acquire | Operation::Run) => Quirk::ALL.len(),
             Sweep::Quirk | Sweep::Pair => 0,
         }
-    }
-
-    fn faults(&self) -> Vec<(&'static str, crabbox_vast_sim::api::Fault)> {
-        let calls = self.clean.calls.iter().enumerate();
-        calls.flat_map(|(at, (method, path))| faults_at(at + 1, method, path)).collect()
     }
 
     /// The plan of a case.
@@ -159,8 +163,8 @@ impl Rehearsal {
             Sweep::Hang => with(ssh(SshFault::Hangs(at))),
             Sweep::Quirk => Plan { quirk: Some((1, Quirk::ALL[number % Quirk::ALL.len()])), ..plan },
             Sweep::Fault => {
-                let fault = self.faults().swap_remove(number);
-                Plan { faults: vec![fault.1], ..plan }
+                let fault = self.faults[number % self.faults.len()].1.clone();
+                Plan { faults: vec![fault], ..plan }
             }
             Sweep::Pair => {
                 let mut dice = Dice::new(number as u64, 2);

@@ -49,8 +49,8 @@ impl Tally {
             *self.outcomes.entry(outcome.clone().unwrap_or_else(|| "died".to_owned())).or_default() += 1;
         }
         if !ran.verdict.is_clean() {
-            let unsettled = ran.verdict.unsettled;
-            self.failures.push(format!("{}: {} unsettled {unsettled}", what(), ran.verdict));
+            let Verdict { unsettled, taken, .. } = ran.verdict;
+            self.failures.push(format!("{}: {} unsettled {unsettled} taken {taken}", what(), ran.verdict));
         }
     }
 

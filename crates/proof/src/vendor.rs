@@ -125,6 +125,18 @@ pub enum Act {
     Hide(Duration),
     /// The vendor's host ends every contract of ours.
     Evict,
+    /// The price of every machine of ours goes above the cap.
+    Raise,
+    /// Others bid so many times as much, and after so long as before.
+    Outbid(f64, Duration),
+    /// A start is queued for so long, because the GPU is let to others.
+    Relet(Duration),
+    /// Every machine of ours shows this state for so long, and then runs again.
+    Ail(&'static str, Duration),
+    /// The keys that were attached to our machines are gone.
+    WipeKeys,
+    /// Lists alone are answered like this for so long.
+    Lie(Effect, Duration),
 }
 
 impl Act {
@@ -145,6 +157,29 @@ impl Act {
             Act::Bankrupt => {
                 shared.control("POST", "/_sim/account", &json!({ "credit": 0.0001 }));
             }
+            Act::Lie(effect, lasts) => {
+                let lie = Fault::once("GET", "/api/v1/instances/", effect.clone()).times(None);
+                shared.vast(|vast| vast.add_fault(lie));
+                tokio::time::sleep(*lasts).await;
+                shared.vast(api::World::clear_faults);
+            }
+            Act::Raise => shared.reprice_ours(CAP * 1.5),
+            Act::Outbid(factor, lasts) => {
+                shared.control("POST", "/_sim/market", &json!({ "min_bid_factor": factor }));
+                tokio::time::sleep(*lasts).await;
+                shared.control("POST", "/_sim/market", &json!({ "min_bid_factor": factor.recip() }));
+            }
+            Act::Relet(lasts) => {
+                shared.alter_ours(&json!({ "relet": true }));
+                tokio::time::sleep(*lasts).await;
+                shared.alter_ours(&json!({ "relet": false }));
+            }
+            Act::Ail(state, lasts) => {
+                shared.alter_ours(&json!({ "actual_status": state }));
+                tokio::time::sleep(*lasts).await;
+                shared.alter_ours(&json!({ "actual_status": "running" }));
+            }
+            Act::WipeKeys => shared.alter_ours(&json!({ "wipe_keys": true })),
             Act::Alter(body) => shared.alter_ours(body),
             Act::Hide(lasts) => {
                 shared.alter_ours(&json!({ "hidden": true }));

@@ -5,7 +5,7 @@ use crabbox_vast_proof::history::Happening;
 use crabbox_vast_proof::plan::Left;
 use crabbox_vast_proof::sweeps::{Case, Rehearsal, Sweep};
 use crabbox_vast_proof::vendor::{Act, Quirk, Vendor};
-use crabbox_vast_proof::{Operation, Plan, Tally, run, seeds};
+use crabbox_vast_proof::{Operation, Plan, Ran, Tally, run, seeds};
 use crabbox_vast_sim::api::{Effect, Fault};
 use std::time::Duration;
 
@@ -164,6 +164,100 @@ fn every_death_of_a_cleanup() {
 #[test]
 fn pairs_of_a_death_and_a_fault_in_a_cleanup() {
     sweep(Operation::Cleanup, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+/// Everything that can go wrong at each step of an operation on a lease that is there.
+fn everything(operation: Operation, branches: &[&'static str]) {
+    sweep(operation, &[&FAULTS[..], &DEATHS[..]].concat(), branches);
+}
+
+#[test]
+fn every_fault_and_death_of_a_start() {
+    everything(Operation::Start, &["a death left a machine billing"]);
+}
+
+/// The first call of the acquire was killed before its create was answered.
+#[test]
+fn every_fault_and_death_of_an_acquire_that_is_made_again() {
+    everything(
+        Operation::Again,
+        &["a create without an answer was adopted by its label", "a death left a machine billing"],
+    );
+}
+
+#[test]
+fn every_fault_and_death_of_an_adoption() {
+    everything(Operation::Adopt, &["a death left a machine billing"]);
+}
+
+#[test]
+fn every_fault_and_death_of_a_touch() {
+    everything(Operation::Touch, &["the disk refused and the operation said so"]);
+}
+
+#[test]
+fn every_fault_and_death_of_a_run_on_a_lease_that_is_there() {
+    everything(Operation::RunOn, &["the disk refused and the operation said so"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_a_start() {
+    sweep(Operation::Start, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_an_acquire_that_is_made_again() {
+    sweep(Operation::Again, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_an_adoption() {
+    sweep(Operation::Adopt, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_a_touch() {
+    sweep(Operation::Touch, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+#[test]
+fn pairs_of_a_death_and_a_fault_in_a_run_on_a_lease_that_is_there() {
+    sweep(Operation::RunOn, &[Sweep::Pair], &["a death left a machine billing"]);
+}
+
+/// A stop means that the disk stays, also where the machine is too new for any read to show it.
+#[test]
+fn a_machine_that_is_to_be_stopped_and_cannot_be_seen_yet_is_not_destroyed() {
+    let slow = Vendor {
+        boot: Duration::from_secs(7),
+        read_lag: Duration::from_secs(52),
+        list_lag: Duration::from_secs(24),
+        ..Vendor::default()
+    };
+    for operation in [Operation::Cleanup, Operation::Acquire, Operation::Pause] {
+        let leases = vec![Left::Paused];
+        let ran = run(&Plan { vendor: slow.clone(), leases, ..Plan::single(1, operation) });
+        assert!(ran.verdict.is_clean(), "{:?}\n{}", ran.verdict, ran.history);
+    }
+}
+
+/// The vendor raises the price just before the lease is handed over, and no read shows it in between.
+#[test]
+fn a_price_that_rises_between_the_last_read_and_ready_is_excused_and_an_earlier_one_is_not_overlooked() {
+    let ready = |ran: &Ran| {
+        let events = ran.history.events().iter();
+        events.clone().find(|(_, event)| matches!(event, Happening::Ready { .. })).map(|(at, _)| *at)
+    };
+    let single = Plan::single(1, Operation::Acquire);
+    let handed_over = ready(&run(&single)).expect("it becomes ready");
+    let mut counts = [0, 0];
+    for before in (1..60).map(|tenth| Duration::from_millis(100 * tenth)) {
+        let acts = vec![(handed_over.saturating_sub(before), Act::Raise)];
+        let ran = run(&Plan { acts, ..single.clone() });
+        assert!(ran.verdict.is_clean(), "{before:?} {:?}\n{}", ran.verdict, ran.history);
+        counts[usize::from(ran.outcomes[0].as_deref() == Some("price_cap_exceeded"))] += 1;
+    }
+    assert!(counts.iter().all(|count| *count > 0), "unseen and refused: {counts:?}");
 }
 
 /// What has to be there before the sweeps of a cleanup mean anything: it destroys what is to go, and nothing else.

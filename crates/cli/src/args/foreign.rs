@@ -43,6 +43,18 @@ const PULL_REQUEST: &str = "check the pull request out here and run";
 const WRITE_OUT: &str = "write the command out";
 const DOCUMENT: &str = "`run --json` prints what was done as a document";
 
+/// Those of every command that talks to Vast.
+const EVERY: &[Foreign] = &[
+    valued("windows-mode", |value| match value {
+        "normal" => Agreed,
+        _ => Refused("the machines run linux containers"),
+    }),
+    valued("network", |value| match value {
+        "auto" | "public" => Agreed,
+        _ => Refused(TAILNET),
+    }),
+];
+
 /// Those of the commands that create a lease.
 const CREATION: &[Foreign] = &[
     valued("class", |_| Refused(CHOOSE)),
@@ -55,10 +67,6 @@ const CREATION: &[Foreign] = &[
         "windows" | "macos" | "darwin" => Refused("the machines run linux containers"),
         _ => Idle("the image decides, see --vast-image"),
     }),
-    valued("windows-mode", |value| match value {
-        "normal" => Agreed,
-        _ => Refused("the machines run linux containers"),
-    }),
     valued("ssh-port", |value| match value.parse::<u16>() {
         Ok(22) => Agreed,
         Ok(1..) => Idle("Vast.ai assigns the port"),
@@ -68,10 +76,6 @@ const CREATION: &[Foreign] = &[
         "on-demand" => Agreed,
         "spot" => Idle("use --vast-instance-type interruptible"),
         _ => Refused("use --vast-instance-type"),
-    }),
-    valued("network", |value| match value {
-        "auto" | "public" => Agreed,
-        _ => Refused(TAILNET),
     }),
     switch("tailscale", |_| Refused(TAILNET)),
     valued("tailscale-tags", |_| Refused(TAILNET)),
@@ -130,14 +134,14 @@ const RUN: &[Foreign] = &[
     }),
 ];
 
-/// The flags of a command beside those of [`CREATION`].
-fn of(command: &str) -> impl Iterator<Item = &'static Foreign> + use<> {
-    CREATION.iter().chain(if command == "run" { RUN } else { WARMUP })
-}
-
-/// Adds them to a command, hidden.
+/// Adds those of this command, hidden.
 pub fn flags(command: Command) -> Command {
-    let known = of(command.get_name()).map(|flag| {
+    let own: &[&[Foreign]] = match command.get_name() {
+        "run" => &[EVERY, CREATION, RUN],
+        "warmup" => &[EVERY, CREATION, WARMUP],
+        _ => &[EVERY],
+    };
+    let known = own.iter().copied().flatten().map(|flag| {
         let action = if flag.valued { ArgAction::Append } else { ArgAction::SetTrue };
         Arg::new(flag.name).long(flag.name).action(action).hide(true)
     });
@@ -145,12 +149,13 @@ pub fn flags(command: Command) -> Command {
 }
 
 /// Refuses what was given and asks for something else than a Vast machine; what changes nothing, in one line each.
-pub fn check(command: &str, matches: &ArgMatches) -> Result<Vec<String>> {
+pub fn check(matches: &ArgMatches) -> Result<Vec<String>> {
+    let given = |name: &str| {
+        let mut ids = matches.ids().map(clap::Id::as_str);
+        ids.any(|id| id == name) && matches.value_source(name) == Some(ValueSource::CommandLine)
+    };
     let mut idle = Vec::new();
-    for flag in of(command) {
-        if matches.value_source(flag.name) != Some(ValueSource::CommandLine) {
-            continue;
-        }
+    for flag in [EVERY, CREATION, RUN, WARMUP].into_iter().flatten().filter(|flag| given(flag.name)) {
         let values: Vec<&str> = match flag.valued {
             true => {
                 matches.get_many::<String>(flag.name).unwrap_or_default().map(|value| value.trim()).collect()
@@ -163,7 +168,7 @@ pub fn check(command: &str, matches: &ArgMatches) -> Result<Vec<String>> {
                 Agreed => {}
                 Idle(instead) => idle.push(format!("{} has no effect: {instead}", shown.trim_end())),
                 Refused(instead) => {
-                    let message = format!("provider=vast does not support {command} {}", shown.trim_end());
+                    let message = format!("provider=vast does not support {}", shown.trim_end());
                     return Err(Error::new(Code::InvalidArgument, message).hint(instead));
                 }
             }

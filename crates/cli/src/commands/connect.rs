@@ -20,9 +20,6 @@ struct Options {
     /// Take over a lease that another repository made
     #[arg(long)]
     reclaim: bool,
-    /// Which network leads to the machine; only public
-    #[arg(long, hide = true, value_parser = ["auto", "public"])]
-    network: Option<String>,
     /// A command in place of the login shell
     #[arg(value_name = "COMMAND", last = true)]
     command: Vec<String>,

@@ -15,6 +15,9 @@ struct Options {
     /// Where to: a path here, or `lease:path`
     #[arg(value_name = "TO")]
     to: String,
+    /// The lease that SANDBOX means in `SANDBOX:path`
+    #[arg(long, value_name = "LEASE")]
+    id: Option<String>,
     /// Take over a lease that another repository made
     #[arg(long)]
     reclaim: bool,
@@ -34,7 +37,12 @@ pub fn definition() -> Command {
 }
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
-    let Options { from, to, reclaim } = super::read(matches)?;
+    let Options { from, to, id, reclaim } = super::read(matches)?;
+    let named = |side: String| match (&id, side.strip_prefix("SANDBOX:")) {
+        (Some(lease), Some(path)) => format!("{lease}:{path}"),
+        _ => side,
+    };
+    let (from, to) = (named(from), named(to));
     let copied = session.engine()?.copy(&CopyRequest { from, to, reclaim }, &session.call).await?;
     session.progress.pause();
     if session.json {

@@ -1,24 +1,32 @@
 //! `doctor`: is everything in place?
 
-use super::Nothing;
 use crate::session::{Session, world};
-use clap::Command;
+use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::Result;
 use crabbox_vast_engine::ops::doctor;
 
+#[derive(Debug, Args)]
+struct Options {
+    /// Check this lease as well: lease id, slug or instance id
+    #[arg(long, value_name = "LEASE")]
+    id: Option<String>,
+}
+
 pub fn definition() -> Command {
-    super::command::<Nothing>("doctor", true)
+    super::command::<Options>("doctor", true)
         .about("Check configuration, tools, records, API key and API; changes nothing")
         .after_help("Examples:\n  crabbox-vast doctor\n  crabbox-vast doctor --json\n\nExits with 1 when a check failed; warnings do not count.")
 }
 
-pub async fn run(session: &Session) -> Result<u8> {
+pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
+    let options: Options = super::read(matches)?;
     let settings = session.settings();
     let world = world(settings.as_ref().ok().copied());
     let report = session
         .call
         .until_cancelled(async {
-            Ok(doctor::doctor(&world, &session.snapshot, settings, &session.call).await)
+            Ok(doctor::doctor(&world, &session.snapshot, settings, options.id.as_deref(), &session.call)
+                .await)
         })
         .await?;
     session.progress.pause();

@@ -19,7 +19,8 @@ pub fn definitions() -> impl Iterator<Item = Command> {
             .action(ArgAction::Append)
             .num_args(0..)
             .trailing_var_arg(true)
-            .allow_hyphen_values(true);
+            .allow_hyphen_values(true)
+            .hide(true);
         Command::new(*name).about("Not for Vast.ai machines").hide(true).arg(words)
     })
 }

@@ -106,7 +106,7 @@ pub fn dispatch(matches: &ArgMatches, printer: &Printer) -> u8 {
     };
     runtime.block_on(async {
         match name {
-            "doctor" => talk(matches, printer, async |session| doctor::run(session).await).await,
+            "doctor" => talk(matches, printer, async |session| doctor::run(matches, session).await).await,
             "offers" => talk(matches, printer, async |session| offers::run(session).await).await,
             "run" => talk(matches, printer, async |session| run::run(matches, session).await).await,
             "warmup" => talk(matches, printer, async |session| warmup::run(matches, session).await).await,
@@ -152,7 +152,10 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
     let json = matches.get_flag("json");
     let opened = async {
         let common = read::<Common>(matches)?;
-        Session::open(&common, args::overrides(matches)?, printer).await
+        let idle = args::foreign::check(matches)?;
+        let session = Session::open(&common, args::overrides(matches)?, printer).await?;
+        idle.into_iter().for_each(|flag| session.call.warn(flag));
+        Ok(session)
     };
     let session = match opened.await {
         Ok(session) => session,
@@ -183,7 +186,7 @@ fn read<T: clap::FromArgMatches>(matches: &ArgMatches) -> Result<T> {
 /// A command with the flags of `T`, those that all share, and those of the settings.
 fn command<T: clap::Args>(name: &'static str, creating: bool) -> Command {
     let shared = <Common as clap::Args>::augment_args(T::augment_args(Command::new(name)));
-    args::flags(shared, creating)
+    args::foreign::flags(args::flags(shared, creating))
 }
 
 /// No flags of its own.

@@ -1,6 +1,5 @@
 //! `run`: one command on a leased machine.
 
-use crate::args::foreign;
 use crate::printer::Printer;
 use crate::progress::Progress;
 use crate::session::Session;
@@ -104,7 +103,7 @@ struct Options {
 }
 
 pub fn definition() -> Command {
-    foreign::flags(super::command::<Options>("run", true))
+    super::command::<Options>("run", true)
         .about("Rent a machine, run a command on it and give it back")
         .override_usage("crabbox-vast run [flags] -- <command...>")
         .after_help(
@@ -120,7 +119,6 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
-    foreign::check("run", matches)?.into_iter().for_each(|idle| session.call.warn(idle));
     let request = options.request(session)?;
     let engine = session.engine()?;
     let streams = Streams::of(session, &options)?;

@@ -15,9 +15,6 @@ struct Options {
     /// Accepted: the command holds no secret, only the path of a key.
     #[arg(long, hide = true)]
     show_secret: bool,
-    /// Which network leads to the machine; only public
-    #[arg(long, hide = true, value_parser = ["auto", "public"])]
-    network: Option<String>,
 }
 
 pub fn definition() -> Command {

@@ -1,6 +1,5 @@
 //! `warmup`: a lease that stays.
 
-use crate::args::foreign;
 use crate::progress::duration;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
@@ -39,7 +38,7 @@ fn go_boolean(text: &str) -> std::result::Result<bool, String> {
 }
 
 pub fn definition() -> Command {
-    foreign::flags(super::command::<Options>("warmup", true)).about("Lease a machine and leave it running").after_help(
+    super::command::<Options>("warmup", true).about("Lease a machine and leave it running").after_help(
         "Examples:\n  crabbox-vast warmup --vast-gpu-name RTX_4090 --vast-max-dph-total 0.6\n  \
              crabbox-vast warmup --slug trainer --ttl 8h --max-cost 5\n  \
              crabbox-vast warmup --vast-instance-type interruptible --bid 0.25\n  crabbox-vast run --id trainer -- nvidia-smi\n  \
@@ -50,7 +49,6 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
-    foreign::check("warmup", matches)?.into_iter().for_each(|idle| session.call.warn(idle));
     let began = Instant::now();
     let request = AcquireRequest { keep: options.keep, slug: options.slug, lease_id: options.lease_id };
     let engine = session.engine()?;

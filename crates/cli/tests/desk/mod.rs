@@ -107,16 +107,23 @@ impl Sim {
 
     /// Every request that came in, as the control plane tells.
     pub fn requests(&self) -> Vec<Value> {
+        self.control("GET", "/_sim/requests", "")["requests"].as_array().unwrap().clone()
+    }
+
+    /// A call of the control plane.
+    pub fn control(&self, method: &str, path: &str, body: &str) -> Value {
         use std::io::{Read as _, Write as _};
         let address = self.url.trim_start_matches("http://").trim_end_matches("/api/v0");
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        let ask = format!("GET /_sim/requests HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let (key, length) = (&self.key, body.len());
+        let ask = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        );
         stream.write_all(ask.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
-        let told: Value = serde_json::from_str(body).unwrap();
-        told["requests"].as_array().unwrap().clone()
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     /// Ends it; its last words.

@@ -6,6 +6,9 @@ use reqwest::Url;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// More ports are not recorded on a lease, as in crabbox: a label has no room for them.
+const MOST_PORTS: usize = 10;
+
 /// One key of the order in which offers are preferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderTerm {
@@ -90,7 +93,11 @@ pub(super) fn canonical(setting: &Setting, raw: &str) -> Result<String, String> 
             _ => Err(unfit()),
         },
         Kind::Slug => slug(text),
-        Kind::Ports => ports(text).map(|ports| join(&ports)).ok_or_else(unfit),
+        Kind::Ports => match ports(text) {
+            Some(ports) if ports.len() > MOST_PORTS => Err(format!("must be at most {MOST_PORTS} ports")),
+            Some(ports) => Ok(join(&ports)),
+            None => Err(unfit()),
+        },
     }
 }
 
@@ -262,6 +269,7 @@ mod tests {
         assert!(read("pond", "!!").unwrap_err().contains("a letter or a digit"));
         assert!(read("pond", &"x".repeat(42)).unwrap_err().contains("at most 41"));
         assert_eq!(read("expose", "9090, 80,9090").unwrap(), "80,9090");
+        assert!(read("expose", "1,2,3,4,5,6,7,8,9,10,11").unwrap_err().contains("at most 10"));
         for bad in ["0", "65536", "http", "80-90", "-1"] {
             assert!(read("expose", bad).unwrap_err().contains("TCP ports"), "{bad}");
         }

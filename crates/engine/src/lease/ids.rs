@@ -160,7 +160,8 @@ mod tests {
         assert_eq!(LeaseId::parse(of_time).map(|id| id.to_string()).as_deref(), Some(of_time));
         assert_eq!(LeaseId::canonical(of_time), None, "found where crabbox made one, never made");
         assert_eq!(LeaseId::parse("cbx_1234567890123456789012345"), None);
-        assert_eq!(RunId::from_entropy([0; 6]).as_str(), "run_000000000000");
+        let run = RunId::from_entropy([0; 6]);
+        assert_eq!((run.as_str(), run.to_string().as_str()), ("run_000000000000", "run_000000000000"));
     }
 
     #[test]

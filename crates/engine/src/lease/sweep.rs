@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn the_table_is_crabboxs() {
         let skip = |reason: &str| Sweep::Skip(reason.to_owned());
-        let late = EXPIRES + GRACE;
+        // Twelve hours, as crabbox has them.
+        let late = EXPIRES + 43_200;
         for (state, before, after, much_later) in [
             ("ready", skip("state=ready"), Sweep::Delete, Sweep::Delete),
             ("leased", skip("state=leased"), Sweep::Delete, Sweep::Delete),
@@ -87,6 +88,7 @@ mod tests {
             let labels = lease(state, &[]);
             assert_eq!(decide(&labels, EXPIRES), before, "{state} at its expiry");
             assert_eq!(decide(&labels, EXPIRES + 1), after, "{state} after its expiry");
+            assert_eq!(decide(&labels, late), after, "{state} at the end of its grace");
             assert_eq!(decide(&labels, late + 1), much_later, "{state} 12 h after its expiry");
         }
         assert_eq!(decide(&[], late), skip("missing labels"));

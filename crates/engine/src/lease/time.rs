@@ -141,6 +141,10 @@ mod tests {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
             assert_eq!(parse_go_duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
+        assert_eq!(parse_go_duration("1500ns"), Some(Duration::from_nanos(1500)));
+        for micro in ["2us", "2\u{b5}s", "2\u{3bc}s"] {
+            assert_eq!(parse_go_duration(micro), Some(Duration::from_micros(2)), "{micro}");
+        }
         assert_eq!(go_duration(Duration::from_micros(499)), "0s");
         assert_eq!(go_duration(Duration::from_micros(999_500)), "1s");
     }
@@ -183,7 +187,11 @@ mod tests {
         assert_eq!(rfc3339(time), "2026-08-21T09:14:07Z");
         assert_eq!(unix(time), 1_787_303_647);
         assert_eq!(parse_rfc3339("2026-08-21T11:14:07.5+02:00").map(unix), Some(1_787_303_647));
-        assert_eq!(unix(UNIX_EPOCH - Duration::from_millis(1)), -1);
+        assert_eq!(moment(1_787_303_647), "2026-08-21T09:14:07Z");
+        assert_eq!(moment(-1), "1970-01-01T00:00:00Z");
+        for (millis, second) in [(1, -1), (1_000, -1), (2_500, -3)] {
+            assert_eq!(unix(UNIX_EPOCH - Duration::from_millis(millis)), second, "{millis} ms before 1970");
+        }
         for bad in ["", "2026-08-21", "2026-08-21 09:14:07Z", "2026-08-21T09:14:07"] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }

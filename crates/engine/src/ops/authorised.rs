@@ -192,6 +192,34 @@ impl Engine {
         Ok(ReleaseOutcome::Stopped)
     }
 
+    /// Stops the instance of an authorised lease. Who asks for a stop wants the disk to stay: an instance that no read
+    /// shows, as a new one may not be, is forgotten only once it is proved that others destroyed it.
+    ///
+    /// # Errors
+    /// Those of the release, with the claim kept.
+    pub(super) async fn halt_lease(
+        &self,
+        id: &LeaseId,
+        lease: Authorised,
+        instance: InstanceId,
+        lock: Option<OperationGuard>,
+        call: &Call,
+    ) -> Result<ReleaseOutcome> {
+        let lease = if lease.live.is_some() {
+            lease
+        } else {
+            let fresh = VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?);
+            let vanished = self.prove_vanished(instance, fresh, call).await?;
+            // That took its time: what authorises the rest is read again.
+            let lease = self.authorise(id, instance, "stop").await?;
+            if vanished && lease.live.is_none() {
+                return self.destroy_lease(id, &lease, instance, lock, call).await;
+            }
+            lease
+        };
+        self.stop_lease(id, &lease.claim, instance, lock, call).await
+    }
+
     /// Reads an instance until it shows that it is stopped, or is going to be: the wish shows at once, the state later.
     pub(super) async fn prove_stopped(&self, instance: InstanceId, call: &Call) -> Result<()> {
         call.phase(Phase::Prove, format!("waiting until instance {instance} is stopped"));

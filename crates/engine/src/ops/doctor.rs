@@ -19,11 +19,13 @@ use std::time::Duration;
 /// The time account, inventory and search may take together.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// Looks at settings, tools, state directory, key store and the API. `settings` may be an error: that is a finding too.
+/// Looks at settings, tools, state directory, key store and the API, and at the lease where one is named. `settings` may be
+/// an error: that is a finding too.
 pub async fn doctor(
     world: &World,
     snapshot: &Snapshot,
     settings: Result<&Settings, Error>,
+    lease: Option<&str>,
     call: &Call,
 ) -> DoctorReport {
     let mut checks = Vec::new();
@@ -59,7 +61,12 @@ pub async fn doctor(
                 checks.push(failed_provider(&why, report::class(why.code())));
                 error = inner(&why);
             }
-            Ok(engine) => checks.extend(provider::checks(&engine, call, &mut error).await),
+            Ok(engine) => {
+                checks.extend(provider::checks(&engine, call, &mut error).await);
+                if let Some(lease) = lease {
+                    checks.push(provider::lease(&engine, lease, call).await);
+                }
+            }
         },
     }
     if let (None, Some(check)) = (&error, checks.iter().find(|check| check.verdict == Verdict::Failed)) {

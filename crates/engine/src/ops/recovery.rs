@@ -319,10 +319,10 @@ impl Engine {
             }
             return Ok(ItemOutcome::Skipped);
         }
-        if lease.live.is_none() {
-            return Ok(ItemOutcome::from(self.destroy_lease(id, &lease, instance, lock, call).await?));
+        let stopped = self.halt_lease(id, lease, instance, lock, call).await?;
+        if stopped != ReleaseOutcome::Stopped {
+            return Ok(ItemOutcome::from(stopped));
         }
-        let stopped = self.stop_lease(id, &lease.claim, instance, lock, call).await?;
         if let Ok(Some(mut journal)) = self.store.journal(id).await {
             journal.voided(StepKind::Start, instance, "its process died; stopped again");
             self.note_or_warn(&journal, call).await;

@@ -256,6 +256,7 @@ impl Engine {
         call.event(Event::Releasing { lease: id.clone(), instance });
         let lease = self.authorise(id, instance, "release").await?;
         let action = self.action_for(&lease.claim, action);
+        let slug = lease.claim.slug.clone();
         let outcome = match (action, &lease.live) {
             (ReleaseAction::Keep, live) => {
                 if live.is_none() {
@@ -264,12 +265,10 @@ impl Engine {
                 self.unhold(id, &lease.claim, lock, call).await?;
                 ReleaseOutcome::Kept
             }
-            (ReleaseAction::Stop, Some(_)) => self.stop_lease(id, &lease.claim, instance, lock, call).await?,
-            (ReleaseAction::Stop, None) | (ReleaseAction::Destroy, _) => {
-                self.destroy_lease(id, &lease, instance, lock, call).await?
-            }
+            (ReleaseAction::Stop, _) => self.halt_lease(id, lease, instance, lock, call).await?,
+            (ReleaseAction::Destroy, _) => self.destroy_lease(id, &lease, instance, lock, call).await?,
         };
-        Ok(Released { lease: id.clone(), slug: lease.claim.slug, instance: Some(instance), action, outcome })
+        Ok(Released { lease: id.clone(), slug, instance: Some(instance), action, outcome })
     }
 
     /// A kept lease lives on without the process that held it, and what was begun on it is called off. Its claim is not

@@ -138,6 +138,21 @@ pub struct RunRequest {
 }
 
 impl RunRequest {
+    /// Refuses what contradicts itself. Calls nothing.
+    fn check(&self) -> Result<()> {
+        let refuse = |message: &str, hint: &str| Err(Error::new(Code::InvalidArgument, message).hint(hint));
+        if self.identifier.is_some() && (self.acquire.slug.is_some() || self.acquire.lease_id.is_some()) {
+            return refuse(
+                "a slug or lease id is for a lease that is rented, and a present one was named",
+                "name the present lease, or say how the rented one is to be called",
+            );
+        }
+        if self.sync_only && self.sync.is_none() {
+            return refuse("only a sync was asked for, and none as well", "drop one of the two");
+        }
+        Ok(())
+    }
+
     /// Rents a machine for one command and gives it back.
     #[must_use]
     pub fn new(script: Script) -> Self {
@@ -246,6 +261,7 @@ impl Engine {
     /// [`Code::Cancelled`]; [`Code::CleanupFailed`] when the command succeeded and the release did not.
     pub async fn run(&self, request: &RunRequest, io: ExecIo, call: &Call) -> Result<RunResult> {
         let began = Instant::now();
+        request.check()?;
         if let Some(sync) = &request.sync {
             self.check_sync(sync).await?;
         }

@@ -144,7 +144,7 @@ impl Steps for Real<'_> {
     }
 
     async fn doctor(&mut self) -> Result<()> {
-        let report = doctor(self.world, self.snapshot, Ok(self.engine.settings()), self.call).await;
+        let report = doctor(self.world, self.snapshot, Ok(self.engine.settings()), None, self.call).await;
         let failed = report.checks.iter().find(|check| check.verdict == super::doctor::Verdict::Failed);
         let Some(failed) = failed else { return Ok(()) };
         let word = report.error.as_ref().and_then(|error| error["code"].as_str());

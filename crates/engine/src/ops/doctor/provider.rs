@@ -42,6 +42,18 @@ pub(super) async fn checks(engine: &Engine, call: &Call, error: &mut Option<Valu
     checks
 }
 
+/// One lease as it stands.
+pub(super) async fn lease(engine: &Engine, identifier: &str, call: &Call) -> Check {
+    let status = match engine.status(identifier, call).await {
+        Ok(status) => status,
+        Err(why) => return failed("lease", &why),
+    };
+    let host = status.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.host);
+    let (id, slug, state, ready) = (&status.id, &status.slug, &status.state, status.ready);
+    let check = found("lease", format!("lease={id} slug={slug} state={state} host={host} ready={ready}"));
+    if ready { check } else { check.warning(format!("it does not answer over SSH; see `status {slug}`")) }
+}
+
 async fn in_time<T>(probe: impl Future<Output = Result<T, Failure>>) -> Probe<T> {
     tokio::time::timeout(PROBE, probe).await.ok()
 }
