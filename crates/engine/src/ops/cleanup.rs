@@ -374,7 +374,6 @@ impl Engine {
     }
 
     /// Decides on one instance, and does it; `None` for an instance that is none of ours or has been seen to.
-    #[expect(clippy::too_many_arguments, reason = "what one decision rests on")]
     async fn sweep_instance(
         &self,
         instance: &Instance,
