@@ -32,21 +32,22 @@ impl DayCost {
     #[must_use]
     pub fn of(journal: &Journal, claimed: bool, now: i64) -> Self {
         let mut cost = Self::default();
+        // A lease that others made has no create on record: it counts from our adoption, or our starts of it, on.
+        let taken = journal.instance.is_none_or(|instance| !journal.created(InstanceId(instance)));
+        let elsewhere = journal.attempts.is_empty() || journal.adopted_at.is_some() && taken;
         for (index, attempt) in journal.attempts.iter().enumerate() {
             let last = index + 1 == journal.attempts.len();
             let may_have_rented = attempt.instance.is_some() || (last && journal.is_unanswered());
             if !may_have_rented {
                 continue;
             }
-            let rate = if last { journal.price.unwrap_or(attempt.price) } else { attempt.price };
+            // The price of the lease is that of its last machine, unless that is one which others made.
+            let rate = journal.price.filter(|_| last && !elsewhere).unwrap_or(attempt.price);
             let one = between(rate, attempt.started_at, end(journal, index, attempt, claimed, now), now);
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
-        // A lease that others made has no create on record: it counts from our adoption, or our starts of it, on.
-        let taken = journal.instance.is_none_or(|instance| !journal.created(InstanceId(instance)));
         let since = journal.adopted_at.into_iter().chain(started(journal).map(|(first, _)| first)).min();
-        let elsewhere = journal.attempts.is_empty() || journal.adopted_at.is_some() && taken;
         if let (Some(rate), true, Some(from)) = (journal.price, elsewhere, since) {
             let one = between(rate, from, lives_until(journal, journal.instance, from, claimed, now), now);
             cost.spent += one.spent;
@@ -56,9 +57,9 @@ impl DayCost {
     }
 
     /// What a lease without a journal counts: crabbox made it, so that what it costs is not on record. It is taken for
-    /// as dear as `rate`, from its claim to the end of its time.
+    /// as dear as `rate`, from its claim to the end of its time; without a date it has lived all day.
     fn of_claim(claim: &Claim, rate: f64, now: i64) -> Self {
-        let from = parse_rfc3339(&claim.claimed_at).map_or(now - DAY, unix);
+        let from = parse_rfc3339(&claim.claimed_at).map_or(0, unix);
         let end = labels::expires_at(&claim.labels).filter(|_| !labels::keep(&claim.labels));
         between(rate, from, end.map(|end| end.max(now)), now)
     }
@@ -380,3 +381,7 @@ mod tests {
         assert_eq!(refused.code(), Code::ClaimCorrupt);
     }
 }
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod amounts;
