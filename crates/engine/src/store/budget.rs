@@ -32,21 +32,22 @@ impl DayCost {
     #[must_use]
     pub fn of(journal: &Journal, claimed: bool, now: i64) -> Self {
         let mut cost = Self::default();
+        // A lease that others made has no create on record: it counts from our adoption, or our starts of it, on.
+        let taken = journal.instance.is_none_or(|instance| !journal.created(InstanceId(instance)));
+        let elsewhere = journal.attempts.is_empty() || journal.adopted_at.is_some() && taken;
         for (index, attempt) in journal.attempts.iter().enumerate() {
             let last = index + 1 == journal.attempts.len();
             let may_have_rented = attempt.instance.is_some() || (last && journal.is_unanswered());
             if !may_have_rented {
                 continue;
             }
-            let rate = if last { journal.price.unwrap_or(attempt.price) } else { attempt.price };
+            // The price of the lease is that of its last machine, unless that is one which others made.
+            let rate = journal.price.filter(|_| last && !elsewhere).unwrap_or(attempt.price);
             let one = between(rate, attempt.started_at, end(journal, index, attempt, claimed, now), now);
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
-        // A lease that others made has no create on record: it counts from our adoption, or our starts of it, on.
-        let taken = journal.instance.is_none_or(|instance| !journal.created(InstanceId(instance)));
         let since = journal.adopted_at.into_iter().chain(started(journal).map(|(first, _)| first)).min();
-        let elsewhere = journal.attempts.is_empty() || journal.adopted_at.is_some() && taken;
         if let (Some(rate), true, Some(from)) = (journal.price, elsewhere, since) {
             let one = between(rate, from, lives_until(journal, journal.instance, from, claimed, now), now);
             cost.spent += one.spent;
@@ -56,9 +57,9 @@ impl DayCost {
     }
 
     /// What a lease without a journal counts: crabbox made it, so that what it costs is not on record. It is taken for
-    /// as dear as `rate`, from its claim to the end of its time.
+    /// as dear as `rate`, from its claim to the end of its time; without a date it has lived all day.
     fn of_claim(claim: &Claim, rate: f64, now: i64) -> Self {
-        let from = parse_rfc3339(&claim.claimed_at).map_or(now - DAY, unix);
+        let from = parse_rfc3339(&claim.claimed_at).map_or(0, unix);
         let end = labels::expires_at(&claim.labels).filter(|_| !labels::keep(&claim.labels));
         between(rate, from, end.map(|end| end.max(now)), now)
     }
@@ -288,6 +289,31 @@ mod tests {
         assert_eq!(shown(&second), (3.0, 1.0), "the first machine until the second, and the second's TTL");
     }
 
+    #[test]
+    fn a_start_counts() {
+        // A lease of others: nothing is known of its creates, it counts from the first start that was not taken back.
+        let mut others = Journal::new(&LeaseId::from_entropy([3; 6]), "a", "1@x", NOW - 3 * HOUR);
+        others.price = Some(2.0);
+        assert_eq!(shown(&others), (0.0, 0.0));
+        others.begin(StepKind::Start, InstanceId(5), NOW - 2 * HOUR);
+        others.voided(StepKind::Start, InstanceId(5), "queued");
+        assert_eq!(shown(&others), (0.0, 0.0));
+        others.begin(StepKind::Start, InstanceId(5), NOW - HOUR);
+        assert_eq!(shown(&others), (2.0, 46.0), "nothing ends it");
+        others.request.ttl_secs = Some(4 * HOUR as u64);
+        assert_eq!(shown(&others), (2.0, 2.0));
+        others.proved(StepKind::Start, InstanceId(5), NOW - HOUR);
+        others.begin(StepKind::Destroy, InstanceId(5), NOW);
+        others.proved(StepKind::Destroy, InstanceId(5), NOW - HOUR / 2);
+        assert_eq!(shown(&others), (1.0, 0.0));
+        // One of ours over its time, started a moment ago: one idle timeout more.
+        let mut over = rented(journal(1, NOW - 5 * HOUR, Some(3 * HOUR as u64)));
+        over.begin(StepKind::Start, InstanceId(5), NOW);
+        assert_eq!(shown(&over), (10.0, 1.0), "half an hour where no idle timeout is on record");
+        over.deadman = Some(crate::store::DeadmanRecord { idle_secs: Some(900), ..Default::default() });
+        assert_eq!(shown(&over), (10.0, 0.5));
+    }
+
     #[tokio::test]
     async fn the_last_dollar_is_spent_once() {
         let bench = Bench::new();
@@ -351,3 +377,7 @@ mod tests {
         assert_eq!(refused.code(), Code::ClaimCorrupt);
     }
 }
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod amounts;

@@ -329,3 +329,45 @@ async fn a_disk_that_runs_inline_serves_too() {
     let made = store.create_claim(claim(&lease(1), "a")).await.unwrap();
     assert_eq!(bench.store.claim(&lease(1)).await.unwrap(), Some(made));
 }
+
+#[tokio::test]
+async fn an_inventory_tells_what_some_tool_would_stumble_over() {
+    let bench = Bench::new();
+    let folder = bench.paths().claims();
+    let padded = |id: &LeaseId, size: usize| {
+        let mut bytes = claim(id, "large").encode();
+        bytes.resize(size, b' ');
+        bytes
+    };
+    bench.put(&folder.join("cbx_010101010101.json"), &padded(&lease(1), 1024 * 1024));
+    bench.put(&folder.join("cbx_020202020202.json"), &padded(&lease(2), 1024 * 1024 + 1));
+    bench.put(&folder.join("cbx_030303030303.json"), b"{}");
+    bench.put(&folder.join(" odd.json"), b"{}");
+    let found = bench.store.claim_inventory().await.unwrap();
+    let named: Vec<_> = found.claims.iter().map(|claim| claim.lease_id.as_str()).collect();
+    assert_eq!(named, [lease(1).as_str()], "a megabyte is not too large");
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(b" odd.json")));
+    let problems: Vec<_> = found.problems.iter().map(|p| (p.file.as_str(), p.code)).collect();
+    let [odd, large, nameless] = problems[..] else { panic!("{problems:?}") };
+    assert_eq!(odd, (digest.as_str(), "invalid_filename"));
+    assert_eq!(large, ("cbx_020202020202.json", "claim_too_large"));
+    assert_eq!(found.problems[1].message, "the file has 1048577 bytes, more than 1048576");
+    assert_eq!(nameless.0, "cbx_030303030303.json");
+    assert_eq!(bench.store.scan_claims().await.unwrap().claims.len(), 3, "each of them can be worked with");
+}
+
+#[tokio::test]
+async fn an_inventory_tells_a_hundred_problems_one_by_one() {
+    let bench = Bench::new();
+    let broken = |n: usize| bench.put(&bench.paths().claims().join(format!("cbx_{n:012x}.json")), b"{");
+    (0..100).for_each(broken);
+    let found = bench.store.claim_inventory().await.unwrap();
+    assert_eq!(found.problems.len(), 100);
+    assert!(found.problems.iter().all(|problem| problem.code == "invalid_json"));
+    (100..103).for_each(broken);
+    let found = bench.store.claim_inventory().await.unwrap();
+    assert_eq!(found.problems.len(), 101);
+    let last = found.problems.last().unwrap();
+    assert_eq!((last.file.as_str(), last.code), ("", "problems_truncated"));
+    assert_eq!(last.message, "3 more files are no readable claims");
+}

@@ -123,3 +123,7 @@ pub(super) fn random_hex(ambient: &dyn Ambient, bytes: usize) -> String {
     ambient.random(&mut random);
     hex::encode(random)
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -521,3 +521,7 @@ mod tests {
         assert!(journal.left_nothing());
     }
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod questions;

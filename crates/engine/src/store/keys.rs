@@ -209,7 +209,8 @@ mod tests {
         assert_eq!(again.private.public_key(), key.private.public_key());
         let written = std::fs::read_to_string(key.private_path.with_extension("pub")).unwrap();
         assert_eq!(written, format!("{}\n", key.public));
-        assert!(!format!("{key:?}").contains("PRIVATE"));
+        let shown = format!("{key:?}");
+        assert!(shown.contains(&key.public) && !shown.contains("PRIVATE"), "{shown}");
         #[cfg(unix)]
         for (path, mode) in [
             (bench.paths().keys(&lease), 0o700),
@@ -253,6 +254,56 @@ mod tests {
             assert!(refused.to_string().contains("symbolic link"), "{refused}");
             assert!(outside.join("precious").exists());
         }
+    }
+
+    #[tokio::test]
+    async fn the_public_half_stays_as_it_was_written_and_an_empty_one_is_healed() {
+        let bench = Bench::new();
+        let lease = LeaseId::from_entropy([7; 6]);
+        let made = bench.store.create_key(&lease).await.unwrap();
+        let path = made.private_path.with_extension("pub");
+        let key = async || bench.store.key(&lease).await.unwrap().unwrap().public;
+        // What was sent to the vendor is what is looked for there.
+        std::fs::write(&path, "ssh-ed25519 AAAA somebody\n").unwrap();
+        assert_eq!(key().await, "ssh-ed25519 AAAA somebody");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ssh-ed25519 AAAA somebody\n");
+        std::fs::write(&path, " \n").unwrap();
+        assert_eq!(key().await, made.public);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", made.public));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_durable_up_to_the_first_old_folder() {
+        let bench = Bench::new();
+        let synced = async |id: u8| {
+            let before = bench.history().len();
+            bench.store.create_key(&LeaseId::from_entropy([id; 6])).await.unwrap();
+            let steps = bench.history().split_off(before);
+            steps.into_iter().filter(|step| step.starts_with("sync")).collect::<Vec<_>>()
+        };
+        let testboxes = "sync config/crabbox/testboxes";
+        let first = synced(1).await;
+        let own = "sync config/crabbox/testboxes/cbx_010101010101";
+        assert_eq!(first, [own, testboxes, "sync config/crabbox", "sync config", "sync "]);
+        assert_eq!(synced(2).await, ["sync config/crabbox/testboxes/cbx_020202020202", testboxes]);
+        assert!(synced(2).await.is_empty(), "it is there");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_unclaimed_where_we_worked_on_a_lease_that_has_no_claim() {
+        let bench = Bench::new();
+        let unclaimed = async || bench.store.unclaimed_keys().await.unwrap();
+        assert!(unclaimed().await.is_empty(), "no folder");
+        let [ours, theirs, claimed] = [1, 2, 3].map(|id| LeaseId::from_entropy([id; 6]));
+        for lease in [&ours, &theirs, &claimed] {
+            bench.store.create_key(lease).await.unwrap();
+        }
+        assert!(unclaimed().await.is_empty(), "nothing says that we worked on any");
+        bench.put(&bench.paths().operation_lock(&ours), b"");
+        bench.put(&bench.paths().operation_lock(&claimed), b"");
+        bench.put(&bench.paths().claim(&claimed), b"{}");
+        bench.put(&bench.paths().keys(&ours).with_file_name("notes").join("file"), b"");
+        assert_eq!(unclaimed().await, [ours]);
     }
 
     #[tokio::test]

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use crate::store::testing::Bench;
 
-    const DAY: i64 = MEMORY_SECS;
+    const DAY: i64 = 86_400;
 
     fn failed(machine: u64, api: &str, failed_at: i64) -> FailedMachine {
         FailedMachine { machine, api: api.into(), failed_at, why: "no space left on device".into() }

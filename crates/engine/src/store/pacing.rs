@@ -256,6 +256,61 @@ mod tests {
         assert_eq!(other.reserve_slot("aa", "read", STEP, None).await.unwrap(), Duration::ZERO);
     }
 
+    #[tokio::test]
+    async fn a_slot_far_ahead_stays_only_while_the_clock_runs_on() {
+        let bench = Bench::new();
+        let interval = Duration::from_secs(5);
+        let reserve = async || bench.store.reserve_slot("aa", "create", interval, None).await.unwrap();
+        for _ in 0..30 {
+            reserve().await;
+        }
+        bench.advance(Duration::from_secs(1));
+        assert_eq!(reserve().await.as_secs(), 149, "the queue is as long as it was");
+        bench.rewind(Duration::from_secs(1));
+        assert_eq!(
+            reserve().await,
+            Duration::ZERO,
+            "further ahead than a minute, on a clock that was set back"
+        );
+        // A minute and one interval are the most.
+        bench.rewind(Duration::from_secs(65));
+        assert_eq!(reserve().await.as_secs(), 70);
+        bench.rewind(Duration::from_secs(1));
+        assert_eq!(reserve().await, Duration::ZERO);
+        // Ten minutes ahead under short intervals.
+        bench.advance(Duration::from_secs(600));
+        bench.store.reserve_slot("bb", "read", STEP, None).await.unwrap();
+        bench.rewind(Duration::from_secs(600));
+        assert_eq!(bench.store.reserve_slot("bb", "read", STEP, None).await.unwrap(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn the_longest_hold_stays_unless_the_clock_was_set_back() {
+        let bench = Bench::new();
+        let seconds = Duration::from_secs;
+        let widen =
+            async |class: &str, hold| bench.store.widen_slot("aa", class, seconds(hold)).await.unwrap();
+        let wait = async |class: &str| bench.store.slot_wait("aa", class, STEP).await.unwrap().as_secs();
+        widen("read", 5).await;
+        widen("read", 120).await;
+        assert_eq!(wait("read").await, 120);
+        // One that ends at the same time changes nothing: the older one outlives a small step back.
+        bench.advance(seconds(60));
+        widen("read", 60).await;
+        bench.rewind(seconds(90));
+        assert_eq!(wait("read").await, 150);
+        // A minute back is no reason to forget a hold, more than that is.
+        bench.rewind(seconds(30));
+        widen("read", 5).await;
+        assert_eq!(wait("read").await, 180);
+        bench.rewind(seconds(1));
+        assert_eq!(wait("read").await, 0);
+        widen("read", 5).await;
+        assert_eq!(wait("read").await, 5);
+        widen("list", 7200).await;
+        assert_eq!(wait("list").await, 3600, "an hour at most");
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn many_at_once_never_share_a_slot() {
         let bench = Bench::new();

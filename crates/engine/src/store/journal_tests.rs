@@ -1,0 +1,151 @@
+//! Tests of what a journal answers: each question with the neighbours that it must not be confused with.
+
+use super::*;
+use crate::store::testing::Bench;
+
+const ONE: InstanceId = InstanceId(1);
+const OTHER: InstanceId = InstanceId(2);
+
+fn lease(id: u8) -> LeaseId {
+    LeaseId::from_entropy([id; 6])
+}
+
+fn empty() -> Journal {
+    Journal::new(&lease(1), "a", "1@x", 0)
+}
+
+#[test]
+fn what_was_given_up_is_told_by_instance() {
+    let mut journal = empty();
+    journal.discard("no create was ever sent");
+    assert_eq!(journal, empty());
+    journal.attempts.push(Attempt::default());
+    journal.note("created: 1".into(), Some(ONE));
+    assert!(!journal.discarded(ONE), "it is the lease's");
+    journal.discard("no answer over SSH");
+    assert_eq!(journal.attempts[0].outcome.as_deref(), Some("discarded: no answer over SSH"));
+    assert!(journal.discarded(ONE) && !journal.discarded(OTHER));
+    journal.attempts.push(Attempt::default());
+    assert!(!journal.discarded(OTHER), "an answer that is awaited gives nothing up");
+    journal.note("created: 2".into(), Some(OTHER));
+    assert!(journal.discarded(ONE) && !journal.discarded(OTHER), "only the one before it");
+}
+
+#[test]
+fn the_last_create_is_unanswered_until_its_outcome_is_known() {
+    let mut journal = empty();
+    assert!(!journal.is_unanswered() && journal.last_create_at().is_none());
+    journal.attempts.push(Attempt { started_at: 40, ..Attempt::default() });
+    assert!(journal.is_unanswered());
+    assert_eq!(journal.last_create_at(), Some(40));
+    journal.note("ambiguous: time-out".into(), None);
+    assert!(journal.is_unanswered());
+    journal.note("ambiguous: time-out".into(), Some(ONE));
+    assert!(!journal.is_unanswered(), "the instance is known");
+    journal.note("nothing: taken".into(), None);
+    assert!(!journal.is_unanswered());
+    journal.attempts.push(Attempt { started_at: 50, ..Attempt::default() });
+    assert!(journal.is_unanswered());
+    assert_eq!(journal.last_create_at(), Some(50));
+    journal.attempts[1].outcome = Some("created: 2".into());
+    assert!(!journal.is_unanswered());
+}
+
+#[test]
+fn a_create_is_unclear_for_ever_when_no_answer_told_what_it_made() {
+    let unclear = |outcome: Option<&str>, instance| {
+        Attempt { outcome: outcome.map(str::to_owned), instance, ..Attempt::default() }.was_unclear()
+    };
+    assert!(unclear(None, None));
+    assert!(unclear(Some("ambiguous: time-out"), None));
+    assert!(unclear(Some(PROVED_NOTHING), None), "a latecomer would be its");
+    assert!(!unclear(Some("nothing: taken"), None));
+    assert!(!unclear(Some("ambiguous: time-out"), Some(1)));
+    assert!(!unclear(None, Some(1)));
+}
+
+#[test]
+fn an_instance_is_ours_when_any_create_was_answered_with_it() {
+    let mut journal = empty();
+    assert!(!journal.created(ONE));
+    for (outcome, instance) in [("created: 1", Some(ONE)), ("nothing: taken", None)] {
+        journal.attempts.push(Attempt::default());
+        journal.note(outcome.into(), instance);
+    }
+    assert!(journal.created(ONE) && !journal.created(OTHER));
+}
+
+#[test]
+fn a_lease_was_ready_when_that_phase_was_timed() {
+    let mut journal = empty();
+    journal.phases.insert("boot".into(), 7);
+    assert!(!journal.was_ready());
+    journal.phases.insert("ready".into(), 9);
+    assert!(journal.was_ready());
+}
+
+#[test]
+fn nothing_is_rented_only_where_a_request_and_all_its_creates_are_known() {
+    let mut journal = empty();
+    assert!(!journal.nothing_is_rented(), "begun for a lease of crabbox's");
+    journal.request.image = "image".into();
+    assert!(journal.nothing_is_rented(), "no create was sent");
+    journal.attempts.push(Attempt::default());
+    assert!(!journal.nothing_is_rented(), "its answer is awaited");
+    journal.note("nothing: taken".into(), None);
+    assert!(journal.nothing_is_rented());
+    journal.request.image.clear();
+    assert!(!journal.nothing_is_rented());
+}
+
+#[test]
+fn a_create_left_nothing_only_by_its_own_proof() {
+    let mut journal = empty();
+    journal.attempts.push(Attempt::default());
+    journal.note("created: 1".into(), Some(ONE));
+    journal.begin(StepKind::Destroy, OTHER, 1);
+    journal.proved(StepKind::Destroy, OTHER, 2);
+    journal.begin(StepKind::Stop, ONE, 3);
+    journal.proved(StepKind::Stop, ONE, 4);
+    assert!(!journal.left_nothing(), "another is gone, and this one only stopped");
+    assert_eq!(journal.tombstones().collect::<Vec<_>>(), [(OTHER, 2)]);
+}
+
+#[test]
+fn steps_are_told_apart_by_kind_and_by_instance() {
+    let mut journal = empty();
+    journal.begin(StepKind::Destroy, ONE, 1);
+    journal.begin(StepKind::Destroy, OTHER, 2);
+    journal.begin(StepKind::Stop, ONE, 3);
+    assert_eq!(journal.steps.iter().map(|step| step.requested_at).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(!journal.is_open(StepKind::Stop, OTHER) && !journal.is_open(StepKind::Start, ONE));
+    journal.proved(StepKind::Destroy, OTHER, 4);
+    journal.proved(StepKind::Stop, OTHER, 4);
+    journal.voided(StepKind::Start, ONE, "no credit");
+    let proved = |journal: &Journal| journal.steps.iter().map(|step| step.proved_at).collect::<Vec<_>>();
+    assert_eq!(proved(&journal), [None, Some(4), None]);
+    assert!(journal.is_open(StepKind::Destroy, ONE) && !journal.is_open(StepKind::Destroy, OTHER));
+    journal.voided(StepKind::Stop, ONE, "refused");
+    journal.proved(StepKind::Stop, ONE, 5);
+    assert_eq!(proved(&journal), [None, Some(4), None], "what came to nothing cannot be proved");
+    assert!(!journal.is_open(StepKind::Stop, ONE));
+    assert_eq!(journal.steps[2].void.as_deref(), Some("refused"));
+}
+
+#[tokio::test]
+async fn files_that_are_no_journals_are_passed_over_and_no_lease_is_no_file() {
+    let bench = Bench::new();
+    assert!(bench.store.scan_journals().await.unwrap().is_empty());
+    bench.store.remove_journal(&lease(1)).await.unwrap();
+    bench.store.write_journal(&empty()).await.unwrap();
+    let folder = bench.paths().journal();
+    for name in ["cbx_020202020202.txt", "notes.json"] {
+        bench.put(&folder.join(name), b"{}");
+    }
+    assert_eq!(bench.store.scan_journals().await.unwrap(), [empty()]);
+    let text = std::fs::read_to_string(folder.join("cbx_010101010101.json")).unwrap();
+    assert!(text.starts_with('{') && text.ends_with("}\n"), "{text}");
+    let nameless = Journal { lease: "../x".into(), ..empty() };
+    let refused = bench.store.write_journal(&nameless).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
