@@ -32,7 +32,7 @@ Object.defineProperty(VastLeaseError.prototype, 'name', {
 
 /** The error of an option or argument that is not acceptable. */
 function invalidArgument(message, details) {
-  return new VastLeaseError(message, { code: 'invalid_argument', details })
+  return new VastLeaseError(message, { code: 'invalid_argument', hint: 'the typings of crabbox-vast say what each call takes', details })
 }
 
 /** The engine's error, with the stack of the caller; an error that is not the engine's becomes the cause of one. */
@@ -40,7 +40,8 @@ function fromNative(error) {
   if (error instanceof VastLeaseError) return error
   if (error?.engine !== true) {
     const message = `crabbox-vast failed inside: ${error?.message ?? String(error)}`
-    return new VastLeaseError(message, { code: 'internal', cause: error })
+    const hint = 'this is a defect: please report it with the version and what was called'
+    return new VastLeaseError(message, { code: 'internal', hint, cause: error })
   }
   const { message, code, hint, retryable, details, causes = [] } = error
   const cause = causes.reduceRight((inner, text) => new Error(text, inner && { cause: inner }), undefined)

@@ -12,7 +12,7 @@ function exec(handle, command, options) {
 
 async function run(handle, command, options, deliver) {
   const { request, signal, ...streams } = readExec(command, options)
-  if (!handle) throw new VastLeaseError('the lease has been released', { code: 'invalid_state' })
+  if (!handle) throw new VastLeaseError('the lease has been released', { code: 'invalid_state', hint: 'acquire another one' })
   return stream({ ...streams, plumbing: { signal }, deliver }, (cancel) => handle.exec(request, cancel))
 }
 

@@ -109,7 +109,7 @@ class Lease {
 
   #live() {
     if (!this.#gone) return this.#handle
-    throw new VastLeaseError(`lease ${this.id} has been released`, { code: 'invalid_state' })
+    throw new VastLeaseError(`lease ${this.id} has been released`, { code: 'invalid_state', hint: 'acquire another one' })
   }
 
   toJSON() {

@@ -26,7 +26,7 @@ async function stream({ plumbing, stdin, collect, onChunk, deliver }, start) {
       return { ...(await remote.done()), ...output.result() }
     } catch (error) {
       // the source's own error, not the cancellation that followed from it
-      if (unfed) throw new VastLeaseError('reading standard input failed', { code: 'invalid_argument', cause: unfed.error })
+      if (unfed) throw new VastLeaseError('reading standard input failed', { code: 'invalid_argument', hint: 'see `cause`: what `stdin` iterates over threw', cause: unfed.error })
       throw error
     } finally {
       feeding.stop()

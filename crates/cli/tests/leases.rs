@@ -119,3 +119,22 @@ fn a_lease_is_stopped_started_cleaned_up_forgotten_and_adopted() {
     assert_eq!(desk.run(&["list", "--sim", "--json"]).exits(0).stdout, "[]\n");
     sim.end();
 }
+
+/// A start is held to the limits that stand on its command line.
+#[test]
+fn a_start_has_the_flags_of_what_it_may_cost() {
+    let desk = Desk::new();
+    let _sim = Sim::start(&desk);
+    desk.run(&["warmup", "--sim", "--keep=false", "--slug", "dear"]).exits(0);
+    desk.run(&["stop", "--sim", "--vast-release-action", "stop", "dear"]).exits(0);
+    for limit in [["--max-cost", "0.01"], ["--vast-max-cost-per-day", "0.01"]] {
+        let refused = desk.run(&["start", "--sim", "--json", limit[0], limit[1], "dear"]).exits(5).json();
+        assert_eq!(refused["error"]["code"], "cost_limit_exceeded", "{refused}");
+    }
+    let capped =
+        desk.run(&["start", "--sim", "--json", "--vast-max-dph-total", "0.01", "dear"]).exits(5).json();
+    assert_eq!(capped["error"]["code"], "price_cap_exceeded", "{capped}");
+    let started = desk.run(&["start", "--sim", "--json", "--max-cost", "50", "dear"]).exits(0).json();
+    assert_eq!(started["slug"], "dear");
+    desk.run(&["stop", "--sim", "--vast-release-action", "destroy", "dear"]).exits(0);
+}

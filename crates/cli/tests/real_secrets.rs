@@ -197,3 +197,35 @@ fn a_crash_leaves_no_core() {
     assert!(!status.core_dumped());
     assert!(cores().is_empty(), "{:?}", cores());
 }
+
+/// A panic, forced from outside by too little memory for another thread, tells where it happened and nothing secret.
+#[test]
+fn a_panic_shows_no_secret() {
+    if !real::is_here() {
+        return;
+    }
+    let traveller = Traveller::new(Options::default());
+    let command = traveller.command(&["list"]);
+    let run = |kilobytes: u32| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -v {kilobytes}; exec \"$@\""), "sh"]);
+        shell.arg(command.get_program()).args(command.get_args()).env_clear();
+        command.get_envs().for_each(|(name, value)| {
+            shell.env(name, value.unwrap_or_default());
+        });
+        shell.env("RUST_BACKTRACE", "full").current_dir(traveller.desk.repo()).stdin(Stdio::null());
+        shell.output().unwrap()
+    };
+    let mut panics = 0;
+    for megabytes in 16..=256 {
+        let output = run(megabytes * 1_000);
+        let said =
+            [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        is_free_of(&said, &[API_KEY, Secrets::INSTANCE_KEY, Secrets::JUPYTER], &format!("{megabytes} MB"));
+        panics += usize::from(said.contains("panicked at"));
+        if output.status.success() {
+            break;
+        }
+    }
+    assert!(panics > 0, "no limit made it panic: nothing was tested");
+}

@@ -5,8 +5,8 @@
 //! - [`disk`] is a disk that tells apart what was written from what was synced.
 //! - [`life`] is a process that counts its steps and may die at one of them; `files`, `http`, `ssh` and `ambient` are
 //!   the world as such a process sees it.
-//! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes; `shared` is what these share,
-//!   and takes note of everything.
+//! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes; `shared` is what these share
+//!   and takes note of everything, `stock` compares the vendor's books with it.
 //! - `crabbox` is the other tool on the same claims.
 //! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data; `play` runs it and
 //!   `operate` does what a process does.
@@ -35,6 +35,7 @@ pub mod seeds;
 mod shared;
 pub mod ssh;
 pub mod stage;
+mod stock;
 pub mod sweeps;
 pub mod tally;
 pub mod vendor;

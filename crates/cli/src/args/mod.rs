@@ -7,7 +7,7 @@ mod settings;
 
 pub use go::boolean;
 pub use lease::{Common, Target, pond};
-pub use settings::{flags, overrides};
+pub use settings::{flags, overrides, paying};
 
 use crate::commands;
 use crate::printer::Printer;

@@ -10,6 +10,11 @@ pub fn flags(command: Command, creating: bool) -> Command {
     command.args(known.filter_map(flag))
 }
 
+/// Adds the flags of what a lease may cost, for a command that creates none and yet pays.
+pub fn paying(command: Command) -> Command {
+    command.args(SETTINGS.iter().filter(|setting| setting.scope == Scope::Paying).filter_map(flag))
+}
+
 fn flag(setting: &Setting) -> Option<Arg> {
     let name = setting.flag?;
     let mut help = setting.help.to_owned();

@@ -1,6 +1,6 @@
 //! `start`: a stopped lease runs again.
 
-use crate::args::Target;
+use crate::args::{Target, paying};
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::lease::{go_duration, moment};
@@ -15,7 +15,7 @@ struct Options {
 }
 
 pub fn definition() -> Command {
-    super::command::<Options>("start", false)
+    paying(super::command::<Options>("start", false))
         .about("Start a stopped lease and wait until it answers")
         .after_help(
             "Examples:\n  crabbox-vast stop --vast-release-action stop trainer\n  crabbox-vast start trainer\n\n\

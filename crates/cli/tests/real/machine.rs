@@ -76,6 +76,32 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Breaks off every connection, as a network would; those that come are served.
+    pub fn hang_up(&self) {
+        for child in &mut *self.inside.sessions.lock().unwrap() {
+            // Who holds the socket is a child of the process that was started.
+            for pid in descendants(child.id()) {
+                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The processes below one, the deepest first.
+fn descendants(parent: u32) -> Vec<u32> {
+    let parent_of = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids: Vec<u32> = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let children = pids.into_iter().filter(|pid| parent_of(*pid) == Some(parent));
+    children.flat_map(|pid| descendants(pid).into_iter().chain([pid])).collect()
+}
+
 fn session(config: &Path, stream: TcpStream) -> Child {
     let _ = stream.set_nodelay(true);
     let out = stream.try_clone().unwrap();

@@ -75,6 +75,11 @@ pub struct Vendor {
 }
 
 impl Vendor {
+    /// Breaks off every SSH connection to every instance.
+    pub fn hang_up(&self) {
+        self.inside.state().instances.values().for_each(|instance| instance.machine.hang_up());
+    }
+
     /// One that keeps what its instances need below `folder`.
     pub fn start(folder: &Path, options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -39,6 +39,8 @@ pub enum Scope {
     Every,
     /// On the commands that may create a lease.
     Creating,
+    /// On those, and on the command that starts one again.
+    Paying,
 }
 
 /// What a file of a repository may do with a setting.

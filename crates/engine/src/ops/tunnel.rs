@@ -169,7 +169,11 @@ async fn serve_port(lease: Lease, forward: Forward, listener: Box<dyn Listener>,
 }
 
 async fn carry(lease: &Lease, forward: &Forward, mut near: Box<dyn Duplex>, call: &Call) -> Result<()> {
-    let mut far = lease.dial(&forward.host, forward.port, call).await?;
+    let mut far = match lease.dial(&forward.host, forward.port, call).await {
+        // The SSH connection was gone, and this was what showed it: nothing was sent, so another one may carry it.
+        Err(error) if error.code() == Code::SshLost => lease.dial(&forward.host, forward.port, call).await?,
+        dialled => dialled?,
+    };
     // Either side may break off; the other is closed with it.
     let _ = tokio::io::copy_bidirectional(&mut near, &mut far.stream).await;
     Ok(())

@@ -289,6 +289,35 @@ mod tests {
         assert_eq!(shown(&second), (3.0, 1.0), "the first machine until the second, and the second's TTL");
     }
 
+    #[test]
+    fn a_start_counts() {
+        // A lease of others: nothing is known of its creates, it counts from the first start that was not taken back.
+        let mut others = Journal::new(&LeaseId::from_entropy([3; 6]), "a", "1@x", NOW - 3 * HOUR);
+        others.price = Some(2.0);
+        assert_eq!(shown(&others), (0.0, 0.0));
+        others.begin(StepKind::Start, InstanceId(5), NOW - 2 * HOUR);
+        others.voided(StepKind::Start, InstanceId(5), "queued");
+        assert_eq!(shown(&others), (0.0, 0.0));
+        others.begin(StepKind::Start, InstanceId(5), NOW - HOUR);
+        assert_eq!(shown(&others), (2.0, 46.0), "nothing ends it");
+        others.request.ttl_secs = Some(4 * HOUR as u64);
+        assert_eq!(
+            shown(&others),
+            (2.0, 6.0),
+            "its whole time from there on: no less than what is left of it"
+        );
+        others.proved(StepKind::Start, InstanceId(5), NOW - HOUR);
+        others.begin(StepKind::Destroy, InstanceId(5), NOW);
+        others.proved(StepKind::Destroy, InstanceId(5), NOW - HOUR / 2);
+        assert_eq!(shown(&others), (1.0, 0.0));
+        // One of ours over its time, started a moment ago: one idle timeout more.
+        let mut over = rented(journal(1, NOW - 5 * HOUR, Some(3 * HOUR as u64)));
+        over.begin(StepKind::Start, InstanceId(5), NOW);
+        assert_eq!(shown(&over), (10.0, 1.0), "half an hour where no idle timeout is on record");
+        over.deadman = Some(crate::store::DeadmanRecord { idle_secs: Some(900), ..Default::default() });
+        assert_eq!(shown(&over), (10.0, 0.5));
+    }
+
     #[tokio::test]
     async fn the_last_dollar_is_spent_once() {
         let bench = Bench::new();
