@@ -337,11 +337,11 @@ impl Streams {
 
     /// A command that said nothing leaves an empty file, one that did not begin leaves the file as it was.
     fn end(&mut self) -> std::io::Result<()> {
-        let captures = [&mut self.stdout, &mut self.stderr].into_iter().flatten();
         if !self.begun.load(Ordering::Relaxed) {
             return Ok(());
         }
-        captures.map(|capture| capture.file().map(drop)).collect()
+        let mut captures = [&mut self.stdout, &mut self.stderr].into_iter().flatten();
+        captures.try_for_each(|capture| capture.file().map(drop))
     }
 }
 
