@@ -141,8 +141,8 @@ fn the_rules_of_a_run_are_the_engines() {
         (&["--download", "a=x/y", "--download", "b=x/./y", "--", "true"], "would be written twice"),
         (&["--download", "a=x", "--timing-record", "x", "--", "true"], "would be written twice"),
         (&["--capture-stdout", "x", "--capture-stderr", "x", "--", "true"], "would be written twice"),
-        (&["--shell"], "no command"),
-        (&[], "no command"),
+        (&["--shell"], "usage: crabbox-vast run"),
+        (&[], "usage: crabbox-vast run"),
     ] {
         let words = [&["run", "--sim", "--json"], words].concat();
         let error = desk.run(&words).exits(2).json()["error"].clone();

@@ -122,7 +122,7 @@ pub fn definition() -> Command {
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
     let request = options.request(session)?;
-    request.check(&session.snapshot.cwd)?;
+    request.check(&session.snapshot.cwd).map_err(usage)?;
     let record = options.timing_record.as_deref().map(record).transpose()?;
     let begun = Arc::new(AtomicBool::new(false));
     let streams = Streams::of(session, &options, &begun)?;
@@ -170,6 +170,15 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     }
     report(session, &result, options.timing_json)?;
     Ok(result.exit_code)
+}
+
+/// The engine's refusal in the words of a command line.
+fn usage(error: Error) -> Error {
+    if error.details().get("missing").is_none_or(|missing| missing != "command") {
+        return error;
+    }
+    Error::new(Code::InvalidArgument, "usage: crabbox-vast run [flags] -- <command...>")
+        .hint("for example: crabbox-vast run -- nvidia-smi")
 }
 
 fn unwritten(what: &str, error: &std::io::Error) -> Error {

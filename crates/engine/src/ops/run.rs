@@ -165,10 +165,9 @@ impl RunRequest {
             );
         }
         if !self.sync_only && !runs {
-            return refuse(
-                "there is no command",
-                "name a program, such as nvidia-smi, a script, or only a sync",
-            );
+            return Err(Error::new(Code::InvalidArgument, "there is no command")
+                .hint("name a program, such as nvidia-smi, a script, or only a sync")
+                .with("missing", "command"));
         }
         if self.file.is_some() && matches!(self.script, Script::Shell(_)) {
             return refuse("a script takes words, not a shell line", "give its arguments one by one");
