@@ -23,8 +23,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     hardening::refuse_core_dumps();
     let printer = Printer::new();
-    ExitCode::from(match args::parse(std::env::args_os()) {
+    let code = match args::parse(std::env::args_os()) {
         Ok(matches) => commands::dispatch(&matches, &printer),
         Err(refused) => refused.show(&printer),
-    })
+    };
+    ExitCode::from(printer.end(code))
 }
