@@ -301,7 +301,11 @@ mod tests {
         others.begin(StepKind::Start, InstanceId(5), NOW - HOUR);
         assert_eq!(shown(&others), (2.0, 46.0), "nothing ends it");
         others.request.ttl_secs = Some(4 * HOUR as u64);
-        assert_eq!(shown(&others), (2.0, 2.0));
+        assert_eq!(
+            shown(&others),
+            (2.0, 6.0),
+            "its whole time from there on: no less than what is left of it"
+        );
         others.proved(StepKind::Start, InstanceId(5), NOW - HOUR);
         others.begin(StepKind::Destroy, InstanceId(5), NOW);
         others.proved(StepKind::Destroy, InstanceId(5), NOW - HOUR / 2);
