@@ -1,10 +1,11 @@
 //! The command line of crabbox-vast: reads arguments, calls the engine, prints what comes back.
 //!
 //! `args` is what can be typed, `commands` has one file per command, `session` builds the engine (on Vast, or on the
-//! simulator with `--sim`), `terminal` is that of a shell, `progress` shows what happens meanwhile, and `printer` alone writes to the terminal.
+//! simulator with `--sim`), `terminal` is that of a shell, `progress` shows what happens meanwhile, and `printer` alone writes to the terminal; `advice` is what to type next.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod advice;
 mod args;
 mod commands;
 mod hardening;
