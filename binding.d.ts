@@ -51,7 +51,7 @@ export declare class LeaseHandle {
   /** Its state, freshly read. */
   status(cancel: Cancel, events?: Events | undefined | null): Promise<any>
   /** Moves its idle deadline. */
-  touch(cancel: Cancel, events?: Events | undefined | null): Promise<any>
+  touch(request: HeldTouchCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
   /** Closes the session and releases the lease. */
   release(request: HeldReleaseCall, cancel: Cancel, events?: Events | undefined | null): Promise<any>
   /** Closes the session, nothing else. */
@@ -153,6 +153,8 @@ export declare function doctor(request: DoctorCall, cancel: Cancel, events?: Eve
 export interface DoctorCall {
   /** What it is resolved from. */
   context: CallContext
+  /** A lease that is checked as well: lease id, slug or instance id. */
+  id?: string
 }
 
 /** One row of the engine's error table. */
@@ -220,6 +222,12 @@ export interface HeldCopyCall {
 export interface HeldReleaseCall {
   /** `destroy`, `stop` or `keep`. */
   action?: string
+}
+
+/** What `touch` of a lease that is held takes. */
+export interface HeldTouchCall {
+  /** A duration as text. */
+  idleTimeout?: string
 }
 
 /** The leases of the account. */

@@ -29,7 +29,9 @@ test('numbers that would wrap or be cut are refused', async () => {
 test('other values of the wrong kind are refused, and no key is repeated', async () => {
   await refused({ apiKey: { value: 'secret-key' } }, /`apiKey` must be a non-empty string/)
   await refused({ apiKey: ['secret-key'] }, /`apiKey`/)
-  await refused({ releaseAction: 'burn' }, /one of "destroy", "stop", "keep"/)
+  await refused({ releaseAction: 7 }, /`releaseAction` must be a string, not 7/)
+  await refused({ expose: [8080.5] }, /`expose\[0\]` must be a whole number/)
+  await refused({ expose: [['80']] }, /`expose\[0\]` must be a string/)
   await refused({ image: null }, /`image` must be a string, not null/)
   await refused({ keep: 'yes' }, /`keep` must be true or false/)
   await refused({ signal: {} }, /`signal` must be an AbortSignal/)
@@ -37,6 +39,8 @@ test('other values of the wrong kind are refused, and no key is repeated', async
   await refused({ env: { A: 1 } }, /`env.A` must be a string/)
   await refused([], /options must be an object/)
   await assert.rejects(crabbox.release(1234), { code: 'invalid_argument' })
+  await assert.rejects(crabbox.release('x', { action: ' ' }), { code: 'invalid_argument' })
+  await assert.rejects(crabbox.doctor({ id: '' }), { code: 'invalid_argument' })
   await assert.rejects(crabbox.status(' '), { code: 'invalid_argument' })
 })
 
@@ -56,6 +60,16 @@ test('settings travel as text, with a copy of the environment and an absolute fo
   })
 })
 
+test('words go to the engine as they are, and ports as text', async () => {
+  for (const expose of [8080, '8080', [8080], ['8080']]) {
+    await crabbox.list({ instanceType: 'on-demand', releaseAction: 'delete', expose })
+    const { settings } = called('list').request.context
+    assert.deepEqual(settings, { instanceType: 'on-demand', releaseAction: 'delete', expose: '8080' })
+  }
+  await crabbox.list({ expose: [8080, '9090'] })
+  assert.equal(called('list').request.context.settings.expose, '8080,9090')
+})
+
 test('without options the process gives environment and folder', async () => {
   await crabbox.doctor()
   const { context } = called('doctor').request
@@ -71,6 +85,10 @@ test('each call sends what is its own', async () => {
   assert.deepEqual([called('status').request.wait, called('status').request.waitTimeoutSeconds], [true, 60])
   await crabbox.touch('27491836')
   assert.equal(called('touch').request.id, '27491836')
+  await crabbox.release('tidal-barnacle', { action: 'delete' })
+  assert.equal(called('release').request.action, 'delete')
+  await crabbox.doctor({ id: 'tidal-barnacle' })
+  assert.equal(called('doctor').request.id, 'tidal-barnacle')
   await crabbox.searchOffers({ limit: 3 })
   assert.equal(called('searchOffers').request.limit, 3)
 })

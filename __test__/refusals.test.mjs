@@ -52,8 +52,11 @@ test('an API that is not there', async () => {
 
 test('no offer under the cap', async () => {
   await refused('no_offers', crabbox.acquire({ ...sim.options, maxDphTotal: 0.001 }))
-  assert.deepEqual(await crabbox.searchOffers({ ...sim.options, maxDphTotal: 0.001 }), [])
-  const offers = await crabbox.searchOffers({ ...sim.options, maxDphTotal: 0.6, limit: 2 })
+  const none = await crabbox.searchOffers({ ...sim.options, maxDphTotal: 0.001 })
+  assert.deepEqual(none.offers, [])
+  const { refused: why } = await crabbox.searchOffers({ ...sim.options, maxCost: 0.01, ttl: '1h' })
+  assert.ok(why['over what the lease may cost'] > 0, JSON.stringify(why))
+  const { offers } = await crabbox.searchOffers({ ...sim.options, maxDphTotal: 0.6, limit: 2 })
   assert.equal(offers.length, 2)
   for (const { id, price } of offers) assert.ok(/^\d+$/.test(id) && price <= 0.6)
 })
@@ -65,6 +68,11 @@ test('settings that do not fit name the option', async () => {
     return true
   })
   assert.equal(error, undefined)
+  await refused('invalid_config', crabbox.acquire({ ...sim.options, releaseAction: 'burn' }))
+  await refused('invalid_config', crabbox.acquire({ ...sim.options, instanceType: 'spot' }))
+  await refused('invalid_argument', crabbox.release('x', { ...sim.options, action: 'burn' }))
+  const shown = await crabbox.showConfig({ ...sim.options, instanceType: 'On-Demand', releaseAction: 'delete', expose: [9090, '80'] })
+  assert.deepEqual([shown.vast.instanceType, shown.vast.releaseAction, shown.expose], ['ondemand', 'destroy', [80, 9090]])
   assert.equal((await crabbox.doctor({ ...sim.options, ttl: 'soon' })).error.code, 'invalid_config')
 })
 

@@ -72,6 +72,45 @@ test('a smoke that nobody asked for rents nothing and says so', async () => {
   assert.equal((await sim.ledger()).created, created)
 })
 
+test('an unsafe smoke with a key is a failure of its settings', async () => {
+  const env = { ...sim.env, CRABBOX_VAST_API_KEY: undefined, CRABBOX_LIVE: '1', CRABBOX_LIVE_PROVIDERS: 'vast' }
+  const unsafe = { cwd: sim.home, env, maxDphTotal: 0.5, gpuCount: 1, ttl: 'soon' }
+  const keyless = await crabbox.liveSmoke(unsafe)
+  assert.deepEqual([keyless.classification, keyless.exitCode], ['environment_blocked', 0])
+  const smoked = await crabbox.liveSmoke({ ...unsafe, apiKey: sim.apiKey })
+  assert.deepEqual([smoked.classification, smoked.exitCode, smoked.error?.code], ['validation_failed', 2, 'invalid_config'])
+})
+
+test('doctor checks a lease by its name', async () => {
+  const { checks } = await crabbox.doctor({ ...sim.options, id: 'trainer' })
+  assert.ok(checks.some(({ check, message }) => check === 'lease' && message.includes(lease.id)), JSON.stringify(checks))
+})
+
+test('a touch may set another idle timeout', async () => {
+  const touched = await lease.touch({ idleTimeout: '45m' })
+  assert.deepEqual([touched.idleTimeout, touched.idleTimeoutSeconds, lease.idleTimeoutSeconds], ['45m0s', 2700, 2700])
+  const again = await crabbox.touch('trainer', { ...sim.options, idleTimeout: 1800 })
+  assert.deepEqual([again.idleTimeout, again.idleTimeoutSeconds], ['30m0s', 1800])
+  await assert.rejects(lease.touch({ idleTimeout: 'soon' }), { code: 'invalid_config' })
+})
+
+test('a list says whose an instance is, and a cleanup what kept it from being complete', async () => {
+  const [{ id, ownership, claimed }] = await crabbox.list(sim.options)
+  assert.deepEqual([id, ownership, claimed], [lease.id, 'claimed', true])
+  const [path] = sim.claims()
+  const claim = readFileSync(path, 'utf8')
+  rmSync(path)
+  try {
+    assert.equal((await crabbox.list(sim.options))[0].ownership, 'unclaimed')
+    const dry = await crabbox.cleanup({ ...sim.options, dryRun: true })
+    assert.deepEqual([dry.items[0].outcome, dry.items[0].error.code, dry.error], ['refused', 'claim_missing', undefined])
+    const { error, summary } = await crabbox.cleanup(sim.options)
+    assert.deepEqual([error.code, summary.refused], ['claim_missing', 1])
+  } finally {
+    writeFileSync(path, claim, { mode: 0o600 })
+  }
+})
+
 test('a stopped lease starts again; a started one stays when the process ends', async () => {
   assert.equal((await lease.release({ action: 'stop' })).outcome, 'stopped')
   const started = await crabbox.start('trainer', sim.options)

@@ -1,5 +1,5 @@
 import type { Command, ExecOptions, RemoteCommand } from './exec.js'
-import type { CallOptions, ReleaseAction } from './options.js'
+import type { CallOptions, Duration, ReleaseOptions } from './options.js'
 import type { Copied, Deadman, Endpoint, LeaseInfo, LeaseStatus, Released, Touched } from './results.js'
 import type { Shell, ShellOptions } from './shell.js'
 import type { Port, Tunnel } from './tunnel.js'
@@ -58,14 +58,14 @@ export declare class Lease implements LeaseInfo {
   /** The lease's state, freshly read. */
   status(options?: CallOptions): Promise<LeaseStatus>
 
-  /** Moves the idle deadline, never the TTL. */
-  touch(options?: CallOptions): Promise<Touched>
+  /** Moves the idle deadline, never the TTL; with `idleTimeout` by that from now on. */
+  touch(options?: CallOptions & { idleTimeout?: Duration }): Promise<Touched>
 
   /**
    * Ends the lease and proves that the instance is gone. A second call gets the answer of the first; after a failure it
    * tries again.
    */
-  release(options?: CallOptions & { action?: ReleaseAction }): Promise<Released>
+  release(options?: CallOptions & Pick<ReleaseOptions, 'action'>): Promise<Released>
 
   /** Closes the connection, nothing else; the next command opens another one. */
   close(): void

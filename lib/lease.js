@@ -6,7 +6,7 @@ const { exec } = require('./exec.js')
 const exit = require('./exit.js')
 const { native } = require('./native.js')
 const { checkNames, readCallback, readSignal } = require('./options.js')
-const { action } = require('./settings.js')
+const { action, duration } = require('./settings.js')
 const { openShell, readShell } = require('./shell.js')
 const { openTunnel, readForwards } = require('./tunnel.js')
 const { path } = require('./upkeep.js')
@@ -64,9 +64,17 @@ class Lease {
   }
 
   async touch(options) {
-    const plumbing = readPlumbing('touch', options)
-    const touched = await call(plumbing, (cancel, events) => this.#live().touch(cancel, events))
-    this.#info = Object.freeze({ ...this.#info, expiresAt: touched.expiresAt, deadman: touched.deadman ?? this.#info.deadman })
+    const plumbing = readPlumbing('touch', options, ['idleTimeout'])
+    const idle = options?.idleTimeout
+    const request = idle === undefined ? {} : { idleTimeout: duration('idleTimeout', idle) }
+    const touched = await call(plumbing, (cancel, events) => this.#live().touch(request, cancel, events))
+    const { expiresAt, idleTimeoutSeconds, deadman } = this.#info
+    this.#info = Object.freeze({
+      ...this.#info,
+      expiresAt: touched.expiresAt ?? expiresAt,
+      idleTimeoutSeconds: touched.idleTimeoutSeconds ?? idleTimeoutSeconds,
+      deadman: touched.deadman ?? deadman,
+    })
     return touched
   }
 

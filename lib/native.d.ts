@@ -16,7 +16,7 @@ import type {
   LeaseInfo,
   LeaseStatus,
   LeaseSummary,
-  Offer,
+  OfferList,
   Provider,
   Released,
   Smoked,
@@ -42,7 +42,6 @@ export declare class Cancel {
 }
 
 type Events = EventCallback | null
-type Action = 'destroy' | 'stop' | 'keep'
 
 /** A lease with its live SSH session and the engine that made it. */
 export interface LeaseHandle {
@@ -54,8 +53,8 @@ export interface LeaseHandle {
   copy(request: { local: string; remote: string; toRemote: boolean }, cancel: Cancel, events: Events): Promise<Copied>
   tunnel(forwards: string[], cancel: Cancel, events: Events): Promise<TunnelHandle>
   status(cancel: Cancel, events: Events): Promise<LeaseStatus>
-  touch(cancel: Cancel, events: Events): Promise<Touched>
-  release(request: { action?: Action }, cancel: Cancel, events: Events): Promise<Released>
+  touch(request: { idleTimeout?: string }, cancel: Cancel, events: Events): Promise<Touched>
+  release(request: { action?: string }, cancel: Cancel, events: Events): Promise<Released>
   /** Closes the SSH session, nothing else. */
   close(): void
 }
@@ -126,7 +125,7 @@ export interface Native {
   settings(): { key: string; kind: string; words: string[]; max: number | null; default: string; unit: string; help: string; env: string[] }[]
   Cancel: typeof Cancel
   acquire(request: { context: Context; keep: boolean; slug?: string; leaseId?: string }, cancel: Cancel, events: Events): Promise<LeaseHandle>
-  release(request: { context: Context; id: string; action?: Action }, cancel: Cancel, events: Events): Promise<Released>
+  release(request: { context: Context; id: string; action?: string }, cancel: Cancel, events: Events): Promise<Released>
   list(request: { context: Context; all: boolean }, cancel: Cancel, events: Events): Promise<LeaseSummary[]>
   status(
     request: { context: Context; id: string; wait: boolean; waitTimeoutSeconds?: number },
@@ -134,8 +133,8 @@ export interface Native {
     events: Events,
   ): Promise<LeaseStatus>
   touch(request: { context: Context; id: string }, cancel: Cancel, events: Events): Promise<Touched>
-  doctor(request: { context: Context }, cancel: Cancel, events: Events): Promise<DoctorReport>
-  searchOffers(request: { context: Context; limit?: number }, cancel: Cancel, events: Events): Promise<Offer[]>
+  doctor(request: { context: Context; id?: string }, cancel: Cancel, events: Events): Promise<DoctorReport>
+  searchOffers(request: { context: Context; limit?: number }, cancel: Cancel, events: Events): Promise<OfferList>
   open(request: { context: Context; id: string; reclaim: boolean }, cancel: Cancel, events: Events): Promise<LeaseHandle>
   start(request: { context: Context; id: string }, cancel: Cancel, events: Events): Promise<LeaseHandle>
   /** Starts a run; throws what is wrong with the request. */

@@ -1,6 +1,7 @@
 import type { Lease } from './lease.js'
 import type {
   AcquireOptions,
+  DoctorOptions,
   ListOptions,
   OpenOptions,
   ReleaseOptions,
@@ -8,7 +9,7 @@ import type {
   StatusOptions,
   VastOptions,
 } from './options.js'
-import type { DoctorReport, LeaseStatus, LeaseSummary, Offer, Released, Touched } from './results.js'
+import type { DoctorReport, LeaseStatus, LeaseSummary, OfferList, Released, Touched } from './results.js'
 
 /**
  * Rents the best offer under the price cap and resolves when a command can run on it.
@@ -47,8 +48,8 @@ export declare function status(id: string, options?: StatusOptions): Promise<Lea
 /** Moves the idle deadline of a lease, never its TTL. */
 export declare function touch(id: string, options?: VastOptions): Promise<Touched>
 
-/** Checks settings, state folder, API and key, and changes nothing. */
-export declare function doctor(options?: VastOptions): Promise<DoctorReport>
+/** Checks settings, state folder, API and key, with `id` that lease as well, and changes nothing. */
+export declare function doctor(options?: DoctorOptions): Promise<DoctorReport>
 
-/** The offers that an `acquire` with the same options would choose from, best first. */
-export declare function searchOffers(options?: SearchOptions): Promise<Offer[]>
+/** The offers that an `acquire` with the same options would choose from, best first, and why others are not among them. */
+export declare function searchOffers(options?: SearchOptions): Promise<OfferList>

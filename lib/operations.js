@@ -55,8 +55,8 @@ async function touch(id, options) {
 }
 
 async function doctor(options) {
-  const { context, own: _none, ...plumbing } = readOptions('doctor', options)
-  return call(plumbing, (cancel, events) => native().doctor({ context }, cancel, events))
+  const { context, own, ...plumbing } = readOptions('doctor', options, { id: (_name, id) => readId('doctor', id) })
+  return call(plumbing, (cancel, events) => native().doctor({ context, ...own }, cancel, events))
 }
 
 async function searchOffers(options) {

@@ -49,7 +49,7 @@ export interface AcquireOptions extends VastOptions {
 /** What {@link release} takes. */
 export interface ReleaseOptions extends VastOptions {
   /** What to do with the instance; default what the lease was made with. */
-  action?: ReleaseAction
+  action?: ReleaseAction | 'delete'
 }
 
 /** What {@link list} takes. */
@@ -64,6 +64,12 @@ export interface StatusOptions extends VastOptions {
   wait?: boolean
   /** Longest wait in whole seconds; default 300. */
   waitTimeout?: number
+}
+
+/** What {@link doctor} takes. */
+export interface DoctorOptions extends VastOptions {
+  /** A lease that is checked as well: lease id, slug or instance id. */
+  id?: string
 }
 
 /** What {@link searchOffers} takes. */

@@ -69,6 +69,8 @@ export interface LeaseSummary {
   readonly keep: boolean
   /** Whether this machine has the claim that allows its release. */
   readonly claimed: boolean
+  /** `unclaimed`: it has an ownership label, and its claim is elsewhere or lost. `foreign`: made by other means. */
+  readonly ownership: 'claimed' | 'unclaimed' | 'foreign'
   readonly labels: Readonly<Record<string, string>>
 }
 
@@ -111,8 +113,12 @@ export interface LeaseStatus {
 export interface Touched {
   readonly id: string
   readonly slug: string
+  readonly provider: 'vast'
   readonly state: string
   readonly lastTouchedAt: string | null
+  /** As crabbox writes it, such as `30m0s`. */
+  readonly idleTimeout: string | null
+  readonly idleTimeoutSeconds: number | null
   readonly expiresAt: string | null
   /** After it was told of the use; null where being idle ends nothing, or the instance was not reached. */
   readonly deadman: Deadman | null
@@ -130,6 +136,14 @@ export interface Released {
   readonly action: ReleaseAction
   /** What was done. */
   readonly outcome: ReleaseOutcome
+}
+
+/** What {@link searchOffers} found. */
+export interface OfferList {
+  /** Best first. */
+  readonly offers: readonly Offer[]
+  /** How many offers each requirement refused. */
+  readonly refused: Readonly<Record<string, number>>
 }
 
 /** An offer that met the requirements, as it was checked here. */
@@ -184,6 +198,8 @@ export interface Cleaned {
   /** What should be looked at by hand. */
   readonly problems: readonly string[]
   readonly summary: CleanupSummary
+  /** The first refusal or failure, where there is one; a dry run that foresees a refusal has none. */
+  readonly error?: ErrorFacts
 }
 
 /** One decision of a cleanup and what came of it. */
@@ -220,7 +236,7 @@ export interface CleanupSummary {
   readonly skipped: number
   /** What a real run would do. */
   readonly planned: number
-  /** Refused for want of a claim. */
+  /** Refused for want of a claim; in a dry run what a real run would refuse. */
   readonly refused: number
   readonly failed: number
 }
@@ -241,6 +257,8 @@ export interface ClaimsList {
   readonly claims: readonly ListedClaim[]
   /** Files that are no readable claims. */
   readonly problems: readonly Readonly<Record<string, unknown>>[]
+  /** Where there are such files. */
+  readonly error?: ErrorFacts
 }
 
 /** One claim; empty text is what it does not say. */

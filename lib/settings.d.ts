@@ -7,13 +7,13 @@ import type { Duration } from './options.js'
  */
 export interface VastSettings {
   /** Provider of the machines; this program knows `vast` only. Default `vast`. Environment: `CRABBOX_PROVIDER`. */
-  provider?: 'vast'
+  provider?: 'vast' | 'vast-ai' | 'vastai'
   /** Vast.ai API key. Environment: `CRABBOX_VAST_API_KEY`, `VAST_API_KEY`. */
   apiKey?: string
   /** Address of the Vast.ai API, which receives the API key. Default `https://console.vast.ai/api/v0`. Environment: `CRABBOX_VAST_API_URL`, `VAST_API_URL`. */
   apiUrl?: string
   /** Kind of rental: `ondemand`, or `interruptible` for a bid that others can outbid. Default `ondemand`. Environment: `CRABBOX_VAST_INSTANCE_TYPE`. */
-  instanceType?: 'ondemand' | 'interruptible'
+  instanceType?: 'ondemand' | 'on-demand' | 'on_demand' | 'interruptible'
   /** Bid for an interruptible machine, without its disk; 0 means the lowest bid that wins. Default `0` $/h. Environment: `CRABBOX_VAST_BID`. */
   bid?: number
   /** GPU model, such as `RTX_4090` or `RTX 4090`; empty means any. Environment: `CRABBOX_VAST_GPU_NAME`. */
@@ -43,7 +43,7 @@ export interface VastSettings {
   /** Directory on the instance under which leases work. Default `/work/crabbox`. Environment: `CRABBOX_VAST_WORK_ROOT`. */
   workRoot?: string
   /** What a release does: `destroy`, `stop` (storage is billed on) or `keep` (all is billed on). Default `destroy`. Environment: `CRABBOX_VAST_RELEASE_ACTION`. */
-  releaseAction?: 'destroy' | 'stop' | 'keep'
+  releaseAction?: 'destroy' | 'delete' | 'stop' | 'keep'
   /** Longest time from the create to a ready lease. Default `20m0s`. Environment: `CRABBOX_VAST_BOOT_TIMEOUT`. */
   bootTimeout?: Duration
   /** How long a fresh instance may refuse the lease's key before the lease is given up. Default `2m0s`. Environment: `CRABBOX_VAST_SSH_TIMEOUT`. */
@@ -59,7 +59,7 @@ export interface VastSettings {
   /** Group that a new lease is recorded in; `list` and `cleanup` keep to the one that is named with them. Environment: `CRABBOX_POND`. */
   pond?: string
   /** TCP ports recorded on a new lease for crabbox's `pond connect`; nothing is opened, `tunnel` reaches every port. */
-  expose?: string | readonly string[]
+  expose?: string | number | readonly (string | number)[]
   /** Profile recorded on the lease. Default `default`. Environment: `CRABBOX_PROFILE`. */
   profile?: string
   /** Machine class recorded on the lease; it selects nothing at Vast.ai. Default `beast`. */

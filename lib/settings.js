@@ -53,6 +53,18 @@ function list(name, value) {
   return value.join(',')
 }
 
+/** Ports, as numbers or text: one, several, or text with commas between them. */
+function ports(name, value) {
+  const port = (each, one) => (typeof one === 'number' ? whole(each, one) : text(each, one))
+  return Array.isArray(value) ? list(name, value.map((one, index) => port(`${name}[${index}]`, one))) : port(name, value)
+}
+
+/** A release action; the engine knows the words, of which none is empty. */
+function action(name, value) {
+  if (text(name, value).trim() === '') throw wrong(name, 'a release action', value)
+  return value
+}
+
 /** An array of texts, none empty. */
 function words(name, value) {
   if (!Array.isArray(value)) throw wrong(name, 'an array of strings', value)
@@ -70,13 +82,12 @@ const oneOf =
     return value
   }
 
-function check({ kind, words, max }) {
-  const checks = { word: () => oneOf(...words), number: () => number(max) }
-  const plain = { count: whole, duration, switch: toggle, list }
-  return checks[kind]?.() ?? plain[kind] ?? text
+function check({ kind, max }) {
+  const checks = { count: whole, duration, switch: toggle, list, ports, number: number(max) }
+  return checks[kind] ?? text
 }
 
-/** Each setting's check; the values become text, as flags are. */
+/** Each setting's check; the values become text, as flags are, and what the text says is the engine's to judge. */
 const settings = Object.fromEntries(Object.entries(table).map(([key, row]) => [key, check(row)]))
 
-module.exports = { settings, text, words, oneOf, whole, duration, action: settings.releaseAction, wrong }
+module.exports = { settings, text, words, oneOf, whole, duration, action, wrong }

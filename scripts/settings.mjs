@@ -21,10 +21,7 @@ export function settingsFiles() {
 function table(settings) {
   const lines = settings
     .filter(({ kind }) => kind !== 'secret')
-    .map(({ key, kind, words, max }) => {
-      const limits = [words.length ? `, words: ${list(words)}` : '', max === null ? '' : `, max: ${max}`]
-      return `  ${key}: { kind: '${kind}'${limits.join('')} },`
-    })
+    .map(({ key, kind, max }) => `  ${key}: { kind: '${kind}'${max === null ? '' : `, max: ${max}`} },`)
   return `'use strict'\n\n${note}\n\nmodule.exports = {\n${lines.join('\n')}\n}\n`
 }
 
@@ -52,11 +49,16 @@ function comment({ help, default: fallback, unit, env }) {
 
 function type({ kind, words }) {
   if (kind === 'word') return words.map((word) => `'${word}'`).join(' | ')
-  const types = { count: 'number', number: 'number', duration: 'Duration', switch: 'boolean', list: 'string | readonly string[]' }
+  const types = {
+    count: 'number',
+    number: 'number',
+    duration: 'Duration',
+    switch: 'boolean',
+    list: 'string | readonly string[]',
+    ports: 'string | number | readonly (string | number)[]',
+  }
   return types[kind] ?? 'string'
 }
-
-const list = (words) => `[${words.map((word) => `'${word}'`).join(', ')}]`
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const [path, text] of settingsFiles()) writeFileSync(join(root, path), text)

@@ -2,7 +2,9 @@
 //!
 //! Every number is an `f64` here: napi-rs would wrap `-1` to 4294967295 and cut `1.7` to 1 in an integer.
 
-use crabbox_vast_engine::config::{OverrideOrigin, Overrides, Resolved, Settings, Snapshot, resolve};
+use crabbox_vast_engine::config::{
+    OverrideOrigin, Overrides, Resolved, Settings, Snapshot, has_api_key, resolve,
+};
 use crabbox_vast_engine::lease::ReleaseAction;
 use crabbox_vast_engine::ops::{AcquireRequest, ExecRequest, Glob, RunRequest, ScriptFile, SyncRequest};
 use crabbox_vast_engine::ssh::command::Script;
@@ -58,6 +60,25 @@ pub struct HeldReleaseCall {
     pub action: Option<String>,
 }
 
+/// What `touch` of a lease that is held takes.
+#[napi(object, object_to_js = false)]
+pub struct HeldTouchCall {
+    /// A duration as text.
+    pub idle_timeout: Option<String>,
+}
+
+impl HeldTouchCall {
+    /// The idle timeout, where one is given.
+    pub(crate) fn idle_timeout(&self) -> Result<Option<Duration>> {
+        const KEY: &str = "idleTimeout";
+        let mut overrides = Overrides::new();
+        if let Some(text) = &self.idle_timeout {
+            overrides.set(KEY, text, OverrideOrigin::Option)?;
+        }
+        overrides.duration(KEY)
+    }
+}
+
 /// What `list` takes.
 #[napi(object, object_to_js = false)]
 pub struct ListCall {
@@ -94,6 +115,8 @@ pub struct TouchCall {
 pub struct DoctorCall {
     /// What it is resolved from.
     pub context: CallContext,
+    /// A lease that is checked as well: lease id, slug or instance id.
+    pub id: Option<String>,
 }
 
 /// What `searchOffers` takes.
@@ -408,6 +431,11 @@ impl Context {
     /// The environment of the call.
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// Whether there is an API key, whatever the settings are.
+    pub(crate) fn has_api_key(&self) -> bool {
+        has_api_key(&self.snapshot, &self.overrides)
     }
 
     /// The idle timeout, where the caller gave one with this very call.

@@ -1,7 +1,7 @@
 //! A lease in JavaScript's hands.
 
 use crate::cancel::{Cancel, RunningCall};
-use crate::convert::{ExecCall, HeldCopyCall, HeldReleaseCall, ShellCall, Terminal, action};
+use crate::convert::{ExecCall, HeldCopyCall, HeldReleaseCall, HeldTouchCall, ShellCall, Terminal, action};
 use crate::errors::js_error;
 use crate::exec::{Exec, Streams};
 use crate::results;
@@ -42,7 +42,7 @@ impl LeaseHandle {
     #[napi(catch_unwind)]
     #[must_use]
     pub fn info(&self) -> Value {
-        results::facts(self.lease.facts())
+        json!(self.lease.facts())
     }
 
     /// Starts a command.
@@ -123,16 +123,22 @@ impl LeaseHandle {
     #[napi(catch_unwind)]
     pub fn status(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<Value>> {
         let (lease, call) = (self.lease.clone(), call(cancel, events));
-        let work = move || async move { Ok(results::status(&lease.status(&call).await?)) };
+        let work = move || async move { Ok(json!(lease.status(&call).await?)) };
         start(env, cancel, work, |_, value| Ok(value))
     }
 
     /// Moves its idle deadline.
     #[napi(catch_unwind)]
-    pub fn touch(&self, env: &Env, cancel: &Cancel, events: Option<Events>) -> Result<AsyncBlock<Value>> {
+    pub fn touch(
+        &self,
+        env: &Env,
+        request: HeldTouchCall,
+        cancel: &Cancel,
+        events: Option<Events>,
+    ) -> Result<AsyncBlock<Value>> {
         let (handle, call) = (self.clone(), call(cancel, events));
         let work = move || async move {
-            let touched = handle.engine.touch(&handle.id(), None, &call).await?;
+            let touched = handle.engine.touch(&handle.id(), request.idle_timeout()?, &call).await?;
             Ok(results::touched(&touched))
         };
         start(env, cancel, work, |_, value| Ok(value))
@@ -150,7 +156,7 @@ impl LeaseHandle {
         let (lease, call) = (self.lease.clone(), call(cancel, events));
         let work = move || async move {
             let released = lease.release(action(request.action.as_deref())?, &call).await?;
-            Ok(results::released(&released))
+            Ok(json!(released))
         };
         start(env, cancel, work, |_, value| Ok(value))
     }

@@ -14,7 +14,7 @@ use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, StartRequest, doc
 use napi::bindgen_prelude::AsyncBlock;
 use napi::{Env, Result};
 use napi_derive::napi;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Rents a machine and waits until commands run on it.
 #[napi(catch_unwind)]
@@ -80,7 +80,7 @@ pub fn release(
     let work = move || async move {
         let wanted = ReleaseRequest { identifier: request.id, action: action(request.action.as_deref())? };
         let released = engine(request.context)?.release(&wanted, &call).await?;
-        Ok(results::released(&released))
+        Ok(json!(released))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -96,7 +96,7 @@ pub fn list(
     let call = call(cancel, events);
     let work = move || async move {
         let listed = engine(request.context)?.list(request.all, &call).await?;
-        Ok(listed.iter().map(results::listed).collect())
+        Ok(json!(listed))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -121,7 +121,7 @@ pub fn status(
         } else {
             engine.status(&request.id, &call).await?
         };
-        Ok(results::status(&status))
+        Ok(json!(status))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -158,14 +158,14 @@ pub fn doctor(
     let work = move || async move {
         // Settings that do not fit are a finding, not a failure of the call.
         let context = Context::try_from(request.context)?;
-        let snapshot = context.snapshot();
+        let (snapshot, id) = (context.snapshot(), request.id.as_deref());
         let report = match context.settings() {
             Ok(settings) => {
                 let world = world(settings.extra_ca_file.clone());
-                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), None, &call).await) };
+                let report = async { Ok(checks::doctor(&world, snapshot, Ok(&settings), id, &call).await) };
                 call.until_cancelled(report).await?
             }
-            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), None, &call).await,
+            Err(complaint) => checks::doctor(&world(None), snapshot, Err(complaint), id, &call).await,
         };
         Ok(report.to_json())
     };
@@ -186,8 +186,9 @@ pub fn search_offers(
             Some(value) => usize::try_from(whole("limit", value)?).unwrap_or(usize::MAX),
             None => usize::MAX,
         };
-        let found = engine(request.context)?.offers(&call).await?;
-        Ok(found.offers.iter().take(most).map(results::offer).collect())
+        let mut found = engine(request.context)?.offers(&call).await?;
+        found.offers.truncate(most);
+        Ok(json!(found))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }

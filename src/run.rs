@@ -5,11 +5,11 @@ use crate::convert::RunCall;
 use crate::engine::engine;
 use crate::errors::js_error;
 use crate::exec::Exec;
-use crate::results;
 use crate::runtime::{Events, call};
 use crabbox_vast_engine::ops::RunRequest;
 use napi::{Env, Result};
 use napi_derive::napi;
+use serde_json::json;
 
 /// Runs a command on a lease, its own or a present one.
 #[napi(catch_unwind)]
@@ -19,6 +19,6 @@ pub fn run(env: &Env, request: RunCall, cancel: &Cancel, events: Option<Events>)
     let call = call(cancel, events);
     Ok(Exec::start(stdin, cancel, move |streams| async move {
         let engine = engine(context)?;
-        Ok(results::run(&engine.run(&wanted, streams.plain(), &call).await?))
+        Ok(json!(engine.run(&wanted, streams.plain(), &call).await?))
     }))
 }

@@ -2,7 +2,6 @@
 
 use crate::cancel::Cancel;
 use crate::errors::{keep_panics_quiet, panicked, settle};
-use crate::results;
 use crabbox_vast_engine::{Call, Event, Result as EngineResult};
 use napi::bindgen_prelude::{AsyncBlock, AsyncBlockBuilder, ToNapiValue};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -88,7 +87,7 @@ pub(crate) fn call(cancel: &Cancel, events: Option<Events>) -> Call {
 
 /// Sends an event without waiting for it. An event that cannot be written is not worth a failed operation.
 fn emit(events: &Events, event: &Event) {
-    if let Some(value) = results::event(event) {
+    if let Ok(value) = serde_json::to_value(event) {
         events.call(value, ThreadsafeFunctionCallMode::NonBlocking);
     }
 }

@@ -35,15 +35,12 @@ impl From<&Setting> for SettingInfo {
     fn from(setting: &Setting) -> Self {
         let (kind, words, max) = match setting.kind {
             Kind::Url => ("url", Vec::new(), None),
-            Kind::Word(pairs) => {
-                let mut words: Vec<&str> = pairs.iter().map(|(_, meant)| *meant).collect();
-                words.dedup();
-                ("word", words, None)
-            }
+            Kind::Word(pairs) => ("word", pairs.iter().map(|(word, _)| *word).collect(), None),
             Kind::Count => ("count", Vec::new(), None),
             Kind::Number(max) => ("number", Vec::new(), Some(max).filter(|max| *max < f64::MAX)),
             Kind::Duration => ("duration", Vec::new(), None),
-            Kind::List | Kind::Patterns | Kind::Ports => ("list", Vec::new(), None),
+            Kind::List | Kind::Patterns => ("list", Vec::new(), None),
+            Kind::Ports => ("ports", Vec::new(), None),
             Kind::Order => ("order", Vec::new(), None),
             Kind::Switch => ("switch", Vec::new(), None),
             Kind::Secret => ("secret", Vec::new(), None),

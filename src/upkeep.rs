@@ -5,7 +5,6 @@ use crate::convert::{
     AdoptCall, CleanupCall, ConfigCall, Context, ContextCall, CopyCall, ForgetCall, SshCall,
 };
 use crate::engine::{engine, world};
-use crate::results;
 use crate::runtime::{Events, call, start};
 use crabbox_vast_engine::config::{origins_json, show_json};
 use crabbox_vast_engine::ops::providers::providers as known;
@@ -29,7 +28,7 @@ pub fn cleanup(
     let work = move || async move {
         let wanted = CleanupRequest { dry_run: request.dry_run };
         let engine = engine(request.context)?;
-        Ok(results::cleaned(&engine.cleanup(&wanted, &call).await?))
+        Ok(engine.cleanup(&wanted, &call).await?.to_json())
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -42,7 +41,7 @@ pub fn list_claims(env: &Env, request: ContextCall, cancel: &Cancel) -> Result<A
         let paths = Context::try_from(request.context)?.resolved()?.paths;
         let world = world(None);
         let store = Store::new(world.disk, world.ambient, paths);
-        Ok(json!(call.until_cancelled(claims::list(&store)).await?))
+        Ok(call.until_cancelled(claims::list(&store)).await?.to_json())
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -58,7 +57,7 @@ pub fn forget(
     let call = call(cancel, events);
     let work = move || async move {
         let wanted = ForgetRequest { identifier: request.id, yes: request.yes };
-        Ok(results::forgotten(&engine(request.context)?.forget_claim(&wanted, &call).await?))
+        Ok(json!(engine(request.context)?.forget_claim(&wanted, &call).await?))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -74,7 +73,7 @@ pub fn adopt(
     let call = call(cancel, events);
     let work = move || async move {
         let wanted = AdoptRequest { identifier: request.id, keep: request.keep };
-        Ok(results::adopted(&engine(request.context)?.adopt(&wanted, &call).await?))
+        Ok(json!(engine(request.context)?.adopt(&wanted, &call).await?))
     };
     start(env, cancel, work, |_, value| Ok(value))
 }
@@ -130,9 +129,11 @@ pub fn live_smoke(
         let smoked = match context.settings() {
             Ok(settings) => {
                 let world = world(settings.extra_ca_file.clone());
-                smoke(&world, snapshot, Ok(&settings), &call).await
+                smoke(&world, snapshot, Ok(&settings), context.has_api_key(), &call).await
             }
-            Err(complaint) => smoke(&world(None), snapshot, Err(complaint), &call).await,
+            Err(complaint) => {
+                smoke(&world(None), snapshot, Err(complaint), context.has_api_key(), &call).await
+            }
         };
         Ok(json!(smoked))
     };

@@ -1,5 +1,5 @@
 import crabbox, { acquire, doctor, list, release, searchOffers, status, touch, version, VastLeaseError } from 'crabbox-vast'
-import type { AcquireOptions, ExecResult, Lease, LeaseInfo, LeaseStatus, Offer, VastLeaseErrorCode } from 'crabbox-vast'
+import type { AcquireOptions, ExecResult, Lease, LeaseInfo, LeaseStatus, OfferList, VastLeaseErrorCode } from 'crabbox-vast'
 import * as edge from 'crabbox-vast/edge'
 
 const options: AcquireOptions = {
@@ -54,9 +54,14 @@ async function use(): Promise<void> {
     const line: string = data
     void [which, line]
   }
-  const offers: Offer[] = await searchOffers({ limit: 3 })
+  const { offers, refused }: OfferList = await searchOffers({ limit: 3 })
   const offer: string | undefined = offers[0]?.id
   await release(id, { action: 'stop' })
+  const idle: number | null = (await lease.touch({ idleTimeout: '10m' })).idleTimeoutSeconds
+  const whose: 'claimed' | 'unclaimed' | 'foreign' | undefined = (await list())[0]?.ownership
+  await acquire({ instanceType: 'on-demand', releaseAction: 'delete', expose: [8080, '9090'] })
+  await doctor({ id })
+  void [idle, whose, refused]
   void [text.exitCode, text.signal, bytes, instance, offer, await list(), await status(id), await touch(id)]
 
   const { accruedDollars, claimed, keyPath }: LeaseStatus = await lease.status()

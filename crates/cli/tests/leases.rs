@@ -67,6 +67,10 @@ fn claims_are_listed_as_crabbox_lists_them() {
         problems.iter().any(|(file, code)| file.starts_with("sha256:") && code == "invalid_filename"),
         "{problems:?}"
     );
+    let error = &listed["error"];
+    assert_eq!((&error["code"], &error["retryable"]), (&json!("claim_corrupt"), &json!(false)));
+    assert!(error["message"].as_str().unwrap().ends_with("; and 5 more"), "{error}");
+    assert!(error["hint"].is_string() && error["details"]["files"].as_array().unwrap().len() == 6, "{error}");
     let text = desk.run(&["claims", "list"]).exits(2);
     assert!(text.stdout.contains("  code: \"invalid_json\"\n") && text.stderr.is_empty(), "{}", text.stdout);
 }
@@ -109,11 +113,20 @@ fn a_lease_is_stopped_started_cleaned_up_forgotten_and_adopted() {
         "{forgotten}"
     );
 
+    let dry = desk.run(&["cleanup", "--sim", "--dry-run"]).exits(0).stderr;
+    assert!(
+        dry.contains(&format!("delete server id={instance} name=kept\ncleanup: would not be done: ")),
+        "{dry}"
+    );
+    assert!(dry.ends_with("cleanup: dry run, 0 to do, 0 skipped, 1 refused\n"), "{dry}");
+    let dry = desk.run(&["cleanup", "--sim", "--dry-run", "--json"]).exits(0).json();
+    assert_eq!((&dry["items"][0]["outcome"], &dry["summary"]["planned"]), (&json!("refused"), &json!(0)));
+    assert_eq!((&dry["items"][0]["error"]["code"], dry.get("error")), (&json!("claim_missing"), None));
     let unclaimed = desk.run(&["cleanup", "--sim", "--json"]).exits(2).json();
     assert_eq!(unclaimed["items"][0]["outcome"], "refused");
     assert_eq!(unclaimed["error"]["code"], "claim_missing");
     let adopted = desk.run(&["adopt", "--sim", "--json", instance]).exits(0).json();
-    assert_eq!((&adopted["lease"], &adopted["keyAttached"]), (&json!(lease), &json!(true)));
+    assert_eq!((&adopted["id"], &adopted["keyAttached"]), (&json!(lease), &json!(true)));
     let gone = desk.run(&["stop", "--sim", "--vast-release-action", "destroy", "kept"]).exits(0).stderr;
     assert!(gone.contains(&format!("destroyed lease={lease} vast={instance} name=kept")), "{gone}");
     assert_eq!(desk.run(&["list", "--sim", "--json"]).exits(0).stdout, "[]\n");

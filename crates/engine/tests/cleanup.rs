@@ -65,9 +65,17 @@ async fn decisions_are_crabboxs_and_a_refusal_holds_up_nothing() {
     ];
     let dry = cleanup(&stage, &process, true).await;
     assert_eq!(lines(&dry), expected);
-    assert!(dry.failure().is_none(), "a dry run refuses nothing");
+    assert!(dry.failure().is_none(), "what a dry run foresees is no failure of its own");
+    let foreseen: Vec<_> =
+        dry.items.iter().map(|item| (item.outcome, item.error_message().is_some())).collect();
+    let (skipped, planned) = ((ItemOutcome::Skipped, false), (ItemOutcome::Planned, false));
+    let refused = (ItemOutcome::Refused, true);
+    assert_eq!(foreseen, [refused, skipped, skipped, planned, planned, skipped, refused]);
+    let document = serde_json::to_value(&dry).unwrap();
+    assert_eq!((&document["summary"]["refused"], &document["summary"]["planned"]), (&json!(2), &json!(2)));
+    assert_eq!(document["items"][0]["error"]["code"], "claim_missing");
     assert_eq!(mutations(&stage), Vec::<String>::new(), "a dry run changes nothing");
-    assert_eq!(dry.line(), "cleanup: dry run, 4 to do, 3 skipped");
+    assert_eq!(dry.line(), "cleanup: dry run, 2 to do, 3 skipped, 2 refused");
 
     let cleaned = cleanup(&stage, &process, false).await;
     assert_eq!(lines(&cleaned), expected);

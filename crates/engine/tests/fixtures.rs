@@ -6,7 +6,7 @@ mod virtual_time;
 
 use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::{LeaseId, ReleaseAction};
-use crabbox_vast_engine::ops::{CleanupRequest, ReleaseOutcome, ReleaseRequest, StartRequest};
+use crabbox_vast_engine::ops::{CleanupRequest, ReleaseOutcome, ReleaseRequest, StartRequest, claims};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use support::{mutations, open, pass, rented_elsewhere, run_on, stop};
@@ -152,7 +152,7 @@ async fn looking_changes_no_claim_of_any_kind() {
         let listed = desk.process.engine.list(false, &desk.stage.call()).await.expect("lists");
         assert_eq!(listed.len(), 1, "{file:?}");
         desk.untouched("list");
-        let claims = desk.process.engine.claims().await.expect("lists");
+        let claims = claims::list(desk.process.engine.store()).await.expect("lists");
         assert_eq!((claims.claims.len(), claims.problems.len()), (1, 0), "{file:?}");
         assert_eq!(claims.claims[0].lease_id, file.lease);
         let mut names = vec![file.lease.to_owned(), "tidal-barnacle".to_owned(), "Tidal Barnacle".to_owned()];

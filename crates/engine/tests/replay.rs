@@ -2,6 +2,7 @@
 
 mod virtual_time;
 
+use crabbox_vast_engine::lease::Slug;
 use crabbox_vast_engine::ops::Lease;
 use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest};
 use crabbox_vast_engine::ssh::command::Script;
@@ -134,7 +135,7 @@ async fn another_request_under_the_same_id_is_refused() {
     let stage = Stage::new();
     acquire(&stage.process().engine, &stage.call()).await.expect("acquires");
     type Change = fn(&mut crabbox_vast_engine::config::Settings);
-    let conflicts: [(&str, Change); 5] = [
+    let conflicts: [(&str, Change); 7] = [
         ("image", |settings| settings.image = "other/image:1".into()),
         ("disk", |settings| settings.disk_gb = 33),
         ("GPU", |settings| settings.gpu_name = Some("RTX 3090".into())),
@@ -142,6 +143,8 @@ async fn another_request_under_the_same_id_is_refused() {
             settings.max_dph_total = Some(crabbox_vast_engine::lease::DollarsPerHour(9.0))
         }),
         ("template", |settings| settings.template_id = Some("abc".into())),
+        ("pond", |settings| settings.pond = Some(Slug::requested("lab").unwrap().unwrap())),
+        ("exposed ports", |settings| settings.expose = vec![80, 8080]),
     ];
     for (what, change) in conflicts {
         let process = stage.process_with(None, change);

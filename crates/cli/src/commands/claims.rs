@@ -52,11 +52,9 @@ async fn list(json: bool, sim: bool, printer: &Printer) -> Result<u8> {
     let world = world(None);
     let listed = claims::list(&Store::new(world.disk, world.ambient, paths)).await?;
     if json {
-        let document = serde_json::to_value(&listed)
-            .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))?;
-        printer.json(&document);
+        printer.json(&listed.to_json());
     } else {
         printer.text(&listed.text());
     }
-    Ok(if listed.problems.is_empty() { 0 } else { 2 })
+    Ok(listed.failure().map_or(0, |failure| failure.exit_code()))
 }

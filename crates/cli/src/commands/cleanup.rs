@@ -3,8 +3,8 @@
 use crate::args::pond;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
+use crabbox_vast_engine::Result;
 use crabbox_vast_engine::ops::CleanupRequest;
-use crabbox_vast_engine::{Code, Error, Result};
 
 #[derive(Debug, Args)]
 struct Options {
@@ -20,7 +20,8 @@ pub fn definition() -> Command {
         .after_help(
             "Examples:\n  crabbox-vast cleanup --dry-run\n  crabbox-vast cleanup --json\n\n\
              Kept leases stay, and so does every instance without a matching claim on this machine. The exit code is 0 \
-             when everything was done; a refusal or failure of one lease holds up no other.",
+             when everything was done; a refusal or failure of one lease holds up no other. \
+             A dry run shows what would be refused and exits with 0.",
         )
 }
 
@@ -38,19 +39,17 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let cleaned =
         session.engine()?.cleanup(&CleanupRequest { dry_run: options.dry_run }, &session.call).await?;
     session.progress.pause();
-    let failure = cleaned.failure();
     if session.json {
-        let mut document = serde_json::to_value(&cleaned)
-            .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))?;
-        if let Some(failure) = &failure {
-            document["error"] = failure.to_json()["error"].take();
-        }
-        session.printer.json(&document);
+        session.printer.json(&cleaned.to_json());
     } else {
         for item in &cleaned.items {
             session.printer.note(&item.line());
-            if let Some(message) = item.error_message() {
-                session.printer.note(message);
+            match item.error_message() {
+                Some(message) if cleaned.dry_run => {
+                    session.printer.note(&format!("cleanup: would not be done: {message}"));
+                }
+                Some(message) => session.printer.note(message),
+                None => {}
             }
         }
         for problem in &cleaned.problems {
@@ -58,5 +57,5 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         }
         session.printer.note(&cleaned.line());
     }
-    Ok(failure.map_or(0, |failure| failure.exit_code()))
+    Ok(cleaned.failure().map_or(0, |failure| failure.exit_code()))
 }

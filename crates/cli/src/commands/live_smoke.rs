@@ -3,6 +3,7 @@
 use super::Nothing;
 use crate::session::{Session, world};
 use clap::Command;
+use crabbox_vast_engine::config::{Overrides, has_api_key};
 use crabbox_vast_engine::ops::smoke::smoke;
 use crabbox_vast_engine::{Code, Error, Result};
 
@@ -25,7 +26,8 @@ pub fn definition() -> Command {
 pub async fn run(session: &Session) -> Result<u8> {
     let settings = session.settings();
     let world = world(settings.as_ref().ok().copied());
-    let smoked = smoke(&world, &session.snapshot, settings, &session.call).await;
+    let has_key = has_api_key(&session.snapshot, &Overrides::new());
+    let smoked = smoke(&world, &session.snapshot, settings, has_key, &session.call).await;
     session.progress.pause();
     if session.json {
         let document = serde_json::to_value(&smoked)

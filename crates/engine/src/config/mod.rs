@@ -36,4 +36,4 @@ pub use resolve::{Resolved, Value, own_files};
 pub use setting::{Kind, Scope, Setting, Trust};
 pub use settings::{Bootstrap, InstanceType, Settings, SyncSettings, resolve};
 pub use show::{origins_json, origins_text, show_json, show_text};
-pub use snapshot::{OverrideOrigin, Overrides, Snapshot};
+pub use snapshot::{OverrideOrigin, Overrides, Snapshot, has_api_key};

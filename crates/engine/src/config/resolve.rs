@@ -5,11 +5,13 @@ use super::directories::{Platform, directories_on, user_file_below};
 use super::file::{Entries, read};
 use super::repository::{lies_in, repository_root};
 use super::{ConfigFile, Kind, Level, Origin, OverrideOrigin, Overrides, SETTINGS, Setting, Snapshot, trust};
+use crate::lease::parse_go_duration;
 use crate::store::Paths;
 use crate::{Code, Error, Result};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A setting's canonical text and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,14 +163,33 @@ fn decide(setting: &Setting, layers: &[Layer], snapshot: &Snapshot, overrides: &
     }
     if let Some((found, from)) = overrides.values.get(setting.key) {
         text = found;
-        origin = match from {
-            OverrideOrigin::Flag => Origin::Flag(setting.flag.unwrap_or(setting.key)),
-            OverrideOrigin::Option => Origin::Option(setting.key),
-        };
+        origin = given(setting, *from);
     }
     match canonical(setting, text) {
         Ok(text) => Ok(Value { text, origin }),
         Err(complaint) => Err(unfit(setting, &origin, &complaint)),
+    }
+}
+
+fn given(setting: &Setting, from: OverrideOrigin) -> Origin {
+    match from {
+        OverrideOrigin::Flag => Origin::Flag(setting.flag.unwrap_or(setting.key)),
+        OverrideOrigin::Option => Origin::Option(setting.key),
+    }
+}
+
+impl Overrides {
+    /// A duration that was given with the call itself, for calls that take no other setting.
+    ///
+    /// # Errors
+    /// [`Code::InvalidConfig`] for a text that is none.
+    pub fn duration(&self, key: &str) -> Result<Option<Duration>> {
+        let (Some(setting), Some((text, from))) = (super::setting(key), self.values.get(key)) else {
+            return Ok(None);
+        };
+        let origin = given(setting, *from);
+        let text = canonical(setting, text).map_err(|complaint| unfit(setting, &origin, &complaint))?;
+        Ok(parse_go_duration(&text))
     }
 }
 

@@ -95,6 +95,12 @@ pub fn show_json(resolved: &Resolved) -> Result<Json> {
     let text = |key: &str| resolved.text(key);
     let provider = resolved.value("provider")?;
     let allow: Vec<String> = super::check::items(&text("envAllow")?).map(str::to_owned).collect();
+    let shown = |key: &'static str| {
+        let kind = super::setting(key).map_or(Kind::Text, |setting| setting.kind);
+        Ok::<_, crate::Error>(typed(kind, resolved.value(key)?))
+    };
+    let mut sync = section("sync", resolved);
+    sync.insert("allowMassDeletions".to_owned(), shown("syncAllowMassDeletions")?);
     let mut vast = section("vast", resolved);
     vast.insert("auth".to_owned(), text("apiKey")?.into());
     vast.insert("user".to_owned(), resolved.user()?.into());
@@ -103,8 +109,11 @@ pub fn show_json(resolved: &Resolved) -> Result<Json> {
         "class": text("class")?,
         "config": resolved.user_file.display().to_string(),
         "env": { "allow": allow },
+        "expose": shown("expose")?,
+        "extraCaFile": shown("extraCaFile")?,
         "idempotentLeaseId": false,
         "idleTimeout": text("idleTimeout")?,
+        "pond": shown("pond")?,
         "profile": text("profile")?,
         "provider": provider.text,
         "providerScope": "",
@@ -115,7 +124,7 @@ pub fn show_json(resolved: &Resolved) -> Result<Json> {
         "sshKey": resolved.ssh_key()?.display().to_string(),
         "sshPort": "22",
         "sshUser": resolved.user()?,
-        "sync": section("sync", resolved),
+        "sync": sync,
         "target": "linux",
         "ttl": text("ttl")?,
         "vast": vast,
@@ -165,7 +174,7 @@ fn typed(kind: Kind, value: &Value) -> Json {
     match kind {
         Kind::Count | Kind::Number(_) => value.text.parse().map_or(Json::Null, number),
         Kind::Switch => Json::Bool(value.text == "true"),
-        Kind::List => super::check::items(&value.text).collect(),
+        Kind::List | Kind::Patterns => super::check::items(&value.text).collect(),
         Kind::Ports => json!(super::check::ports(&value.text).unwrap_or_default()),
         _ => Json::String(value.text.clone()),
     }
@@ -188,7 +197,7 @@ pub fn origins_text(resolved: &Resolved) -> String {
     out
 }
 
-/// The same as a document: `{key: {value, source, from?}}`, keys in alphabetical order.
+/// The same as a document: `{key: {value, source, from?, since}}`, keys in alphabetical order.
 #[must_use]
 pub fn origins_json(resolved: &Resolved) -> Json {
     let entries = resolved.values.iter().map(|(key, value)| {
@@ -196,9 +205,12 @@ pub fn origins_json(resolved: &Resolved) -> Json {
         if value.origin != super::Origin::Default {
             entry.insert("from".into(), value.origin.to_string().into());
         }
+        let setting = super::setting(key);
+        if let Some(setting) = setting {
+            entry.insert("since".into(), setting.since.into());
+        }
         entry.insert("source".into(), value.origin.word().into());
-        let kind = super::setting(key).map_or(Kind::Text, |setting| setting.kind);
-        entry.insert("value".into(), typed(kind, value));
+        entry.insert("value".into(), typed(setting.map_or(Kind::Text, |setting| setting.kind), value));
         ((*key).to_owned(), Json::Object(entry))
     });
     Json::Object(entries.collect())

@@ -46,6 +46,14 @@ pub struct Overrides {
     pub(super) api_key: Option<SecretString>,
 }
 
+/// Whether a call has an API key, whatever else is wrong with its settings.
+#[must_use]
+pub fn has_api_key(snapshot: &Snapshot, overrides: &Overrides) -> bool {
+    let mut names = super::SETTINGS.iter().filter(|setting| setting.kind == super::Kind::Secret);
+    overrides.api_key.is_some()
+        || names.any(|setting| setting.env.iter().any(|name| snapshot.var(name).is_some()))
+}
+
 impl Overrides {
     /// Nothing is overridden.
     #[must_use]

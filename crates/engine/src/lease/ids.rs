@@ -1,6 +1,6 @@
 //! Identifiers. Each is a type of its own, so that an offer cannot be destroyed and an instance cannot be rented.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
@@ -94,21 +94,22 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Serializes a number as text, for readers whose own numbers end at 2^53.
-pub(crate) fn as_text<S: serde::Serializer>(id: &impl fmt::Display, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(id)
-}
-
 macro_rules! numbers {
     ($( $(#[$doc:meta])* $name:ident; )*) => { $(
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub u64);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            /// As text, for readers whose own numbers end at 2^53.
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
             }
         }
 
@@ -166,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_plain_decimals() {
+    fn numbers_are_plain_decimals_and_travel_as_text() {
         assert_eq!("27491836".parse(), Ok(InstanceId(27_491_836)));
         assert_eq!(OfferId(7).to_string(), "7");
         for bad in ["", "+1", "-1", " 1", "1.0", "x"] {
             assert!(bad.parse::<InstanceId>().is_err(), "{bad}");
         }
-        assert_eq!(serde_json::to_string(&AccountId(4242)).unwrap(), "4242");
+        assert_eq!(serde_json::to_string(&AccountId(4242)).unwrap(), "\"4242\"");
     }
 }

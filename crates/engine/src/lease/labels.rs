@@ -206,12 +206,6 @@ pub fn touch(
     }
 }
 
-/// Records the SSH key attached to the instance, and that it is ours to detach before a destroy.
-pub fn set_attached_key(labels: &mut Labels, key_id: u64) {
-    labels.insert(key::PROVIDER_KEY_ID.into(), key_id.to_string());
-    labels.insert(key::PROVIDER_KEY_OWNED.into(), "true".into());
-}
-
 /// When an unkept lease may be swept, Unix seconds.
 #[must_use]
 pub fn expires_at(labels: &Labels) -> Option<i64> {
@@ -354,15 +348,14 @@ mod tests {
 
     #[test]
     fn the_initial_set_is_crabboxs() {
-        let mut labels = plan().labels();
-        set_attached_key(&mut labels, 530_911);
+        let labels = plan().labels();
         let text = labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ");
         assert_eq!(
             text,
             "class=beast crabbox=true created_at=1787303647 created_by=crabbox expires_at=1787305447 \
              idle_timeout=1800 idle_timeout_secs=1800 keep=true last_touched_at=1787303647 lease=cbx_3f9a1c7be204 \
-             profile=default provider=vast provider_key=crabbox-cbx-3f9a1c7be204 provider_key_id=530911 \
-             provider_key_owned=true release_action=destroy server_type=unknown slug=tidal-barnacle state=ready \
+             profile=default provider=vast provider_key=crabbox-cbx-3f9a1c7be204 \
+             release_action=destroy server_type=unknown slug=tidal-barnacle state=ready \
              target=linux ttl_secs=5400 vast_account_id=418207 vast_api_url=https://console.vast.ai/api/v0 \
              vast_offer_id=21837465"
         );

@@ -19,7 +19,6 @@ mod time;
 
 pub use claim::{Claim, ClaimProblem};
 pub use file_name::legal_file_stem;
-pub(crate) use ids::as_text;
 pub use ids::{AccountId, InstanceId, LeaseId, MachineId, OfferId, RunId};
 pub use labels::{LabelPlan, Labels};
 pub use money::{Dollars, DollarsPerHour, accrued, affordable, lasts};

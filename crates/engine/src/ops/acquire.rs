@@ -245,6 +245,8 @@ impl Engine {
             bid: settings.bid.map(|bid| bid.0),
             keep,
             slug: slug.map(|slug| slug.as_str().to_owned()),
+            pond: settings.pond.as_ref().map(|pond| pond.as_str().to_owned()),
+            expose: settings.expose.clone(),
             max_cost: settings.max_cost.map(|limit| limit.0),
             ttl_secs: self.bound(keep).map(|ttl| ttl.as_secs()),
             ..JournalRequest::default()

@@ -6,7 +6,7 @@
 use super::resolve::{Resolved, check_account, unclaimed};
 use super::{Call, Engine, Phase};
 use crate::lease::labels::{self, LabelDefaults, key};
-use crate::lease::{AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, rfc3339};
+use crate::lease::{AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, moment, rfc3339};
 use crate::store::{DeadmanRecord, Journal, LeaseKey};
 use crate::vast::{Endpoint, Filter, Instance};
 use crate::{Code, Error, Result};
@@ -30,6 +30,7 @@ pub struct AdoptRequest {
 #[serde(rename_all = "camelCase")]
 pub struct Adopted {
     /// The lease.
+    #[serde(rename = "id")]
     pub lease: LeaseId,
     /// Its slug.
     pub slug: String,
@@ -39,8 +40,8 @@ pub struct Adopted {
     pub claimed: bool,
     /// Whether the lease's key is attached: without it the lease can be released but not used.
     pub key_attached: bool,
-    /// When cleanup may sweep it, seconds since 1970.
-    pub expires_at: Option<i64>,
+    /// When cleanup may sweep it, RFC 3339.
+    pub expires_at: Option<String>,
 }
 
 impl Adopted {
@@ -176,7 +177,7 @@ impl Engine {
             instance: instance.id,
             claimed,
             key_attached,
-            expires_at: labels::expires_at(&claim.labels),
+            expires_at: labels::expires_at(&claim.labels).map(moment),
         })
     }
 

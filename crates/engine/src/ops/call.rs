@@ -1,7 +1,7 @@
 //! What accompanies every operation: where its events go, and whether the caller still wants it.
 
 use super::lease::Facts;
-use crate::lease::{InstanceId, LeaseId, OfferId, RunId, Slug, as_text};
+use crate::lease::{InstanceId, LeaseId, OfferId, RunId, Slug};
 use crate::vast::Endpoint;
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -70,7 +70,6 @@ pub enum Event {
         /// Its slug.
         slug: Slug,
         /// The offer.
-        #[serde(serialize_with = "as_text")]
         offer: OfferId,
         /// GPU name.
         gpu: String,
@@ -86,7 +85,6 @@ pub enum Event {
     /// The offer was gone; the next one is tried.
     OfferGone {
         /// The offer.
-        #[serde(serialize_with = "as_text")]
         offer: OfferId,
         /// What the API said.
         message: String,
@@ -96,7 +94,6 @@ pub enum Event {
         /// The lease.
         lease: LeaseId,
         /// The instance.
-        #[serde(serialize_with = "as_text")]
         instance: InstanceId,
     },
     /// A host key was seen for the first time and recorded: from now on only this one is accepted.
@@ -111,7 +108,6 @@ pub enum Event {
         /// The lease.
         lease: LeaseId,
         /// The instance.
-        #[serde(serialize_with = "as_text")]
         instance: InstanceId,
         /// GPU name.
         gpu: String,
@@ -239,7 +235,6 @@ pub enum Event {
         /// The lease.
         lease: LeaseId,
         /// The instance.
-        #[serde(serialize_with = "as_text")]
         instance: InstanceId,
     },
     /// Somebody bid more: the instance is stopped, its disk is billed on.
@@ -247,7 +242,6 @@ pub enum Event {
         /// The lease.
         lease: LeaseId,
         /// The instance.
-        #[serde(serialize_with = "as_text")]
         instance: InstanceId,
     },
     /// Something that did not stop the operation but should be known.

@@ -1,10 +1,10 @@
 //! Claims: what lies in the claims folder of this machine, for whichever provider, without a lock and without the cloud.
 
-use super::Engine;
-use crate::Result;
 use crate::lease::{Claim, ClaimProblem};
 use crate::store::Store;
+use crate::{Code, Error, Result};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// One claim, in crabbox's words.
@@ -48,10 +48,34 @@ pub struct ClaimsList {
 }
 
 impl ClaimsList {
+    /// The document: the result, and as `error` what [`ClaimsList::failure`] says, where it says something.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut document = json!(self);
+        if let Some(failure) = self.failure() {
+            document["error"] = failure.to_json()["error"].take();
+        }
+        document
+    }
+
+    /// That files are no readable claims, where there are any: the first one speaks for all.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        let (first, others) = self.problems.split_first()?;
+        let more = if others.is_empty() { String::new() } else { format!("; and {} more", others.len()) };
+        let message = format!("claim file {} is no readable claim: {}{more}", first.file, first.message);
+        let files: Vec<&str> = self.problems.iter().map(|problem| problem.file.as_str()).collect();
+        Some(
+            Error::new(Code::ClaimCorrupt, message)
+                .hint("repair the file or move it away; what it may lead to is shown by `list`")
+                .with("files", files),
+        )
+    }
+
     /// The text crabbox prints, with a final line break.
     #[must_use]
     pub fn text(&self) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let quoted = |text: &str| Value::from(text).to_string();
         let mut out =
             String::from("Local claims (unverified local state; provider backends were not queried)\n");
         for claim in &self.claims {
@@ -107,14 +131,4 @@ pub async fn list(store: &Store) -> Result<ClaimsList> {
     let scan = store.claim_inventory().await?;
     let claims = scan.claims.into_iter().map(ListedClaim::from).collect();
     Ok(ClaimsList { version: 1, source: "local-claims", claims, problems: scan.problems })
-}
-
-impl Engine {
-    /// The claims on this machine, as [`list`].
-    ///
-    /// # Errors
-    /// As [`list`].
-    pub async fn claims(&self) -> Result<ClaimsList> {
-        list(&self.store).await
-    }
 }

@@ -14,7 +14,7 @@ use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// How to clean up.
@@ -60,7 +60,7 @@ pub enum ItemOutcome {
     Bound,
     /// Claim and key are removed.
     Forgotten,
-    /// Not done: no claim authorises it.
+    /// Not done: no claim authorises it. A dry run says so of what a real run would refuse.
     Refused,
     /// Not done: it went wrong.
     Failed,
@@ -102,7 +102,7 @@ pub struct CleanupSummary {
     pub skipped: usize,
     /// What a real run would do.
     pub planned: usize,
-    /// Refused for want of a claim.
+    /// Refused for want of a claim; in a dry run what a real run would refuse.
     pub refused: usize,
     /// Went wrong.
     pub failed: usize,
@@ -192,6 +192,16 @@ impl CleanupItem {
 }
 
 impl Cleaned {
+    /// The document: the result, and as `error` what [`Cleaned::failure`] says, where it says something.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut document = json!(self);
+        if let Some(failure) = self.failure() {
+            document["error"] = failure.to_json()["error"].take();
+        }
+        document
+    }
+
     fn new(dry_run: bool, items: Vec<CleanupItem>, problems: Vec<String>) -> Self {
         let mut summary = CleanupSummary::default();
         for item in &items {
@@ -215,7 +225,10 @@ impl Cleaned {
         let CleanupSummary { destroyed, stopped, forgotten, skipped, planned, refused, failed } =
             self.summary;
         if self.dry_run {
-            return format!("cleanup: dry run, {planned} to do, {skipped} skipped");
+            let counts = [(refused, "refused"), (failed, "failed")];
+            let bad = counts.iter().filter(|(count, _)| *count > 0);
+            let bad: String = bad.map(|(count, word)| format!(", {count} {word}")).collect();
+            return format!("cleanup: dry run, {planned} to do, {skipped} skipped{bad}");
         }
         format!(
             "cleanup: {destroyed} destroyed, {stopped} stopped, {forgotten} forgotten, {skipped} skipped, \
@@ -223,16 +236,19 @@ impl Cleaned {
         )
     }
 
-    /// What kept the cleanup from being complete, if anything did: the first refusal or failure speaks for all.
+    /// What kept the cleanup from being complete, if anything did: the first refusal or failure speaks for all. A dry
+    /// run that foresees a refusal has done all it was asked for, as crabbox's.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
-        let mut bad = self.items.iter().filter_map(|item| Some((item.code?, item.error_message()?)));
-        let (code, message) = bad.next()?;
-        let more = bad.count();
+        let counts = |item: &&CleanupItem| !(self.dry_run && item.outcome == ItemOutcome::Refused);
+        let bad: Vec<&CleanupItem> =
+            self.items.iter().filter(|item| item.code.is_some()).filter(counts).collect();
+        let (first, others) = bad.split_first()?;
+        let (code, message) = (first.code?, first.error_message()?);
+        let more = others.len();
         let others = if more == 0 { String::new() } else { format!("; and {more} more") };
-        let text = |item: &CleanupItem| item.error.as_ref()?.get("hint")?.as_str().map(ToOwned::to_owned);
         let error = Error::new(code, format!("{message}{others}"));
-        let hint = self.items.iter().find(|item| item.code.is_some()).and_then(text);
+        let hint = first.error.as_ref().and_then(|error| error.get("hint")?.as_str());
         Some(match hint {
             Some(hint) => error.hint(hint),
             None => error,
@@ -273,7 +289,7 @@ impl Engine {
         problems.extend(self.look_at_tombstones(&inventory).await?);
         for instance in inventory.instances.iter().filter(|instance| !instance.is_unloaded()) {
             still_wanted(call)?;
-            if let Some(item) = self.sweep_instance(instance, &scan, &settled, dry_run, call).await {
+            if let Some(item) = self.sweep_instance(instance, account, &scan, &settled, dry_run, call).await {
                 items.push(item);
             }
         }
@@ -361,6 +377,7 @@ impl Engine {
     async fn sweep_instance(
         &self,
         instance: &Instance,
+        account: AccountId,
         scan: &ClaimScan,
         settled: &BTreeSet<String>,
         dry_run: bool,
@@ -402,8 +419,7 @@ impl Engine {
             Some(_) => None,
         };
         if let Some(error) = refused {
-            let outcome = if dry_run { Ok(ItemOutcome::Planned) } else { Err(error) };
-            return Some(item(ItemKind::Delete, None).ended(outcome));
+            return Some(item(ItemKind::Delete, None).ended(Err(error)));
         }
         if let Sweep::Skip(reason) = self.sweep_of(claim?).await {
             return Some(item(ItemKind::Skip, Some(reason)));
@@ -413,10 +429,16 @@ impl Engine {
                 return Some(item(ItemKind::Skip, Some("busy".to_owned())));
             }
             Err(error) => Err(error),
-            Ok(_) if dry_run => Ok(ItemOutcome::Planned),
+            Ok(_) if dry_run => self.foresee(claim?, instance, account).await.map(|()| ItemOutcome::Planned),
             Ok(lock) => self.sweep_lease(claim?, instance.id, lock, &call.uncancelled()).await,
         };
         Some(item(ItemKind::Delete, None).ended(swept))
+    }
+
+    /// What a real run would refuse of a lease whose claim names its instance, as far as can be told without a call.
+    async fn foresee(&self, claim: &Claim, instance: &Instance, account: AccountId) -> Result<()> {
+        check_account(claim, account, &self.settings.api_url, "clean up")?;
+        if claim.instance_id().is_some() { self.check_label(claim, instance).await } else { Ok(()) }
     }
 
     /// Destroys an expired lease, if its claim, read after the cloud, still says so.

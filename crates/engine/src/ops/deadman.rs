@@ -25,21 +25,16 @@ pub struct Deadman {
     /// The instance destroys itself at its deadline.
     pub armed: bool,
     /// The deadline that comes first, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// The end that no use moves, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<String>,
     /// The deadline that each use moves, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_until: Option<String>,
     /// The instance said so just now; otherwise it is what was recorded when the lease was made.
     pub confirmed: bool,
     /// With what the instance can call the API.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<String>,
     /// Why it is not armed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
     /// Whether uses should be told to the instance, also to a watchdog that has not been seen yet.
     #[serde(skip)]

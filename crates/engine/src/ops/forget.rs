@@ -24,6 +24,7 @@ pub struct ForgetRequest {
 #[serde(rename_all = "camelCase")]
 pub struct Forgotten {
     /// The lease.
+    #[serde(rename = "id")]
     pub lease: LeaseId,
     /// Its slug.
     pub slug: String,

@@ -7,13 +7,14 @@ use super::release::Released;
 use super::sessions::{Lent, Sessions};
 use super::{Call, Engine};
 use crate::lease::labels;
-use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction};
+use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction, moment};
 use crate::ssh::command::{Prepared, Script, prepare};
 use crate::store::{Holder, LeaseKey, OperationGuard};
 use crate::vast::Endpoint;
 use crate::world::{Duplex, ExecExit, ExecIo, SshError, SshErrorKind, SshSession, TakeTerminal};
 use crate::{Code, Error, Result};
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,8 +45,7 @@ struct Inner {
 }
 
 /// What is known of a ready lease.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone)]
 pub struct Facts {
     /// Lease id.
     pub id: LeaseId,
@@ -73,6 +73,35 @@ pub struct Facts {
     pub expires_at: Option<i64>,
     /// The dead-man switch on the instance.
     pub deadman: Deadman,
+}
+
+/// An endpoint and the user that logs in there, as results show them.
+#[derive(Serialize)]
+pub(super) struct Address<'a> {
+    #[serde(flatten)]
+    pub endpoint: &'a Endpoint,
+    pub user: &'a str,
+}
+
+impl Serialize for Facts {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { id, slug, instance, offer, price, gpu, endpoint, user, .. } = self;
+        let Self { work_root, keep, idle_timeout_secs, expires_at, deadman, .. } = self;
+        let mut out = to.serialize_struct("Facts", 12)?;
+        out.serialize_field("id", id)?;
+        out.serialize_field("slug", slug)?;
+        out.serialize_field("instance", instance)?;
+        out.serialize_field("offer", offer)?;
+        out.serialize_field("price", price)?;
+        out.serialize_field("gpu", gpu)?;
+        out.serialize_field("endpoint", &Address { endpoint, user })?;
+        out.serialize_field("keep", keep)?;
+        out.serialize_field("workRoot", work_root)?;
+        out.serialize_field("idleTimeoutSeconds", idle_timeout_secs)?;
+        out.serialize_field("expiresAt", &expires_at.map(moment))?;
+        out.serialize_field("deadman", deadman)?;
+        out.end()
+    }
 }
 
 /// The rented machine behind a lease.

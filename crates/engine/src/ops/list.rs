@@ -6,7 +6,8 @@ use crate::lease::labels::{self, LabelDefaults, Labels, key};
 use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug, accrued};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,8 +25,7 @@ pub enum Ownership {
 }
 
 /// One line of the list.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone)]
 pub struct Listed {
     /// Instance id.
     pub instance: InstanceId,
@@ -45,6 +45,26 @@ pub struct Listed {
     pub ownership: Ownership,
     /// The claim's labels; without a claim what its label and the settings tell.
     pub labels: Labels,
+}
+
+impl Serialize for Listed {
+    /// In the words of the other results; the command line prints [`Listed::to_json`] instead.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_struct("Listed", 12)?;
+        out.serialize_field("id", &self.lease())?;
+        out.serialize_field("slug", &self.name)?;
+        out.serialize_field("instance", &self.instance)?;
+        out.serialize_field("state", &self.status)?;
+        out.serialize_field("gpu", &self.gpu)?;
+        out.serialize_field("price", &self.price)?;
+        out.serialize_field("accruedDollars", &self.accrued_dollars)?;
+        out.serialize_field("host", &Some(&self.host).filter(|host| !host.is_empty()))?;
+        out.serialize_field("keep", &self.keep())?;
+        out.serialize_field("claimed", &(self.ownership == Ownership::Claimed))?;
+        out.serialize_field("ownership", &self.ownership)?;
+        out.serialize_field("labels", &self.labels)?;
+        out.end()
+    }
 }
 
 impl Listed {
@@ -228,7 +248,7 @@ impl Engine {
     }
 
     /// How long the rental has been billed, as the vendor tells it, or its claim.
-    fn age(&self, instance: &Instance, labels: &Labels) -> Option<Duration> {
+    pub(super) fn age(&self, instance: &Instance, labels: &Labels) -> Option<Duration> {
         let since = instance.start_date.map(|at| at as i64).or_else(|| labels::created_at(labels))?;
         Some(Duration::from_secs(u64::try_from(self.unix_now() - since).unwrap_or(0)))
     }

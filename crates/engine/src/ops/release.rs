@@ -44,6 +44,7 @@ pub enum ReleaseOutcome {
 #[serde(rename_all = "camelCase")]
 pub struct Released {
     /// The lease.
+    #[serde(rename = "id")]
     pub lease: LeaseId,
     /// Its slug.
     pub slug: String,

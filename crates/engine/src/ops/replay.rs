@@ -278,8 +278,9 @@ fn same_request(id: &LeaseId, before: &JournalRequest, asked: &JournalRequest) -
     .with("differing", differing))
 }
 
-fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 10] {
+fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 12] {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let ports: Vec<String> = request.expose.iter().map(u16::to_string).collect();
     // Six digits: a number that went through a file may differ in its last bit.
     let money = |dollars: Option<f64>| dollars.map_or_else(|| "none".to_owned(), |d| format!("{d:.6}"));
     [
@@ -293,5 +294,7 @@ fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 10] {
         ("bid", money(request.bid)),
         ("keep", request.keep.to_string()),
         ("slug", text(&request.slug)),
+        ("pond", text(&request.pond)),
+        ("exposed ports", text(&Some(ports.join(",")).filter(|ports| !ports.is_empty()))),
     ]
 }

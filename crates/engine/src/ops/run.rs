@@ -255,13 +255,15 @@ pub struct RunResult {
     /// The signal that ended it, where the instance tells.
     pub signal: Option<String>,
     /// Seconds until the lease was usable.
+    #[serde(rename = "leaseSeconds")]
     pub lease_secs: f64,
     /// What the sync did, where there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncReport>,
     /// Seconds the command took.
+    #[serde(rename = "commandSeconds")]
     pub command_secs: f64,
     /// Seconds in all, release included.
+    #[serde(rename = "totalSeconds")]
     pub total_secs: f64,
     /// What the machine cost in that time at its price, $; an upper bound, since a booting one is billed for less.
     pub cost_dollars: Option<f64>,
@@ -277,10 +279,8 @@ pub struct RunResult {
     /// The command that gives the lease back; for one whose release kept or stopped it, the command that destroys it.
     pub stop_command: String,
     /// The archive of the artifacts that were asked for, where there are any.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Archive>,
     /// The archive about the failure, below the working directory, where one was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_bundle: Option<String>,
     /// Where the time went.
     pub timing: TimingReport,

@@ -31,13 +31,16 @@ const WAIT: Duration = Duration::from_secs(5 * 60);
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs the smoke, or says why not. Nothing is called before every guard was passed.
+///
+/// `has_key` is asked where there are no settings that say whether there is an API key: [`crate::config::has_api_key`].
 pub async fn smoke(
     world: &World,
     snapshot: &Snapshot,
     settings: Result<&Settings, Error>,
+    has_key: bool,
     call: &Call,
 ) -> Smoked {
-    let settings = match guarded(snapshot, settings) {
+    let settings = match guarded(snapshot, settings, has_key) {
         Ok(settings) => settings,
         Err(refused) => return *refused,
     };
@@ -49,7 +52,11 @@ pub async fn smoke(
 }
 
 /// The settings of the smoke's lease, if everything that has to be asked for was asked for.
-fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Settings, Box<Smoked>> {
+fn guarded(
+    snapshot: &Snapshot,
+    settings: Result<&Settings, Error>,
+    has_key: bool,
+) -> Result<Settings, Box<Smoked>> {
     let blocked = |why: &str| Box::new(Smoked::refused(Classification::EnvironmentBlocked, 0, why));
     if snapshot.var("CRABBOX_LIVE") != Some("1") {
         return Err(blocked("CRABBOX_LIVE=1 is not set: nothing was rented"));
@@ -65,9 +72,7 @@ fn guarded(snapshot: &Snapshot, settings: Result<&Settings, Error>) -> Result<Se
         Err(error) if error.code() == Code::MissingApiKey => return Err(Box::new(Smoked::of(&error))),
         Err(error) => {
             // Without a key there is nothing to run, whatever else is wrong.
-            let key =
-                ["CRABBOX_VAST_API_KEY", "VAST_API_KEY"].iter().any(|name| snapshot.var(name).is_some());
-            return Err(if key {
+            return Err(if has_key {
                 unsafe_setting(&error)
             } else {
                 blocked("there is no API key: nothing was rented")

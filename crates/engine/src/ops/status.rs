@@ -1,5 +1,6 @@
 //! Status: the truth about one lease, from its claim and a look at the cloud and at SSH.
 
+use super::lease::Address;
 use super::resolve::Resolved;
 use super::verdict::{outbid, outbid_advice};
 use super::{Call, Deadman, Engine, Event, Phase};
@@ -7,7 +8,8 @@ use crate::lease::labels::{self, Labels, key};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration, moment};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,8 +24,7 @@ pub const DEFAULT_WAIT: Duration = Duration::from_secs(300);
 const OUTBID: &str = "outbid";
 
 /// A lease as it stands.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone)]
 pub struct LeaseStatus {
     /// Lease id.
     pub id: String,
@@ -72,6 +73,38 @@ pub struct LeaseStatus {
     pub deadman: Option<Deadman>,
     /// The claim's labels.
     pub labels: Labels,
+}
+
+impl Serialize for LeaseStatus {
+    /// In the words of the other results; the command line prints [`LeaseStatus::to_json`] instead.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut out = to.serialize_struct("LeaseStatus", 22)?;
+        out.serialize_field("id", &self.id)?;
+        out.serialize_field("slug", &self.slug)?;
+        out.serialize_field("instance", &self.instance)?;
+        out.serialize_field("state", &self.state)?;
+        out.serialize_field("advice", &self.advice)?;
+        out.serialize_field("ready", &self.ready)?;
+        out.serialize_field("gpu", &self.gpu)?;
+        out.serialize_field("price", &self.price)?;
+        out.serialize_field("accruedDollars", &self.accrued_dollars)?;
+        let user = self.user.as_str();
+        let address = self.endpoint.as_ref().map(|endpoint| Address { endpoint, user });
+        out.serialize_field("endpoint", &address)?;
+        out.serialize_field("keyPath", &Some(&self.key_path).filter(|path| !path.is_empty()))?;
+        out.serialize_field("keep", &self.keep)?;
+        out.serialize_field("pond", &self.pond)?;
+        out.serialize_field("claimed", &!self.unclaimed)?;
+        out.serialize_field("createdAt", &self.created_at)?;
+        out.serialize_field("lastTouchedAt", &self.last_touched_at)?;
+        out.serialize_field("idleSeconds", &self.idle_secs)?;
+        out.serialize_field("idleTimeoutSeconds", &self.idle_timeout_secs)?;
+        out.serialize_field("ttlSeconds", &self.ttl_secs)?;
+        out.serialize_field("expiresAt", &self.expires_at)?;
+        out.serialize_field("deadman", &self.deadman)?;
+        out.serialize_field("labels", &self.labels)?;
+        out.end()
+    }
 }
 
 impl LeaseStatus {
@@ -259,7 +292,7 @@ impl Engine {
         let price = instance.as_ref().and_then(|instance| instance.dph_total);
         let now = self.unix_now();
         let since = labels::created_at(&labels);
-        let age = since.and_then(|since| u64::try_from(now - since).ok());
+        let age = instance.as_ref().and_then(|instance| self.age(instance, &labels));
         Ok(LeaseStatus {
             slug,
             state,
@@ -277,7 +310,7 @@ impl Engine {
             idle_timeout_secs: labels::idle_timeout(&labels).map(|idle| idle.as_secs()),
             ttl_secs: labels::ttl(&labels).map(|ttl| ttl.as_secs()),
             expires_at: labels::expires_at(&labels).map(moment),
-            accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, Duration::from_secs(age)).0),
+            accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, age).0),
             price,
             pond: claim.as_ref().and_then(Claim::pond).map(|pond| pond.to_string()),
             unclaimed: claim.is_none(),

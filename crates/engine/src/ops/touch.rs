@@ -26,6 +26,9 @@ pub struct Touched {
     /// `30m0s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<String>,
+    /// The same in seconds.
+    #[serde(skip)]
+    pub idle_timeout_secs: Option<u64>,
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
@@ -85,6 +88,7 @@ impl Engine {
             state: claim.state().to_owned(),
             last_touched_at: labels::last_touched_at(&claim.labels).map(moment),
             idle_timeout: labels::idle_timeout(&claim.labels).map(go_duration),
+            idle_timeout_secs: labels::idle_timeout(&claim.labels).map(|idle| idle.as_secs()),
             expires_at: labels::expires_at(&claim.labels).map(moment),
             deadman,
         })

@@ -46,6 +46,12 @@ pub struct JournalRequest {
     /// The slug that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slug: Option<String>,
+    /// The group that the lease was to belong to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pond: Option<String>,
+    /// The ports that were to be recorded on it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<u16>,
     /// Most dollars that the lease may cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_cost: Option<f64>,

@@ -10,8 +10,6 @@ use super::plan::Plan;
 use super::record::quote;
 use std::collections::BTreeMap;
 
-/// The remote folder is not usable.
-pub const NO_FOLDER: u32 = 97;
 /// Somebody else changed the far side since it was looked at.
 pub const CHANGED: u32 = 75;
 /// Another sync holds the lock.

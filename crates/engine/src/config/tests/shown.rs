@@ -84,3 +84,86 @@ fn an_explicit_generic_ssh_user_wins_and_is_shown() {
     desk.var("CRABBOX_SSH_USER", "fromenv").flag("user", "flagged");
     assert_eq!(desk.settings().user, "fromenv", "a flag for vast.user does not change that");
 }
+
+#[test]
+fn the_document_shows_every_setting() {
+    let plain = show_json(&Desk::new().load().unwrap()).unwrap();
+    for setting in SETTINGS.iter().filter(|setting| setting.kind != Kind::Secret) {
+        let other = match setting.kind {
+            Kind::Word([_]) => continue,
+            Kind::Word(words) => match words.iter().find(|(_, meaning)| *meaning != setting.default) {
+                Some((word, _)) => (*word).to_owned(),
+                None => continue,
+            },
+            Kind::Url => "https://other.test/api/v0".to_owned(),
+            Kind::Count => "7".to_owned(),
+            Kind::Number(_) => "0.5".to_owned(),
+            Kind::Duration => "7m".to_owned(),
+            Kind::Order => "dph_total asc".to_owned(),
+            Kind::Switch => (setting.default != "true").to_string(),
+            Kind::Ports => "8080,80".to_owned(),
+            Kind::List | Kind::Patterns => "one,two".to_owned(),
+            _ => "other".to_owned(),
+        };
+        let mut desk = Desk::new();
+        desk.overrides.set(setting.key, other, OverrideOrigin::Option).unwrap();
+        // Only the folder differs otherwise.
+        let home = desk.folder.path().display().to_string();
+        let shown = show_json(&desk.load().unwrap()).unwrap();
+        let same = |document: &serde_json::Value| {
+            let mut document = document.clone();
+            for member in ["config", "sshKey"] {
+                if document[member]
+                    .as_str()
+                    .is_some_and(|path| path.starts_with(&home) || path.contains("/."))
+                {
+                    document[member] = json!(null);
+                }
+            }
+            document
+        };
+        assert_ne!(same(&shown), same(&plain), "{} is not shown: {shown}", setting.key);
+    }
+}
+
+#[test]
+fn lists_are_lists_and_origins_tell_since_when() {
+    let mut desk = Desk::new();
+    desk.overrides.set("syncExclude", "a,b", OverrideOrigin::Option).unwrap();
+    desk.overrides.set("expose", "8080,80", OverrideOrigin::Option).unwrap();
+    let resolved = desk.load().unwrap();
+    let document = show_json(&resolved).unwrap();
+    assert_eq!(document["sync"]["exclude"], json!(["a", "b"]));
+    assert_eq!((&document["sync"]["include"], &document["expose"]), (&json!([]), &json!([80, 8080])));
+    assert_eq!((&document["pond"], &document["sync"]["allowMassDeletions"]), (&json!(""), &json!(false)));
+    let origins = origins_json(&resolved);
+    assert_eq!(origins["syncExclude"]["value"], json!(["a", "b"]));
+    for setting in SETTINGS {
+        assert_eq!(origins[setting.key]["since"], setting.since, "{}", setting.key);
+    }
+}
+
+#[test]
+fn a_key_is_there_whoever_gives_it() {
+    let mut desk = Desk::new();
+    assert!(!has_api_key(&desk.snapshot(), &desk.overrides));
+    desk.overrides.set("apiKey", CANARY, OverrideOrigin::Option).unwrap();
+    assert!(has_api_key(&desk.snapshot(), &desk.overrides));
+    for name in ["CRABBOX_VAST_API_KEY", "VAST_API_KEY"] {
+        let mut desk = Desk::new();
+        desk.var(name, " ");
+        assert!(!has_api_key(&desk.snapshot(), &desk.overrides), "{name}");
+        desk.var(name, CANARY);
+        assert!(has_api_key(&desk.snapshot(), &desk.overrides), "{name}");
+    }
+}
+
+#[test]
+fn a_duration_of_a_call_is_read_without_files() {
+    let mut overrides = Overrides::new();
+    assert_eq!(overrides.duration("idleTimeout").unwrap(), None);
+    overrides.set("idleTimeout", "90s", OverrideOrigin::Option).unwrap();
+    assert_eq!(overrides.duration("idleTimeout").unwrap(), Some(std::time::Duration::from_secs(90)));
+    overrides.set("idleTimeout", "0s", OverrideOrigin::Option).unwrap();
+    assert_eq!(overrides.duration("idleTimeout").unwrap_err().code(), Code::InvalidConfig);
+}
