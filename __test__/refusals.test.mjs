@@ -95,7 +95,23 @@ test('a run that contradicts itself', async () => {
   const named = await refused('invalid_argument', crabbox.run({ ...sim.options, command, id: 'x', slug: 'y' }))
   assert.match(named.message, /a present one was named/)
   await refused('invalid_argument', crabbox.run({ ...sim.options, command, id: 'x', leaseId: 'cbx_0123456789ab' }))
-  await refused('invalid_argument', crabbox.run({ ...sim.options, syncOnly: true, sync: false }))
+  const script = join(sim.home, 'a.sh')
+  writeFileSync(script, 'true')
+  for (const [options, why] of [
+    [{}, /there is no command/],
+    [{ command: [] }, /there is no command/],
+    [{ syncOnly: true, sync: false }, /and none as well/],
+    [{ syncOnly: true, command }, /only a sync/],
+    [{ syncOnly: true, script }, /only a sync/],
+    [{ syncOnly: true, downloads: ['x'] }, /only a sync/],
+    [{ syncOnly: true, artifacts: ['x'] }, /only a sync/],
+    [{ syncOnly: true, requiredArtifacts: ['x'] }, /only a sync/],
+    [{ script, command: { shell: 'x' } }, /takes words/],
+    [{ command, downloads: ['a=x', 'b=./x'] }, /would be written twice/],
+  ]) {
+    const error = await refused('invalid_argument', crabbox.run({ ...sim.options, ...options }))
+    assert.match(error.message, why)
+  }
   // what says how a rented lease ends is no contradiction: it is not for this one
   await refused('lease_not_found', crabbox.run({ ...sim.options, command, id: 'x', keep: true, keepOnFailure: true, sync: false }))
 })

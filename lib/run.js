@@ -2,7 +2,7 @@
 
 const { readFile } = require('node:fs/promises')
 const { basename, resolve } = require('node:path')
-const { VastLeaseError, invalidArgument } = require('./error.js')
+const { VastLeaseError } = require('./error.js')
 const { readCommand, readStreams, streamOptions } = require('./exec-request.js')
 const { native } = require('./native.js')
 const { boolean, checkNames, readEnv, readOptions } = require('./options.js')
@@ -49,15 +49,7 @@ async function start(options, deliver) {
 }
 
 function readRequest(given) {
-  const { command, script, id, syncOnly = false, sync = {} } = given
-  if (syncOnly && (command || script !== undefined)) {
-    throw invalidArgument('run: with `syncOnly` there is a sync and no command', { option: 'syncOnly' })
-  }
-  if (!command && script === undefined && !syncOnly) throw invalidArgument('run needs a `command`, a `script` or `syncOnly`')
-  if (script !== undefined && command?.shell !== undefined) {
-    throw invalidArgument('run: the `command` of a `script` is its arguments, an array of words', { option: 'command' })
-  }
-  if (script === undefined && command?.argv?.length === 0) throw invalidArgument('run needs a command')
+  const { command, id, syncOnly = false, sync = {} } = given
   const { reclaim = false, keep = false, slug, leaseId, keepOnFailure = false, stopAfter, label } = given
   const { envProfiles, artifacts, requiredArtifacts, captureOnFail } = given
   const files = { envProfiles, artifacts, requiredArtifacts, captureOnFail }
@@ -76,7 +68,7 @@ function readRequest(given) {
   }
 }
 
-/** The words may be none: a script needs no arguments. */
+/** The words may be none: a script needs no arguments. What fits together is the engine's to say. */
 function readArguments(value) {
   return Array.isArray(value) && value.length === 0 ? { argv: [] } : readCommand('run', value)
 }

@@ -373,7 +373,7 @@ impl TryFrom<RunWish> for RunRequest {
     type Error = Error;
 
     fn try_from(raw: RunWish) -> Result<Self> {
-        let nothing = raw.argv.is_none() && raw.shell.is_none() && (raw.sync_only || raw.script.is_some());
+        let nothing = raw.argv.is_none() && raw.shell.is_none();
         let argv = if nothing { Some(Vec::new()) } else { raw.argv };
         let mut request = Self::new(script(argv, raw.shell)?);
         request.identifier = raw.id;

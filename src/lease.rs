@@ -72,7 +72,7 @@ impl LeaseHandle {
             let Terminal { script, name, size } = wanted;
             // A terminal always has keys; `Exec` was told so.
             let keys = stdin.unwrap_or_else(|| mpsc::channel(1).1);
-            let io = ShellIo::Terminal(TerminalIo { name, size, resizes, keys, output });
+            let io = ShellIo::Terminal(Box::new(move || TerminalIo { name, size, resizes, keys, output }));
             Ok(results::ended(&lease.shell(script.as_ref(), io, &call).await?))
         }))
     }

@@ -8,9 +8,13 @@ use crabbox_vast_engine::sync::guard::human_bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// How long nothing is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a log is told what is waited for.
+const REMINDER: Duration = Duration::from_secs(15);
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +36,49 @@ struct State {
     waiting: Option<String>,
     quiet: bool,
     spinner: Option<ProgressBar>,
+    under_way: Option<UnderWay>,
     lease: Option<InWork>,
     output: RemoteOutput,
+}
+
+/// What a log is reminded of until something else begins.
+struct UnderWay {
+    what: What,
+    since: Instant,
+    reminders: AbortHandle,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.reminders.abort();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Phase(Phase, String),
+    Sync,
+    Transfer(String),
+}
+
+impl What {
+    /// As crabbox says it, as far as it does.
+    fn line(&self, since: Duration) -> String {
+        let since = go_duration(Duration::from_secs(since.as_secs()));
+        match self {
+            What::Sync => format!("still syncing after {since}..."),
+            What::Phase(_, message) => format!("{message}... elapsed={since}"),
+            What::Transfer(message) => format!("transferred {message} elapsed={since}"),
+        }
+    }
+
+    /// Whether this tells more of the same.
+    fn goes_on(&self, other: &What) -> bool {
+        match (self, other) {
+            (What::Phase(one, _), What::Phase(other, _)) => one == other,
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
 }
 
 /// The command's output is written by another task. What is said after the command must not overtake it.
@@ -63,6 +108,7 @@ impl Progress {
             waiting: None,
             quiet: false,
             spinner: None,
+            under_way: None,
             lease: None,
             output: RemoteOutput::default(),
         };
@@ -94,8 +140,39 @@ impl Progress {
     pub fn pause(&self) {
         let mut state = self.state();
         state.waiting = None;
+        state.under_way = None;
         if let Some(spinner) = state.spinner.take() {
             spinner.finish_and_clear();
+        }
+    }
+
+    /// Tells a log every 15 s what is waited for, until something else was told.
+    fn remind(&self, what: What) {
+        if self.mode() != Mode::Lines {
+            return;
+        }
+        let mut state = self.state();
+        match &mut state.under_way {
+            Some(under_way) => {
+                if !under_way.what.goes_on(&what) {
+                    under_way.since = Instant::now();
+                }
+                under_way.what = what;
+            }
+            none => {
+                let progress = self.clone();
+                let reminders = tokio::spawn(async move { progress.reminders().await }).abort_handle();
+                *none = Some(UnderWay { what, since: Instant::now(), reminders });
+            }
+        }
+    }
+
+    async fn reminders(&self) {
+        loop {
+            tokio::time::sleep(REMINDER).await;
+            let line = self.state().under_way.as_ref().map(|it| it.what.line(it.since.elapsed()));
+            let Some(line) = line else { return };
+            self.say(&line);
         }
     }
 
@@ -142,6 +219,17 @@ impl Progress {
     }
 
     fn display(&self, event: &Event) {
+        let goes_on = matches!(
+            event,
+            Event::Phase { .. }
+                | Event::Transfer { .. }
+                | Event::Warning { .. }
+                | Event::Syncing { .. }
+                | Event::SyncCandidate { .. }
+        );
+        if !goes_on {
+            self.state().under_way = None;
+        }
         match event {
             Event::Phase { phase, message } => self.phase(*phase, message),
             Event::Provisioning { lease, slug, offer, gpu, count, price, max_dph, keep } => {
@@ -191,7 +279,8 @@ impl Progress {
                 ));
             }
             Event::Syncing { from, host, workdir } => {
-                self.say(&format!("syncing {from} -> {host}:{workdir}"))
+                self.say(&format!("syncing {from} -> {host}:{workdir}"));
+                self.remind(What::Sync);
             }
             Event::SyncCandidate { files, bytes, changed_files, changed_bytes } => {
                 let mut line = format!("sync candidate: {files} files, {}", human_bytes(*bytes));
@@ -249,16 +338,14 @@ impl Progress {
                 let spinner = state.spinner.get_or_insert_with(spinner);
                 spinner.set_message(format!("{}: {message}", phase.as_str()));
             }
-            // Progress is for people: a log keeps the lines that say what was done.
-            Mode::Lines | Mode::Silent => {}
+            // Each step is for people: a log keeps the lines that say what was done, and what takes long.
+            Mode::Lines => self.remind(What::Phase(phase, message.to_owned())),
+            Mode::Silent => {}
         }
     }
 
     /// How far a transfer is. A total of 0 is not known.
     fn moved(&self, files: u64, total_files: u64, bytes: u64, total_bytes: u64) {
-        if self.mode() != Mode::Spinner {
-            return;
-        }
         let of = |total: u64, text: String| if total > 0 { format!("/{text}") } else { String::new() };
         let message = format!(
             "{files}{} files, {}{}",
@@ -266,8 +353,16 @@ impl Progress {
             human_bytes(bytes),
             of(total_bytes, human_bytes(total_bytes))
         );
-        let mut state = self.state();
-        state.spinner.get_or_insert_with(spinner).set_message(message);
+        match self.mode() {
+            Mode::Spinner => self.state().spinner.get_or_insert_with(spinner).set_message(message),
+            Mode::Lines => {
+                let sync = self.state().under_way.as_ref().is_some_and(|it| it.what == What::Sync);
+                if !sync {
+                    self.remind(What::Transfer(message));
+                }
+            }
+            Mode::Silent => {}
+        }
     }
 
     fn write(&self, text: &str) {
@@ -299,4 +394,53 @@ fn spinner() -> ProgressBar {
 /// Seconds as crabbox prints durations.
 pub fn duration(seconds: f64) -> String {
     go_duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(message: &str) -> Event {
+        Event::Phase { phase: Phase::Boot, message: message.to_owned() }
+    }
+
+    #[test]
+    fn a_log_is_reminded_in_crabboxs_words() {
+        let since = Duration::from_millis(75_004);
+        assert_eq!(What::Sync.line(since), "still syncing after 1m15s...");
+        let connect = What::Phase(Phase::Connect, "waiting for SSH at one:22".to_owned());
+        assert_eq!(connect.line(since), "waiting for SSH at one:22... elapsed=1m15s");
+        assert_eq!(What::Transfer("1/2 files".to_owned()).line(since), "transferred 1/2 files elapsed=1m15s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reminders_end_with_what_they_are_about() {
+        let mut progress = Progress::new(&Printer::new(), false);
+        progress.mode = Mode::Lines;
+        let told = || {
+            let state = progress.state();
+            state.under_way.as_ref().map(|it| it.what.line(it.since.elapsed()))
+        };
+        progress.show(boot("one"));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        progress.show(boot("two"));
+        assert_eq!(told().as_deref(), Some("two... elapsed=20s"), "it is the same wait");
+        let reminders = progress.state().under_way.as_ref().map(|it| it.reminders.clone()).unwrap();
+        assert!(!reminders.is_finished());
+        progress.show(Event::Warning { message: "on the way".to_owned() });
+        progress.show(Event::Syncing {
+            from: "here".to_owned(),
+            host: "there".to_owned(),
+            workdir: "/work".to_owned(),
+        });
+        progress.show(Event::Transfer { files: 1, total_files: 2, bytes: 3, total_bytes: 4 });
+        assert_eq!(told().as_deref(), Some("still syncing after 0s..."));
+        assert!(!reminders.is_finished());
+        progress.show(Event::SyncSkipped { seconds: 1.0 });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(told().is_none() && reminders.is_finished());
+        progress.quieten();
+        progress.show(boot("three"));
+        assert!(told().is_none());
+    }
 }

@@ -1,5 +1,6 @@
 //! What a command works with: settings, the world, the engine and the listener.
 
+use crate::advice;
 use crate::args::Common;
 use crate::printer::Printer;
 use crate::progress::Progress;
@@ -70,8 +71,9 @@ impl Session {
         let progress = Progress::new(printer, common.json || common.quiet);
         let cancel = CancellationToken::new();
         let interrupted = signals::watch(cancel.clone(), progress.clone(), printer.clone());
-        let listener = progress.clone();
-        let call = Call::new(move |event| listener.show(event), cancel.clone());
+        let (listener, sim) = (progress.clone(), common.sim);
+        let tell = move |event| listener.show(if sim { advice::on_event(event) } else { event });
+        let call = Call::new(tell, cancel.clone());
         let snapshot = snapshot()?;
         let (settings, simulation) = if common.sim {
             let (mut keyless, mut overrides) = (snapshot.clone(), overrides);

@@ -256,3 +256,71 @@ fn what_came_over_a_session_is_brought_back() {
     };
     assert!((end(&status) - end(&lease)).abs() <= 2, "the end is kept: {lease} {status}");
 }
+
+/// Sends a word through a tunnel and keeps the connection.
+fn held(port: u64) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap())).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(b"word").unwrap();
+    let mut heard = [0; 4];
+    stream.read_exact(&mut heard).unwrap();
+    stream
+}
+
+#[test]
+fn an_open_tunnel_is_a_use_until_the_lease_is_released() {
+    let desk = Desk::new();
+    let sim = Sim::start(&desk);
+    let words = ["warmup", "--json", "--slug", "piped", "--keep=false", "--idle-timeout", "4s"];
+    let instance = number(&run(&desk, &sim, &words).exits(0).json()["instance"]);
+    let echo = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = echo.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in echo.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut word = [0; 4];
+                let _ = stream.read_exact(&mut word).and_then(|()| stream.write_all(&word));
+                // Held from this side as well.
+                let _ = stream.read(&mut word);
+            });
+        }
+    });
+    let mut tunnel = desk.command(&["tunnel", "--json", "piped", &format!("0:127.0.0.1:{there}")]);
+    tunnel.env("CRABBOX_VAST_API_KEY", &sim.key).env("CRABBOX_VAST_API_URL", &sim.url);
+    tunnel.env("CRABBOX_VAST_WORK_ROOT", desk.folder.path().join("work"));
+    tunnel.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut tunnel = tunnel.spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(tunnel.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let facts: Value = serde_json::from_str(&line).unwrap();
+    // Further ones are dialled over connections on which no command has ever run: no `sshd: user@` shows those.
+    let streams: Vec<TcpStream> =
+        (0..3).map(|_| held(facts["forwards"][0]["local"].as_u64().unwrap())).collect();
+    std::thread::sleep(Duration::from_secs(9));
+    assert_eq!(open(&sim), [instance], "it was destroyed under an open tunnel");
+    assert!(tunnel.try_wait().unwrap().is_none());
+    run(&desk, &sim, &["stop", "piped"]).exits(0);
+    let began = Instant::now();
+    let ended = Done::of(tunnel.wait_with_output().unwrap()).exits(4);
+    assert!(began.elapsed() < LIMIT);
+    drop(streams);
+    // The one document of standard output was written long ago.
+    let failure = ended.stderr.lines().last().unwrap_or_default();
+    let failure: Value = serde_json::from_str(failure).unwrap_or_else(|_| panic!("{}", ended.stderr));
+    assert_eq!(failure["error"]["code"], "lease_not_found", "{failure}");
+    assert!(failure["error"]["hint"].is_string(), "{failure}");
+}
+
+#[test]
+fn a_warmup_says_what_ends_the_lease_that_it_got() {
+    let desk = Desk::new();
+    let sim = Sim::start(&desk);
+    let words = ["warmup", "--lease-id", "cbx_0123456789ab", "--ttl", "1h"];
+    run(&desk, &sim, &words).exits(0);
+    // The same lease, whose end was set by the first call.
+    let again = run(&desk, &sim, &words[..3]).exits(0);
+    assert!(again.stderr.contains("deadman armed until 20"), "{}", again.stderr);
+    assert!(!again.stderr.contains("nothing else ends it"), "{}", again.stderr);
+    assert!(!again.stderr.contains("no ttl was given"), "{}", again.stderr);
+}

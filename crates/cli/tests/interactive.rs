@@ -310,4 +310,67 @@ fn a_copy_in_crabboxs_words() {
     desk.run(&["cp", "--sim", "--id", "box", "a", "SANDBOX:there"]).exits(0);
     desk.run(&["cp", "--sim", "-id", "box", "SANDBOX:there", "b"]).exits(0);
     assert_eq!(std::fs::read_to_string(desk.repo().join("b")).unwrap(), "carried");
+    // A lease that no path asks for is no lease to pass over.
+    for paths in [["a", "box:c"], ["a", "c"], ["SANDBOX:a", "SANDBOX:c"]] {
+        let refused = desk.run(&["cp", "--sim", "--json", "--id", "box", paths[0], paths[1]]).exits(2).json();
+        assert!(refused["error"]["message"].as_str().unwrap().contains("--id"), "{refused}");
+    }
+}
+
+#[test]
+fn before_the_shell_ctrl_c_is_ours() {
+    let desk = Desk::new();
+    let sim = warm(&desk);
+    let interrupted = |before: &dyn Fn(&mut Person)| {
+        let mut person = Person::connects(&desk, &[]);
+        before(&mut person);
+        assert!(!person.is_raw(), "there is nobody yet to whom the keys could go");
+        person.types("\x03");
+        person.sees("interrupted");
+        person.leaves_with(130);
+    };
+    // An sshd that takes the connection and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let leases = desk.run(&["list", "--sim", "--json"]).exits(0).json();
+    let instance = format!("/_sim/instances/{}", leases[0]["CloudID"].as_str().unwrap());
+    let ports = serde_json::json!({
+        "ports": {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": port.to_string()}]}, "ssh_port": port,
+    });
+    sim.control("POST", &instance, &ports.to_string());
+    interrupted(&|_| drop(silent.accept().unwrap().0.set_nonblocking(true)));
+    // An API that never answers.
+    let fault = serde_json::json!({"path": "/instances", "effect": "stall", "count": null});
+    sim.control("POST", "/_sim/faults", &fault.to_string());
+    interrupted(&|person| person.sees("waiting for Vast"));
+}
+
+#[test]
+fn what_to_type_next_can_be_typed_in_a_simulation() {
+    let desk = Desk::new();
+    let _sim = warm(&desk);
+    let refused = desk.run(&["forget", "--sim", "box"]).exits(2);
+    assert!(refused.stderr.contains("\nhint: `stop box --sim` destroys it; "), "{}", refused.stderr);
+    let hint = desk.run(&["forget", "--sim", "--json", "box"]).exits(2).json()["error"]["hint"].clone();
+    assert!(hint.as_str().unwrap().starts_with("`stop box --sim` destroys it"), "{hint}");
+}
+
+#[test]
+fn a_log_is_told_what_takes_long() {
+    let desk = Desk::new();
+    let _sim = Sim::start_with(&desk, &["-boot", "20s"]);
+    std::thread::scope(|threads| {
+        let warm = |more: &'static [&str]| {
+            let desk = &desk;
+            threads.spawn(move || desk.run(&[&["warmup", "--sim"], more].concat()).exits(0).stderr)
+        };
+        let (told, quiet, json) = (warm(&[]), warm(&["--quiet"]), warm(&["--json"]));
+        let told = told.join().unwrap();
+        let reminder =
+            |text: &str| text.lines().any(|line| line.ends_with("s") && line.contains("... elapsed="));
+        assert!(reminder(&told), "{told}");
+        for silent in [quiet.join().unwrap(), json.join().unwrap()] {
+            assert!(!reminder(&silent), "{silent}");
+        }
+    });
 }

@@ -15,7 +15,6 @@ const OURS: &[(&str, &str)] = &[
     ("releasing ", "`releasing`"),
     ("billed at ", "`billed at`"),
     ("deadman ", "`deadman`"),
-    ("nothing else ends it", "`billed at`"),
     ("cost so far: ", "`cost so far`"),
     ("hint: ", "`hint:` line"),
     ("cleanup: ", "one summary line"),

@@ -166,6 +166,29 @@ codes! {
     Internal = "internal", exit 1, retryable false;
 }
 
+/// What each exit code of the command line says; for its help, and for the page of errors.
+pub const EXITS: &[(&str, &str)] = &[
+    ("0", "success"),
+    ("1", "the Vast API failed, or `doctor` found a problem"),
+    ("2", "usage, configuration, state directory, or a lease that is not ours to touch"),
+    ("4", "not found: lease, or an offer that fits"),
+    ("5", "timeout, or the machine is in an unexpected state"),
+    ("6", "the working tree could not be synced"),
+    ("7", "controlling the remote side failed, or the release after a successful command"),
+    ("130", "interrupted by Ctrl-C"),
+    ("143", "interrupted by SIGTERM"),
+    ("129", "interrupted by SIGHUP"),
+    ("255", "the SSH connection was lost"),
+    ("n", "`run` and `connect` pass on the exit code of the command"),
+];
+
+/// The Markdown table of the exit codes.
+#[must_use]
+pub fn exits_markdown() -> String {
+    let rows = EXITS.iter().map(|(code, meaning)| format!("| {code} | {meaning} |\n"));
+    std::iter::once("| Exit code | Meaning |\n| --- | --- |\n".to_owned()).chain(rows).collect()
+}
+
 /// The Markdown table of all codes.
 #[must_use]
 pub fn errors_markdown() -> String {

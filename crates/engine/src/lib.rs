@@ -26,5 +26,5 @@ pub mod sync;
 pub mod vast;
 pub mod world;
 
-pub use error::{Code, Error, Result, errors_markdown};
+pub use error::{Code, EXITS, Error, Result, errors_markdown, exits_markdown};
 pub use ops::{Call, Engine, Event};

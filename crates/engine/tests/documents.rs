@@ -17,9 +17,9 @@ fn the_readme_lists_every_setting() {
 fn the_page_of_errors_lists_every_code() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md");
     let text = std::fs::read_to_string(&path).expect("the document");
-    let (head, rest) = text.split_once("| Code |").expect("a table");
-    let tail = rest.split_once("\n\n").map_or("", |(_, tail)| tail);
-    let wanted = format!("{head}{}\n{tail}", crabbox_vast_engine::errors_markdown());
+    let (head, _) = text.split_once("| Code |").expect("a table");
+    let (codes, exits) = (crabbox_vast_engine::errors_markdown(), crabbox_vast_engine::exits_markdown());
+    let wanted = format!("{head}{codes}\n## Exit codes\n\n{exits}");
     if std::env::var_os("CRABBOX_VAST_WRITE_DOCUMENTS").is_some() {
         std::fs::write(&path, &wanted).expect("written");
     } else {

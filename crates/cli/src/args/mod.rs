@@ -13,24 +13,17 @@ use crate::commands;
 use crate::printer::Printer;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
-use crabbox_vast_engine::{Code, Error};
+use crabbox_vast_engine::{Code, EXITS, Error};
 use std::ffi::OsString;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    success
-  1    the Vast API failed, or doctor found a problem
-  2    usage, configuration, or a lease that is not ours to touch
-  4    not found: lease, or an offer that fits
-  5    timeout, or the machine is in an unexpected state
-  6    the working tree could not be synced
-  7    controlling the remote side failed, or the release after a successful command
-  130  interrupted
-  n    `run` passes on the exit code of the command
-
+const SETTINGS: &str = "\
 Settings come from the defaults, your config.yaml (`crabbox-vast config path`),
 crabbox.yaml and .crabbox.yaml here, the environment and the flags, later ones
 winning; `crabbox-vast config show --origin` tells which came from where.";
+
+fn exit_codes() -> String {
+    EXITS.iter().map(|(code, meaning)| format!("  {code:<5}{meaning}\n")).collect()
+}
 
 /// The whole command line.
 pub fn definition() -> Command {
@@ -50,7 +43,8 @@ pub fn definition() -> Command {
              crabbox-vast offers --vast-gpu-name RTX_4090     what is for rent\n  \
              crabbox-vast run --vast-max-dph-total 0.5 -- nvidia-smi\n  \
              crabbox-vast warmup && crabbox-vast list         a lease that stays\n  \
-             crabbox-vast stop swift-krill                    give it back\n\n{EXIT_CODES}"
+             crabbox-vast stop swift-krill                    give it back\n\nExit codes:\n{}\n{SETTINGS}",
+            exit_codes()
         ))
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -5,8 +5,10 @@ use crate::terminal::{self, Raw};
 use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::ops::{ShellIo, ShellRequest, ShellResult};
 use crabbox_vast_engine::ssh::command::Script;
-use crabbox_vast_engine::world::{ExecIo, Output, TerminalIo};
+use crabbox_vast_engine::world::{ExecIo, Output, TakeTerminal, TerminalIo};
 use crabbox_vast_engine::{Code, Error, Result};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 #[derive(Debug, Args)]
@@ -51,33 +53,22 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let engine = session.engine()?;
     let (output, received) = mpsc::channel(64);
     session.progress.output_begins();
-    let printing = tokio::spawn(print(received, session.printer.clone(), session.json));
-    let interactive = terminal::is_interactive() && !session.json;
-    let outcome = if interactive {
-        // A spinner and raw mode do not go together: both write where the cursor is.
-        session.progress.quieten();
-        let raw = Raw::enter().map_err(|error| {
-            Error::new(Code::InvalidArgument, format!("the terminal cannot be prepared: {error}"))
-                .hint("run it on a terminal, or pipe commands in")
-        })?;
-        let io = ShellIo::Terminal(TerminalIo {
-            name: std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned()),
-            size: terminal::present_size(),
-            resizes: terminal::resizes(),
-            keys: terminal::keys(session.cancel.clone()),
-            output,
-        });
-        let outcome = engine.shell(&request, io, &session.call).await;
-        drop(raw);
-        outcome
+    let taken = Taken::default();
+    let printing = tokio::spawn(print(received, session.printer.clone(), session.json, taken.clone()));
+    let io = if terminal::is_interactive() && !session.json {
+        ShellIo::Terminal(take(session, taken.clone(), output))
     } else {
-        let io = ShellIo::Pipes(ExecIo { stdin: Some(super::run::standard_input()), output });
-        engine.shell(&request, io, &session.call).await
+        ShellIo::Pipes(ExecIo { stdin: Some(super::run::standard_input()), output })
     };
+    let outcome = engine.shell(&request, io, &session.call).await;
     // Everything that was received must be written before anything about the result.
     let _ = printing.await;
     session.progress.output_ended();
     session.progress.pause();
+    if let Some(Err(error)) = taken.end() {
+        return Err(Error::new(Code::InvalidArgument, format!("the terminal cannot be prepared: {error}"))
+            .hint("run it on a terminal, or pipe commands in"));
+    }
     let result: ShellResult = outcome?;
     if session.json {
         session.printer.json(&super::run::document(&result)?);
@@ -85,12 +76,64 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     Ok(result.exit_code)
 }
 
-/// Writes both streams until they end. Under `--json` standard output is kept for the result.
-async fn print(mut received: mpsc::Receiver<Output>, printer: crate::printer::Printer, json: bool) {
+/// The terminal in raw mode from the moment on at which the session is open, or why that failed.
+#[derive(Clone, Default)]
+struct Taken(Arc<Mutex<Option<io::Result<Raw>>>>);
+
+impl Taken {
+    fn begin(&self) -> bool {
+        let raw = Raw::enter();
+        let entered = raw.is_ok();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(raw);
+        entered
+    }
+
+    /// The terminal as it was, once what is returned is dropped.
+    fn end(&self) -> Option<io::Result<Raw>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// As [`Taken::end`]; a failure stays to be told.
+    fn restore(&self) {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*taken, Some(Ok(_))) {
+            *taken = None;
+        }
+    }
+}
+
+/// Hands the keys to the far side. Before that Ctrl-C is ours, however long resolving and connecting may take.
+fn take(session: &Session, taken: Taken, output: mpsc::Sender<Output>) -> TakeTerminal {
+    let (progress, cancel) = (session.progress.clone(), session.cancel.clone());
+    Box::new(move || {
+        // A spinner and raw mode do not go together: both write where the cursor is.
+        progress.quieten();
+        if !taken.begin() {
+            cancel.cancel();
+        }
+        TerminalIo {
+            name: std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned()),
+            size: terminal::present_size(),
+            resizes: terminal::resizes(),
+            keys: terminal::keys(cancel),
+            output,
+        }
+    })
+}
+
+/// Writes both streams until they end, and then gives the terminal back: what follows can be interrupted again. Under
+/// `--json` standard output is kept for the result.
+async fn print(
+    mut received: mpsc::Receiver<Output>,
+    printer: crate::printer::Printer,
+    json: bool,
+    taken: Taken,
+) {
     while let Some(output) = received.recv().await {
         match output {
             Output::Stdout(bytes) if !json => printer.out(&bytes),
             Output::Stdout(bytes) | Output::Stderr(bytes) => printer.err(&bytes),
         }
     }
+    taken.restore();
 }

@@ -38,6 +38,14 @@ pub fn definition() -> Command {
 
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let Options { from, to, id, reclaim } = super::read(matches)?;
+    let sandboxes = [&from, &to].into_iter().filter(|side| side.starts_with("SANDBOX:")).count();
+    if id.is_some() && sandboxes != 1 {
+        return Err(Error::new(
+            Code::InvalidArgument,
+            "--id names a lease, and not exactly one path is written SANDBOX:path",
+        )
+        .hint("for example: crabbox-vast cp --id swift-krill ./data SANDBOX:data"));
+    }
     let named = |side: String| match (&id, side.strip_prefix("SANDBOX:")) {
         (Some(lease), Some(path)) => format!("{lease}:{path}"),
         _ => side,

@@ -26,6 +26,7 @@ mod tunnel;
 mod version;
 mod warmup;
 
+use crate::advice;
 use crate::args::{self, Common};
 use crate::printer::Printer;
 use crate::session::Session;
@@ -149,7 +150,7 @@ fn finish(done: Result<()>, matches: &ArgMatches, printer: &Printer) -> u8 {
 /// The frame of every command that talks to Vast: opens the session, does the work, ends what was started, and
 /// reports a failure.
 async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&Session) -> Result<u8>) -> u8 {
-    let json = matches.get_flag("json");
+    let (json, sim) = (matches.get_flag("json"), matches.get_flag("sim"));
     let opened = async {
         let common = read::<Common>(matches)?;
         let idle = args::foreign::check(matches)?;
@@ -171,6 +172,7 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
         // Whoever reads our output went away on purpose: that ended the command.
         Err(error) if error.code() == Code::Cancelled && printer.reader_is_gone() => 0,
         Err(error) => {
+            let error = if sim { advice::on_failure(error) } else { error };
             let code = printer.failure(&error, json);
             interrupted.exit_code().filter(|_| error.code() == Code::Cancelled).unwrap_or(code)
         }

@@ -9,10 +9,12 @@ use crabbox_vast_engine::ops::{
 };
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::{ExecIo, Output, StdinChunk};
-use crabbox_vast_engine::{Code, Error, Result};
+use crabbox_vast_engine::{Call, Code, Error, Event, Result};
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +40,7 @@ struct Options {
     #[arg(long)]
     no_sync: bool,
     /// Bring the working tree over and end
-    #[arg(long, conflicts_with_all = ["no_sync", "script", "script_stdin", "download", "artifact_glob", "require_artifact"])]
+    #[arg(long)]
     sync_only: bool,
     /// Compare contents, not sizes and times
     #[arg(long)]
@@ -53,10 +55,10 @@ struct Options {
     #[arg(long)]
     shell: bool,
     /// Bring this local script over and run it; the words of the command are its arguments
-    #[arg(long, value_name = "FILE", conflicts_with = "shell")]
+    #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
     /// The same with a script on standard input
-    #[arg(long, conflicts_with_all = ["script", "shell"])]
+    #[arg(long, conflicts_with = "script")]
     script_stdin: bool,
     /// Take over a lease that another repository made
     #[arg(long)]
@@ -120,30 +122,63 @@ pub fn definition() -> Command {
 pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
     let request = options.request(session)?;
-    let engine = session.engine()?;
-    let streams = Streams::of(session, &options)?;
+    request.check(&session.snapshot.cwd).map_err(usage)?;
     let record = options.timing_record.as_deref().map(record).transpose()?;
+    let begun = Arc::new(AtomicBool::new(false));
+    let streams = Streams::of(session, &options, &begun)?;
+    let engine = session.engine()?;
     let stdin = (!options.script_stdin).then(standard_input);
     let (output, received) = mpsc::channel(64);
     session.progress.output_begins();
     let printing = tokio::spawn(print(received, streams));
-    let outcome = engine.run(&request, ExecIo { stdin, output }, &session.call).await;
+    let call = {
+        let progress = session.progress.clone();
+        let listen = move |event| {
+            begun.fetch_or(matches!(event, Event::Running { .. }), Ordering::Relaxed);
+            progress.show(event);
+        };
+        Call::new(listen, session.cancel.clone())
+    };
+    let outcome = engine.run(&request, ExecIo { stdin, output }, &call).await;
     // Everything that was received must be written before anything about the result.
     let written = printing.await;
     session.progress.pause();
-    let result = outcome?;
+    // The times of a command that ended are told even if what came after it failed.
+    let timing = match &outcome {
+        Ok(result) => Some(document(&result.timing)?),
+        Err(error) => error.details().get("timing").cloned(),
+    };
+    let recorded = match (record, &timing) {
+        (Some(path), Some(timing)) => append(path, timing),
+        _ => Ok(()),
+    };
+    let result = match (outcome, timing) {
+        (Ok(result), _) => result,
+        (Err(error), timing) => {
+            if let Some(timing) = timing.filter(|_| options.timing_json) {
+                session.printer.note(&timing.to_string());
+            }
+            return Err(error);
+        }
+    };
     if let Ok(Err(error)) = written {
         return Err(unwritten("the captured output", &error));
     }
-    if let Some(mut file) = record {
-        let line = format!("{}\n", document(&result.timing)?);
-        file.write_all(line.as_bytes()).map_err(|error| unwritten("the times", &error))?;
-    }
+    recorded?;
     if options.sync_only && !session.json {
         session.printer.line(&format!("synced {}", result.workdir));
     }
     report(session, &result, options.timing_json)?;
     Ok(result.exit_code)
+}
+
+/// The engine's refusal in the words of a command line.
+fn usage(error: Error) -> Error {
+    if error.details().get("missing").is_none_or(|missing| missing != "command") {
+        return error;
+    }
+    Error::new(Code::InvalidArgument, "usage: crabbox-vast run [flags] -- <command...>")
+        .hint("for example: crabbox-vast run -- nvidia-smi")
 }
 
 fn unwritten(what: &str, error: &std::io::Error) -> Error {
@@ -162,17 +197,9 @@ impl Options {
             None => None,
             Some(path) => Some(script_file(path)?),
         };
-        if self.sync_only && !self.command.is_empty() {
-            return Err(Error::new(Code::InvalidArgument, "--sync-only runs no command")
-                .hint("leave the command out, or --sync-only"));
-        }
-        if self.command.is_empty() && file.is_none() && !self.sync_only {
-            return Err(Error::new(Code::InvalidArgument, "usage: crabbox-vast run [flags] -- <command...>")
-                .hint("for example: crabbox-vast run -- nvidia-smi"));
-        }
         let script = match (&file, self.shell) {
-            (Some(_), _) => Script::Argv(self.command.clone()),
-            (None, true) => Script::Shell(self.command.join(" ")),
+            (_, true) => Script::Shell(self.command.join(" ")),
+            (Some(_), false) => Script::Argv(self.command.clone()),
             (None, false) => Script::from_words(self.command.clone()),
         };
         let mut request = RunRequest::new(script);
@@ -199,17 +226,8 @@ impl Options {
         request.label.clone_from(&self.label);
         request.captured = (self.capture_stdout.is_some(), self.capture_stderr.is_some());
         session.suffix().clone_into(&mut request.suffix);
-        let mut places: Vec<&Path> =
-            request.downloads.iter().map(|download| download.local.as_path()).collect();
-        places.extend(self.capture_stdout.as_deref().into_iter().chain(self.capture_stderr.as_deref()));
-        places.sort_unstable();
-        if let Some(twice) = places.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::new(
-                Code::InvalidArgument,
-                format!("{} would be written twice", twice[0].display()),
-            )
-            .hint("give each capture and download a file of its own"));
-        }
+        let written = [&self.capture_stdout, &self.capture_stderr, &self.timing_record];
+        request.written = written.into_iter().flatten().cloned().collect();
         Ok(request)
     }
 }
@@ -290,26 +308,29 @@ struct Streams {
     progress: Progress,
     cancel: CancellationToken,
     json: bool,
-    stdout: Option<File>,
-    stderr: Option<File>,
+    /// The command has begun: what it was to write is its own from here on.
+    begun: Arc<AtomicBool>,
+    stdout: Option<Capture>,
+    stderr: Option<Capture>,
 }
 
 impl Streams {
-    fn of(session: &Session, options: &Options) -> Result<Self> {
+    fn of(session: &Session, options: &Options, begun: &Arc<AtomicBool>) -> Result<Self> {
         Ok(Self {
             printer: session.printer.clone(),
             progress: session.progress.clone(),
             cancel: session.cancel.clone(),
             json: session.json,
-            stdout: options.capture_stdout.as_deref().map(capture).transpose()?,
-            stderr: options.capture_stderr.as_deref().map(capture).transpose()?,
+            begun: Arc::clone(begun),
+            stdout: options.capture_stdout.as_deref().map(Capture::new).transpose()?,
+            stderr: options.capture_stderr.as_deref().map(Capture::new).transpose()?,
         })
     }
 
     fn write(&mut self, output: &Output) -> std::io::Result<()> {
         match (output, &mut self.stdout, &mut self.stderr) {
             (Output::Stdout(bytes), Some(file), _) | (Output::Stderr(bytes), _, Some(file)) => {
-                file.write_all(bytes)?
+                file.file()?.write_all(bytes)?
             }
             (Output::Stdout(bytes), None, _) if !self.json => {
                 self.printer.out(bytes);
@@ -322,27 +343,78 @@ impl Streams {
         }
         Ok(())
     }
+
+    /// A command that said nothing leaves an empty file, one that did not begin leaves the file as it was.
+    fn end(&mut self) -> std::io::Result<()> {
+        if !self.begun.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut captures = [&mut self.stdout, &mut self.stderr].into_iter().flatten();
+        captures.try_for_each(|capture| capture.file().map(drop))
+    }
 }
 
-/// A file for output, for its owner alone.
-fn capture(path: &Path) -> Result<File> {
-    private(path, OpenOptions::new().write(true).truncate(true))
+/// A file for output, for its owner alone. What is in it is kept until there is something to write in its place.
+struct Capture {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Capture {
+    fn new(path: &Path) -> Result<Self> {
+        writable(path)?;
+        Ok(Self { path: path.to_owned(), file: None })
+    }
+
+    fn file(&mut self) -> std::io::Result<&mut File> {
+        Ok(match &mut self.file {
+            Some(file) => file,
+            none => none.insert(private(&self.path, OpenOptions::new().write(true).truncate(true))?),
+        })
+    }
 }
 
 /// A file to which the times are appended.
-fn record(path: &Path) -> Result<File> {
+fn record(path: &Path) -> Result<&Path> {
     if path == Path::new("default") {
         return Err(Error::new(Code::InvalidArgument, "--timing-record needs a file")
             .hint("crabbox's own store has a form of its own; name a file, which gets a line for each run"));
     }
-    private(path, OpenOptions::new().append(true))
+    writable(path)?;
+    Ok(path)
 }
 
-fn private(path: &Path, options: &mut OpenOptions) -> Result<File> {
+/// Appends one document.
+fn append(path: &Path, document: &serde_json::Value) -> Result<()> {
+    let line = format!("{document}\n");
+    private(path, OpenOptions::new().append(true))
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .map_err(|error| unwritten("the times", &error))
+}
+
+fn private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     options.create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options.open(path).map_err(|error| {
+    options.open(path)
+}
+
+/// Refuses a place that cannot be written, before anything is rented for it; makes and changes nothing.
+fn writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let checked = match std::fs::metadata(path) {
+        // Opening a pipe would wait for its reader.
+        Ok(there) if there.is_file() => OpenOptions::new().append(true).open(path).map(drop),
+        Ok(there) if there.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => match std::fs::metadata(folder) {
+            Ok(there) if there.is_dir() => Ok(()),
+            Ok(_) => Err(ErrorKind::NotADirectory.into()),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    checked.map_err(|error| {
         Error::new(Code::InvalidArgument, format!("{} cannot be written: {error}", path.display()))
             .hint("name another file for the output")
     })
@@ -356,8 +428,9 @@ async fn print(mut received: mpsc::Receiver<Output>, mut streams: Streams) -> st
             written = streams.write(&output);
         }
     }
+    let ended = streams.end();
     streams.progress.output_ended();
-    written
+    written.and(ended)
 }
 
 /// Standard input, read by a thread of its own: a read that nobody ends must not hold the process.

@@ -33,6 +33,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         })?),
     };
     let touched = session.engine()?.touch(&lease, idle, &session.call).await?;
+    session.progress.pause();
     if session.json {
         let document = serde_json::to_value(&touched)
             .map_err(|error| Error::new(Code::Internal, format!("the result cannot be written: {error}")))?;

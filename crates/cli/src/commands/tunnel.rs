@@ -1,5 +1,6 @@
 //! `tunnel`: ports of this machine that lead to an instance.
 
+use crate::advice;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
 use crabbox_vast_engine::ops::TunnelRequest;
@@ -81,8 +82,9 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         // This is how a tunnel ends.
         Err(error) if error.code() == Code::Cancelled => Ok(0),
         Err(error) if session.json => {
-            // The one document is out.
-            session.printer.note(&error.to_string());
+            // The one document is out: this one goes to standard error.
+            let error = if session.suffix().is_empty() { error } else { advice::on_failure(error) };
+            session.printer.note(&error.to_json().to_string());
             Ok(error.exit_code())
         }
         outcome => outcome.map(|()| 0),

@@ -51,8 +51,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let options: Options = super::read(matches)?;
     let began = Instant::now();
     let request = AcquireRequest { keep: options.keep, slug: options.slug, lease_id: options.lease_id };
-    let engine = session.engine()?;
-    let lease = engine.acquire(&request, &session.call).await?;
+    let lease = session.engine()?.acquire(&request, &session.call).await?;
     let total = began.elapsed();
     session.progress.pause();
     let facts = lease.facts();
@@ -89,16 +88,9 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     } else if let Some(price) = facts.price {
         let stop = format!("crabbox-vast stop {}{}", facts.slug, session.suffix());
         session.progress.say(&format!("billed at {price}, {:.2} $ a day, until `{stop}`", price.0 * 24.0));
-        if facts.keep && !engine.settings().ttl_explicit {
-            session.progress.say(
-                "nothing else ends it: it is kept, and no TTL was given (--ttl 8h gives it one, --keep=false an idle \
-                 timeout too)",
-            );
-        }
     }
-    if !session.json {
-        session.progress.say(&facts.deadman.line());
-    }
+    // What else ends it, as it is with this very lease.
+    session.progress.say(&facts.deadman.line());
     if options.timing_json {
         let timing = TimingReport::of_warmup(facts, total);
         session.printer.note(&super::run::document(&timing)?.to_string());

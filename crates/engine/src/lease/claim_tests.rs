@@ -113,6 +113,20 @@ fn the_intent_is_the_unclear_create_of_crabbox() {
     claim.revision = Some("00112233445566778899aabbccddeeff".into());
     assert_eq!(String::from_utf8(claim.encode()).unwrap(), ambiguous());
     assert_eq!((claim.instance_id(), claim.recovery()), (None, Some("ambiguous-create")));
+    let grouped = LabelPlan { pond: Slug::normalise("Big Pond"), exposed_ports: vec![80, 8080], ..plan };
+    let claim = Claim::intent(&grouped, "/src/model", UNIX_EPOCH);
+    assert_eq!((claim.pond.as_str(), claim.label(key::POND)), ("big-pond", Some("big-pond")));
+    assert_eq!(claim.label(key::EXPOSED_PORTS), Some("80-8080"));
+}
+
+#[test]
+fn a_group_is_told_by_its_member_and_without_one_by_its_label() {
+    let mut claim = Claim::default();
+    assert_eq!(claim.pond(), None);
+    claim.labels.insert(key::POND.into(), "Of Label".into());
+    assert_eq!(claim.pond(), Slug::normalise("of-label"));
+    claim.pond = "Of Member".into();
+    assert_eq!(claim.pond(), Slug::normalise("of-member"));
 }
 
 #[test]

@@ -144,7 +144,8 @@ mod tests {
         let id = LeaseId::from_entropy([0x3f, 0x9a, 0x1c, 0x7b, 0xe2, 0x04]);
         assert_eq!(id.as_str(), "cbx_3f9a1c7be204");
         assert_eq!(id.provider_key(), "crabbox-cbx-3f9a1c7be204");
-        assert_eq!(LeaseId::parse("cbx_3f9a1c7be204"), Some(id));
+        assert_eq!(LeaseId::parse("cbx_3f9a1c7be204"), Some(id.clone()));
+        assert_eq!(LeaseId::canonical("cbx_3f9a1c7be204"), Some(id));
         for bad in [
             "",
             "cbx_",

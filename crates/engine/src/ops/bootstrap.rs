@@ -62,7 +62,7 @@ impl Engine {
         if answer.exit == ExecExit::Code(0) {
             return Ok(());
         }
-        let log = String::from_utf8_lossy(&answer.stderr);
+        let log = answer.stderr.text();
         let tail: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let tail = crate::redact::redact(&tail[tail.len().saturating_sub(4)..].join(" / "));
         Err(Error::new(

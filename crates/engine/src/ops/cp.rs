@@ -1,6 +1,7 @@
 //! Cp: copies files and folders to an instance and back, as one tar stream over a session.
 
-use super::remote::{Answer, Remote};
+use super::answer::{Answer, Complaint};
+use super::remote::Remote;
 use super::stream::{DEPTH, FromRemote, ToRemote};
 use super::sync::{blocking, watched};
 use super::{Call, Engine, Lease};
@@ -175,13 +176,12 @@ impl Lease {
             })
         };
         let split = async move {
-            let mut stderr = Vec::new();
+            let mut stderr = Complaint::default();
             while let Some(piece) = received.recv().await {
                 match piece {
                     // The end of a stream is filled up with bytes that nobody waits for.
                     Output::Stdout(bytes) => drop(forward.send(bytes).await),
-                    Output::Stderr(bytes) if stderr.len() < 64 * 1024 => stderr.extend_from_slice(&bytes),
-                    Output::Stderr(_) => {}
+                    Output::Stderr(bytes) => stderr.take(&bytes),
                 }
             }
             stderr
@@ -347,7 +347,8 @@ fn last_part(path: &str) -> &str {
 }
 
 /// Finds where the copy goes: into an existing folder, or one named with a slash, else under the name that was given.
-/// A file is unpacked beside its place and renamed.
+/// A file is unpacked beside its place, or the place to which a link there leads, and renamed; of what else may stand
+/// there only a character device takes it, since writing into a pipe could wait for ever.
 fn upload(target: &str, folder: &str, name: &str, is_folder: bool, token: &str) -> Result<String> {
     let unpack = if is_folder {
         format!(
@@ -359,7 +360,14 @@ rm -f ./{mark}"#,
         )
     } else {
         format!(
-            r#"case $t in */*) d=${{t%/*}}/ ;; *) d=./ ;; esac
+            r#"links=0
+while [ -L "$t" ]; do
+  links=$((links + 1))
+  [ "$links" -le 40 ] && way=$(readlink "$t") && [ -n "$way" ] || {{ echo "$t leads nowhere" >&2; exit 74; }}
+  case $way in /*) t=$way ;; *) t=${{t%/*}}/$way ;; esac
+  [ -L "$t" ] || [ -e "$t" ] || {{ echo "a link leads to nothing, $t" >&2; exit 74; }}
+done
+d=${{t%/*}}/
 stage=$d{mark}
 mkdir -p -- "$d" && mkdir -- "$stage" || exit 97
 trap 'rm -rf -- "$stage"' EXIT
@@ -367,7 +375,9 @@ trap 'exit 1' HUP INT TERM
 (cd -- "$stage" && tar -xpof -) || exit 74
 [ -f "$stage/file" ] || [ -L "$stage/file" ] || exit 74
 [ ! -d "$t" ] || {{ echo "$t is a folder" >&2; exit 74; }}
-mv -f -- "$stage/file" "$t" || exit 74"#,
+if [ -c "$t" ]; then cat <"$stage/file" >"$t" || exit 74; rm -f -- "$stage/file"; else
+[ ! -e "$t" ] || [ -f "$t" ] || {{ echo "$t is neither a file nor a character device" >&2; exit 74; }}
+mv -f -- "$stage/file" "$t" || exit 74; fi"#,
             mark = mark(token)
         )
     };
@@ -462,8 +472,7 @@ fn receive(
 }
 
 fn failed(path: &str, answer: &Answer) -> Error {
-    let said = String::from_utf8_lossy(&answer.stderr);
-    let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+    let said = answer.stderr.brief();
     if answer.exit == ExecExit::Code(NOTHING) {
         return Error::new(Code::CopyFailed, format!("{path:?} does not exist on the instance"))
             .hint("a relative path is below the lease's folder of this repository; an absolute one begins with a slash");

@@ -81,3 +81,77 @@ async fn copies_go_up_and_down() {
 async fn busybox_is_enough_for_copies() {
     copies(&Bench::busybox().await).await;
 }
+
+fn make_pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
+}
+
+async fn replaces_only_files(bench: &Bench) {
+    let call = Call::default();
+    let here = bench.home.path().join("local files");
+    write(&here.join("file"), "new");
+    write(&here.join("tree/pipe"), "new");
+    let up =
+        async |from: &str, to: &str| bench.lease.copy_to(&here.join(from), to, &bench.workdir, &call).await;
+    let down =
+        async |from: &str, to: &str| bench.lease.copy_from(from, &here.join(to), &bench.workdir, &call).await;
+    up("file", "file").await.expect("copies");
+    up("tree", "tree").await.expect("copies");
+    // Here: a link is followed, a pipe is written into, and what takes no bytes is left alone.
+    write(&here.join("real"), "old");
+    symlink("real", here.join("link")).expect("link");
+    down("file", "link").await.expect("copies");
+    assert!(here.join("link").symlink_metadata().expect("there").is_symlink());
+    assert_eq!(std::fs::read(here.join("real")).expect("there"), b"new");
+    make_pipe(&here.join("pipe"));
+    let pipe = here.join("pipe");
+    let reader = std::thread::spawn(move || std::fs::read(pipe).expect("reads"));
+    // Opening waits for both ends.
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    down("file", "pipe").await.expect("copies");
+    assert_eq!(reader.join().expect("ends"), b"new");
+    let error = down("file", "pipe").await.expect_err("nobody reads");
+    assert!(error.code() == Code::CopyFailed && error.to_string().contains("nobody reads"), "{error}");
+    let _socket = std::os::unix::net::UnixListener::bind(here.join("socket")).expect("binds");
+    symlink("nothing", here.join("loose")).expect("link");
+    for place in ["socket", "loose"] {
+        let before = here.join(place).symlink_metadata().expect("there").file_type();
+        let error = down("file", place).await.expect_err("no file");
+        assert_eq!(error.code(), Code::CopyFailed, "{error}");
+        assert_eq!(here.join(place).symlink_metadata().expect("there").file_type(), before, "{place}");
+    }
+    make_pipe(&here.join("into-pipe"));
+    std::fs::create_dir(here.join("into")).expect("folder");
+    std::fs::rename(here.join("into-pipe"), here.join("into/pipe")).expect("moves");
+    let error = down("tree/.", "into").await.expect_err("a pipe is there");
+    assert!(error.to_string().contains("neither"), "{error}");
+    assert!(!here.join("into/pipe").symlink_metadata().expect("there").is_file());
+    // There: the same, but a pipe would hold up a machine that costs money.
+    write(&bench.there("real"), "old");
+    symlink("real", bench.there("link")).expect("link");
+    symlink("link", bench.there("link 2")).expect("link");
+    up("file", "link 2").await.expect("copies");
+    assert!(bench.there("link").symlink_metadata().expect("there").is_symlink());
+    assert!(bench.there("link 2").symlink_metadata().expect("there").is_symlink());
+    assert_eq!(std::fs::read(bench.there("real")).expect("there"), b"new");
+    make_pipe(&bench.there("pipe"));
+    symlink("nothing", bench.there("loose")).expect("link");
+    for place in ["pipe", "loose"] {
+        let before = bench.there(place).symlink_metadata().expect("there").file_type();
+        let error = up("file", place).await.expect_err("no file");
+        assert_eq!(error.code(), Code::CopyFailed, "{error}");
+        assert_eq!(bench.there(place).symlink_metadata().expect("there").file_type(), before, "{place}");
+    }
+    assert!(names(Path::new(&bench.workdir)).iter().all(|name| !name.contains("crabbox-cp")));
+    assert!(names(&here).iter().all(|name| !name.contains("crabbox-cp")));
+}
+
+#[tokio::test]
+async fn a_copy_replaces_nothing_but_files() {
+    replaces_only_files(&Bench::new().await).await;
+}
+
+#[tokio::test]
+async fn a_copy_replaces_nothing_but_files_on_busybox() {
+    replaces_only_files(&Bench::busybox().await).await;
+}

@@ -11,7 +11,7 @@ use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseA
 use crate::ssh::command::{Prepared, Script, prepare};
 use crate::store::{Holder, LeaseKey, OperationGuard};
 use crate::vast::Endpoint;
-use crate::world::{Duplex, ExecExit, ExecIo, SshError, SshErrorKind, SshSession, TerminalIo};
+use crate::world::{Duplex, ExecExit, ExecIo, SshError, SshErrorKind, SshSession, TakeTerminal};
 use crate::{Code, Error, Result};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -22,6 +22,10 @@ use std::time::Duration;
 
 /// How long another session may take.
 const RECONNECT: Duration = Duration::from_secs(60);
+/// How long a heartbeat may look for a connection.
+const RENEWAL: Duration = Duration::from_secs(10);
+/// The slowest heartbeat; a shorter idle timeout makes it quicker.
+const SLOWEST_BEAT: Duration = Duration::from_secs(60);
 /// Forwarded connections have an SSH connection each, up to this many; further ones share.
 const MOST_SESSIONS: usize = 6;
 
@@ -224,10 +228,10 @@ impl Lease {
     pub(super) async fn terminal(
         &self,
         command: Option<&str>,
-        io: TerminalIo,
+        take: TakeTerminal,
         call: &Call,
     ) -> Result<ExecExit> {
-        self.on_session(call, |session| async move { session.terminal(command, io).await }).await
+        self.on_session(call, |session| async move { session.terminal(command, take).await }).await
     }
 
     /// Works on a connection of its own, with the heartbeat, until the work ends or the caller gives up.
@@ -243,7 +247,11 @@ impl Lease {
             let session = self.session(call).await?;
             work(Arc::clone(&session.session)).await.map_err(|error| self.broken(error))
         };
-        let heartbeat = self.heartbeat();
+        let heartbeat = async {
+            // A released lease is noticed by the command's connection.
+            self.heartbeat().await;
+            std::future::pending().await
+        };
         tokio::pin!(work, heartbeat);
         let alive = async {
             tokio::select! {
@@ -290,17 +298,32 @@ impl Lease {
         }
     }
 
-    /// Touches the lease while a command runs, so that no cleanup takes it for idle.
-    async fn heartbeat(&self) -> std::convert::Infallible {
+    /// Touches the lease and tells the instance, for as long as it is in use, so that neither a cleanup nor its own
+    /// watchdog takes it for idle. Ends when it was released or stopped; the error says which.
+    pub(super) async fn heartbeat(&self) -> Error {
         let idle = Duration::from_secs(self.facts().idle_timeout_secs);
-        let pause = (idle / 3).clamp(Duration::from_secs(1), Duration::from_secs(300));
+        let pause = (idle / 3).clamp(Duration::from_secs(1), SLOWEST_BEAT);
         loop {
             tokio::time::sleep(pause).await;
-            // The next beat tries again; a released lease is noticed by the command's connection.
-            let Ok(claim) = self.touch(None).await else { continue };
+            let claim = match self.touch(None).await {
+                Ok(claim) => claim,
+                Err(error) if error.code() == Code::ClaimMissing => {
+                    let name = &self.facts().slug;
+                    return Error::new(Code::LeaseNotFound, format!("lease {name} was released"))
+                        .hint("`list` shows what is rented")
+                        .with("lease", self.facts().id.as_str());
+                }
+                Err(error) if error.code() == Code::InstanceNotRunning => return error,
+                // The next beat tries again.
+                Err(_) => continue,
+            };
             let idle = labels::idle_timeout(&claim.labels).filter(|_| self.facts().deadman.counts_idle);
-            if let (Some(idle), Ok(lent)) = (idle, self.session(&Call::default()).await) {
-                // The open connection counts as use as well, where the image's sshd can be recognised.
+            // An address that went with its instance must not hold up the next beat, which sees that.
+            let quiet = Call::default();
+            let session = tokio::time::timeout(RENEWAL, self.session(&quiet));
+            if let (Some(idle), Ok(Ok(lent))) = (idle, session.await) {
+                // An open connection is no such word: a watchdog may not recognise the image's sshd, and never one that
+                // only forwards.
                 let _ = deadman::renew(lent.session.as_ref(), idle).await;
             }
         }
@@ -324,7 +347,7 @@ impl Lease {
     /// Marks a use: moves the idle deadline. `state` is `ready` or `running`.
     ///
     /// # Errors
-    /// [`Code::ClaimMissing`] after a release; [`Code::InvalidState`] once it is stopped.
+    /// [`Code::ClaimMissing`] after a release; [`Code::InstanceNotRunning`] once it is stopped.
     pub async fn touch(&self, state: Option<&'static str>) -> Result<Claim> {
         self.inner.engine.touch_claim(&self.inner.facts.id, state, None).await
     }

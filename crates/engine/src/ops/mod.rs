@@ -2,6 +2,7 @@
 
 pub mod acquire;
 pub mod adopt;
+mod answer;
 mod authorised;
 #[cfg(all(test, unix))]
 mod bench_tests;

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 /// How long all finished leases together may hold up a command that is about something else.
 const HOLD_UP: Duration = Duration::from_secs(30);
 
-/// The slowest heartbeat of a use; a shorter idle timeout makes it quicker.
+/// The slowest heartbeat of a use, by whichever program; a shorter idle timeout makes it quicker.
 const SLOWEST_BEAT: Duration = Duration::from_secs(300);
 
 /// How late a heartbeat may be before the use counts as over.

@@ -3,48 +3,17 @@
 //! The user's command goes through [`super::Lease::exec`]; everything around it (making folders, bringing files over,
 //! speaking the workspace-owner protocol) goes through here. Nothing but a POSIX shell is expected on the far side.
 
+use super::answer::{Answer, LARGEST_ANSWER, collect};
 use super::workspace::{Input, Owner};
 use super::{Call, Lease};
-use crate::world::{ExecExit, ExecIo, Output, StdinChunk};
-use crate::{Code, Error, Result};
+use crate::Result;
+use crate::world::{ExecExit, ExecIo, StdinChunk};
 use tokio::sync::mpsc;
-
-/// The most that is kept of an answer, bytes: scripts of ours print little.
-const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The far side of a lease, for scripts of our own.
 pub(super) struct Remote<'a> {
     lease: &'a Lease,
     owner: Option<&'a Owner>,
-}
-
-/// What a script of ours answered.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// How it ended.
-    pub exit: ExecExit,
-    /// All of its standard output.
-    pub stdout: Vec<u8>,
-    /// All of its standard error.
-    pub stderr: Vec<u8>,
-}
-
-impl Answer {
-    /// Standard output, if the script ended well.
-    ///
-    /// # Errors
-    /// [`Code::RemoteControl`] with what it said, naming `step`.
-    pub fn success(self, step: &str) -> Result<Vec<u8>> {
-        if self.exit == ExecExit::Code(0) {
-            return Ok(self.stdout);
-        }
-        let said = String::from_utf8_lossy(&self.stderr);
-        let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
-        Err(Error::new(
-            Code::RemoteControl,
-            format!("{step} failed on the instance ({:?}): {said}", self.exit),
-        ))
-    }
 }
 
 impl<'a> Remote<'a> {
@@ -61,7 +30,7 @@ impl<'a> Remote<'a> {
     /// Runs `script` in `sh` and streams.
     ///
     /// # Errors
-    /// [`Code::SshLost`], [`Code::RemoteControl`], [`Code::Cancelled`].
+    /// [`crate::Code::SshLost`], [`crate::Code::RemoteControl`], [`crate::Code::Cancelled`].
     pub async fn stream(&self, script: &str, io: ExecIo, call: &Call) -> Result<ExecExit> {
         if let Some(owner) = self.owner {
             let input = Input { first: Vec::new(), then: io.stdin };
@@ -74,29 +43,31 @@ impl<'a> Remote<'a> {
     /// Runs `script` in `sh`, with `stdin` as its input, to its end, and collects what it says.
     ///
     /// # Errors
-    /// As [`Remote::stream`]; an exit code other than 0 is none.
+    /// As [`Remote::stream`], and [`crate::Code::RemoteControl`] for an answer of more than [`LARGEST_ANSWER`] bytes; an exit code
+    /// other than 0 is none.
     pub async fn run(
         &self,
         script: &str,
         stdin: Option<mpsc::Receiver<StdinChunk>>,
         call: &Call,
     ) -> Result<Answer> {
-        let (output, mut received) = mpsc::channel(64);
-        let collect = async {
-            let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-            while let Some(piece) = received.recv().await {
-                let (into, bytes) = match piece {
-                    Output::Stdout(bytes) => (&mut stdout, bytes),
-                    Output::Stderr(bytes) => (&mut stderr, bytes),
-                };
-                if into.len() + bytes.len() <= LARGEST_ANSWER {
-                    into.extend_from_slice(&bytes);
-                }
-            }
-            (stdout, stderr)
-        };
-        let (exit, (stdout, stderr)) =
-            tokio::join!(self.stream(script, ExecIo { stdin, output }, call), collect);
-        Ok(Answer { exit: exit?, stdout, stderr })
+        self.run_up_to(LARGEST_ANSWER, script, stdin, call).await
+    }
+
+    /// The same for an answer of up to `largest` bytes.
+    ///
+    /// # Errors
+    /// As [`Remote::run`].
+    pub async fn run_up_to(
+        &self,
+        largest: usize,
+        script: &str,
+        stdin: Option<mpsc::Receiver<StdinChunk>>,
+        call: &Call,
+    ) -> Result<Answer> {
+        let (output, received) = mpsc::channel(64);
+        let streaming = self.stream(script, ExecIo { stdin, output }, call);
+        let (exit, (stdout, stderr)) = tokio::try_join!(streaming, collect(received, largest))?;
+        Ok(Answer { exit, stdout, stderr })
     }
 }

@@ -11,8 +11,8 @@ use crate::ssh::command::{Script, shown_word};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -133,13 +133,18 @@ pub struct RunRequest {
     pub label: Option<String>,
     /// The streams whose last lines are not to be repeated: standard output, standard error.
     pub captured: (bool, bool),
+    /// Local files that the caller writes for this run, below the working directory unless absolute.
+    pub written: Vec<PathBuf>,
     /// What commands that are shown to the user carry at their end, such as ` --sim`.
     pub suffix: String,
 }
 
 impl RunRequest {
-    /// Refuses what contradicts itself. Calls nothing.
-    fn check(&self) -> Result<()> {
+    /// Refuses what contradicts itself, for a working directory. Calls nothing; [`Engine::run`] does it too.
+    ///
+    /// # Errors
+    /// [`Code::InvalidArgument`].
+    pub fn check(&self, cwd: &Path) -> Result<()> {
         let refuse = |message: &str, hint: &str| Err(Error::new(Code::InvalidArgument, message).hint(hint));
         if self.identifier.is_some() && (self.acquire.slug.is_some() || self.acquire.lease_id.is_some()) {
             return refuse(
@@ -147,8 +152,37 @@ impl RunRequest {
                 "name the present lease, or say how the rented one is to be called",
             );
         }
+        let runs = self.file.is_some() || !self.script.is_empty();
+        let fetches =
+            !(self.downloads.is_empty() && self.artifacts.is_empty() && self.required_artifacts.is_empty());
         if self.sync_only && self.sync.is_none() {
             return refuse("only a sync was asked for, and none as well", "drop one of the two");
+        }
+        if self.sync_only && (runs || fetches) {
+            return refuse(
+                "only a sync was asked for, and a command or its results as well",
+                "without a command there is nothing to download or archive: drop one of the two",
+            );
+        }
+        if !self.sync_only && !runs {
+            return Err(Error::new(Code::InvalidArgument, "there is no command")
+                .hint("name a program, such as nvidia-smi, a script, or only a sync")
+                .with("missing", "command"));
+        }
+        if self.file.is_some() && matches!(self.script, Script::Shell(_)) {
+            return refuse("a script takes words, not a shell line", "give its arguments one by one");
+        }
+        let places = self.downloads.iter().map(|download| &download.local).chain(&self.written);
+        let mut seen = BTreeSet::new();
+        // Compared part by part, so that `./a` is `a`.
+        for place in places.map(|place| cwd.join(place).components().collect::<PathBuf>()) {
+            if seen.contains(&place) {
+                return refuse(
+                    &format!("{} would be written twice", place.display()),
+                    "give each download, capture and record a file of its own",
+                );
+            }
+            seen.insert(place);
         }
         Ok(())
     }
@@ -175,6 +209,7 @@ impl RunRequest {
             capture_on_fail: false,
             label: None,
             captured: (false, false),
+            written: Vec::new(),
             suffix: String::new(),
         }
     }
@@ -258,10 +293,11 @@ impl Engine {
     /// # Errors
     /// Those of acquire, resolve and sync (what cannot be synced fails before anything is rented or looked up);
     /// a profile that cannot be read, likewise; [`Code::WorkspaceBusy`]; [`Code::SshLost`], [`Code::RemoteControl`],
-    /// [`Code::Cancelled`]; [`Code::CleanupFailed`] when the command succeeded and the release did not.
+    /// [`Code::Cancelled`]; [`Code::CleanupFailed`] when the command succeeded and the release did not. Once the command
+    /// has ended an error carries the [`TimingReport`] as `timing`.
     pub async fn run(&self, request: &RunRequest, io: ExecIo, call: &Call) -> Result<RunResult> {
         let began = Instant::now();
-        request.check()?;
+        request.check(&self.settings.cwd)?;
         if let Some(sync) = &request.sync {
             self.check_sync(sync).await?;
         }
@@ -306,9 +342,11 @@ impl Engine {
         };
         let uncancelled = call.uncancelled();
         let action = if releases { self.release_action_of(&facts.id).await } else { ReleaseAction::Keep };
-        if let Ok(exit) = &outcome {
-            let stays = action == ReleaseAction::Keep;
-            job.report(exit, stays, !releases && acquired && request.keep_on_failure, &commands, call).await;
+        let ended = job.ended();
+        if let Some(exit) = &ended {
+            let (stays, failure) = (action == ReleaseAction::Keep, outcome.as_ref().err().map(Error::code));
+            let kept = !releases && acquired && request.keep_on_failure;
+            job.report(exit, failure, stays, kept, &commands, call).await;
         }
         if action != ReleaseAction::Destroy {
             // Whoever comes next on what stays must not wait until this owner expires.
@@ -321,18 +359,25 @@ impl Engine {
             released.as_ref().map(|_| came_to.is_some_and(|outcome| outcome != ReleaseOutcome::Kept));
         timing.lease_stop_error =
             released.as_ref().and_then(|released| released.as_ref().err()).map(ToString::to_string);
+        // The times of a command that ended are told whatever came after it.
+        let timed = |error: Error| match (&ended, serde_json::to_value(&timing)) {
+            (Some(_), Ok(timing)) => error.with("timing", timing),
+            _ => error,
+        };
         let exit = match (outcome, &released) {
             (Ok(_), Some(Err(error))) if succeeded => {
-                return Err(Error::new(
-                    Code::CleanupFailed,
-                    format!("the command succeeded, but lease {} was not released: {error}", facts.id),
-                )
-                .hint(format!("run `crabbox-vast stop {}{}`", facts.slug, request.suffix))
-                .with("lease", facts.id.as_str()));
+                return Err(timed(
+                    Error::new(
+                        Code::CleanupFailed,
+                        format!("the command succeeded, but lease {} was not released: {error}", facts.id),
+                    )
+                    .hint(format!("run `crabbox-vast stop {}{}`", facts.slug, request.suffix))
+                    .with("lease", facts.id.as_str()),
+                ));
             }
-            (Err(error), Some(Err(left))) => return Err(error.and(left)),
+            (Err(error), Some(Err(left))) => return Err(timed(error.and(left))),
             (Err(error), _) if came_to.is_none_or(|outcome| outcome == ReleaseOutcome::Kept) => {
-                return Err(error
+                return Err(timed(error)
                     .hint(match came_to {
                         None => format!(
                             "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
@@ -344,7 +389,7 @@ impl Engine {
                     })
                     .with("lease", facts.id.as_str()));
             }
-            (outcome, _) => outcome?,
+            (outcome, _) => outcome.map_err(timed)?,
         };
         let (exit_code, signal) = exit_code(&exit);
         Ok(RunResult {

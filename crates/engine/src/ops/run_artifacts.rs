@@ -3,14 +3,13 @@
 
 use super::Call;
 use super::run_files::{Files, Form};
+use super::stream::ready_input;
 use crate::ssh::command::quote;
-use crate::sync::pattern;
-use crate::world::StdinChunk;
+use crate::sync::{pattern, record};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use tokio::sync::mpsc;
 
 /// A shell pattern for files below the folder of a command: `*` and `?` stop at a slash, `**` stands for any folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,25 +79,26 @@ pub struct Archive {
 }
 
 impl Files<'_> {
-    /// The files on the instance that the patterns name. crabbox's and git's own folders are never searched, nor what a
+    /// The files on the instance that the patterns name, as bytes: a name may hold any but NUL. crabbox's and git's own folders are never searched, nor what a
     /// link to a folder leads to; a link to a file counts as that file.
     ///
     /// # Errors
     /// [`Code::RemoteControl`], [`Code::SshLost`].
-    pub async fn find(&self, globs: &[&Glob], call: &Call) -> Result<BTreeSet<String>> {
+    pub async fn find(&self, globs: &[&Glob], call: &Call) -> Result<BTreeSet<Vec<u8>>> {
         let starts: BTreeSet<String> = globs.iter().map(|glob| glob.start()).collect();
         let starts: Vec<String> = starts.iter().map(|start| quote(start)).collect::<Result<_>>()?;
         let script = format!(
             "cd {} && for at in {}; do if [ -d \"$at\" ]; then find \"$at\" \\( -name .git -o -name .crabbox \\) -prune \
-             -o \\( -type f -o -type l -exec test -f {{}} \\; \\) -print; fi; done",
+             -o \\( -type f -o -type l -exec test -f {{}} \\; \\) -exec sh -c {} sh {{}} +; fi; done",
             quote(self.workdir)?,
-            starts.join(" ")
+            starts.join(" "),
+            // Not every find ends names with a NUL by itself.
+            quote("for name do printf '%s\\000' \"$name\"; done")?
         );
         let listed = self.remote.run(&script, None, call).await?.success("looking for artifacts")?;
-        // A name with a line break in it does not begin like a path.
-        let listed = String::from_utf8_lossy(&listed);
-        let names = listed.lines().filter_map(|line| line.strip_prefix("./"));
-        Ok(names.filter(|name| globs.iter().any(|glob| glob.matches(name))).map(str::to_owned).collect())
+        let names = listed.split(|byte| *byte == 0).filter_map(|name| name.strip_prefix(b"./"));
+        let wanted = |name: &&[u8]| globs.iter().any(|glob| glob.matches(&shown(name)));
+        Ok(names.filter(wanted).map(<[u8]>::to_vec).collect())
     }
 
     /// Brings these files back in one tar archive, links as what they lead to; its size.
@@ -107,23 +107,27 @@ impl Files<'_> {
     /// [`Code::RemoteControl`], also where the archive cannot be written here; [`Code::SshLost`].
     pub async fn collect(
         &self,
-        names: &BTreeSet<String>,
+        names: &BTreeSet<Vec<u8>>,
         target: PathBuf,
         form: Form,
         call: &Call,
     ) -> Result<u64> {
-        let list: String = names.iter().map(|name| format!("./{name}\n")).collect();
-        let (give, stdin) = mpsc::channel(1);
-        // The only message, and there is room for one.
-        let _ = give.try_send(StdinChunk::from(list));
-        drop(give);
-        // Not every tar reads a list of names.
-        let script = format!(
-            "cd {} && set -- && while IFS= read -r name; do set -- \"$@\" \"$name\"; done && exec tar -chf - \"$@\"",
-            quote(self.workdir)?
-        );
-        self.fetch("the artifacts", &script, Some(stdin), target, form, call).await
+        let mut list = Vec::new();
+        for name in names {
+            record::quote(&[b"./", name.as_slice()].concat(), &mut list);
+            list.push(b' ');
+        }
+        // Not every tar reads a list of names, and no shell reads one with any name in it.
+        let script =
+            format!("cd {} && eval \"set -- $(cat)\" && exec tar -chf - \"$@\"", quote(self.workdir)?);
+        let list = Some(ready_input(list));
+        self.fetch("the artifacts", &script, list, target, form, call).await
     }
+}
+
+/// The name of a file for people and patterns.
+pub(super) fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Why a run whose command succeeded fails all the same.

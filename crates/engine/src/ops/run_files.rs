@@ -1,9 +1,12 @@
 //! The files that travel with one run: a script there, results back.
 
+use super::answer::Complaint;
 use super::remote::Remote;
 use super::run::{Download, ScriptFile};
+use super::stream::ready_input;
 use super::{Call, Engine, Event};
 use crate::ssh::command::{Script, quote};
+use crate::sync::place::Place;
 use crate::world::{ExecExit, ExecIo, Local, Output, StdinChunk};
 use crate::{Code, Error, Result};
 use flate2::Compression;
@@ -27,16 +30,13 @@ impl Files<'_> {
     /// [`Code::RemoteControl`], [`Code::SshLost`].
     pub async fn upload(&self, file: &ScriptFile, arguments: &Script, call: &Call) -> Result<Script> {
         let path = file.remote_path();
-        let (give, stdin) = mpsc::channel(1);
-        // The only message, and there is room for one.
-        let _ = give.try_send(file.content.clone().into());
-        drop(give);
+        let content = ready_input(file.content.clone());
         let text = format!(
             "umask 077; mkdir -p {0}/.crabbox/scripts && cd {0} && cat >{1}.new && chmod 700 {1}.new && mv -f {1}.new {1}",
             quote(self.workdir)?,
             quote(&path)?
         );
-        self.remote.run(&text, Some(stdin), call).await?.success("bringing the script over")?;
+        self.remote.run(&text, Some(content), call).await?.success("bringing the script over")?;
         call.event(Event::ScriptUploaded { path: path.clone(), bytes: file.content.len() });
         let mut words = if file.content.starts_with(b"#!") {
             vec![format!("./{path}")]
@@ -52,7 +52,8 @@ impl Files<'_> {
         Ok(Script::Argv(words))
     }
 
-    /// Fetches a file. It appears whole or not at all.
+    /// Fetches a file. It appears whole or not at all, in the place to which a link leads; a pipe or a character device is
+    /// written into, and nothing else is replaced.
     ///
     /// # Errors
     /// [`Code::RemoteControl`] for one that is not there, or cannot be written here; [`Code::SshLost`].
@@ -83,16 +84,17 @@ impl Files<'_> {
     ) -> Result<u64> {
         let (give, take) = mpsc::channel(16);
         let (local, place) = (Arc::clone(&self.local.world.local), target.clone());
-        let writing = tokio::task::spawn_blocking(move || write(local.as_ref(), &place, form, take));
+        let token = hex::encode(self.local.entropy::<8>());
+        let writing = tokio::task::spawn_blocking(move || write(local.as_ref(), &place, &token, form, take));
         let (output, mut received) = mpsc::channel(16);
         let streaming = self.remote.stream(script, ExecIo { stdin, output }, call);
         let passing = async move {
-            let mut said = Vec::new();
+            let mut said = Complaint::default();
             while let Some(piece) = received.recv().await {
                 match piece {
                     // The writer that stopped says why.
                     Output::Stdout(bytes) => drop(give.send(Piece::Bytes(bytes)).await),
-                    Output::Stderr(bytes) => said.extend_from_slice(&bytes),
+                    Output::Stderr(bytes) => said.take(&bytes),
                 }
             }
             (give, said)
@@ -106,9 +108,7 @@ impl Files<'_> {
         let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         exit?;
         if !fetched {
-            let said = String::from_utf8_lossy(&said);
-            let said: String =
-                said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+            let said = said.brief();
             return Err(Error::new(Code::RemoteControl, format!("download of {what} failed: {said}"))
                 .hint("paths are below the folder of the command, unless absolute"));
         }
@@ -136,8 +136,8 @@ enum Piece {
 
 /// A file under way.
 enum Sink {
-    Plain(Box<dyn Write + Send>),
-    Gzip(GzEncoder<Box<dyn Write + Send>>),
+    Plain(Counted),
+    Gzip(GzEncoder<Counted>),
 }
 
 impl Sink {
@@ -148,11 +148,31 @@ impl Sink {
         }
     }
 
-    fn finish(self) -> io::Result<()> {
-        match self {
-            Self::Plain(mut file) => file.flush(),
-            Self::Gzip(encoder) => encoder.finish()?.flush(),
-        }
+    fn finish(self) -> io::Result<u64> {
+        let mut file = match self {
+            Self::Plain(file) => file,
+            Self::Gzip(encoder) => encoder.finish()?,
+        };
+        file.flush()?;
+        Ok(file.bytes)
+    }
+}
+
+/// Knows how much was written.
+struct Counted {
+    file: Box<dyn Write + Send>,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.bytes += u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -164,13 +184,34 @@ pub(super) fn make_folders(local: &dyn Local, file: &Path) -> io::Result<()> {
     missing.iter().rev().try_for_each(|folder| local.create_folder(folder))
 }
 
-fn write(local: &dyn Local, target: &Path, form: Form, mut pieces: mpsc::Receiver<Piece>) -> io::Result<u64> {
+/// Puts what arrives in its place. A file is written beside it and appears whole or not at all.
+fn write(
+    local: &dyn Local,
+    target: &Path,
+    token: &str,
+    form: Form,
+    pieces: mpsc::Receiver<Piece>,
+) -> io::Result<u64> {
     make_folders(local, target)?;
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part: PathBuf = target.with_file_name(name);
-    local.remove(&part)?;
-    let file = local.create(&part)?;
+    let place = match Place::of(local, target)? {
+        Place::Stream(place) => return fill(local.write_into(&place)?, form, pieces),
+        Place::File(place) => place,
+    };
+    let part = place.with_file_name(format!(".crabbox-run.{token}"));
+    let work = || {
+        let bytes = fill(local.create(&part)?, form, pieces)?;
+        local.rename(&part, &place)?;
+        Ok(bytes)
+    };
+    work().inspect_err(|_| {
+        // The failure is what matters; an unfinished file is only in the way.
+        let _ = local.remove(&part);
+    })
+}
+
+/// Writes all pieces; the bytes that this made.
+fn fill(file: Box<dyn Write + Send>, form: Form, mut pieces: mpsc::Receiver<Piece>) -> io::Result<u64> {
+    let file = Counted { file, bytes: 0 };
     let mut sink = match form {
         Form::Plain => Sink::Plain(file),
         Form::Gzip => Sink::Gzip(GzEncoder::new(file, Compression::default())),
@@ -178,14 +219,9 @@ fn write(local: &dyn Local, target: &Path, form: Form, mut pieces: mpsc::Receive
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
             Piece::Bytes(piece) => sink.take(&piece)?,
-            Piece::Whole => {
-                sink.finish()?;
-                local.rename(&part, target)?;
-                return Ok(local.stat(target)?.map_or(0, |stat| stat.size));
-            }
+            Piece::Whole => return sink.finish(),
         }
     }
-    local.remove(&part)?;
     Err(io::Error::other("it did not arrive whole"))
 }
 
@@ -200,5 +236,53 @@ impl ScriptFile {
             .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
             .collect();
         format!(".crabbox/scripts/{}-{name}", &digest[..12])
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use crate::world::real::RealLocal;
+
+    fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+        std::fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_in_its_place_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let target = folder.path().join("result");
+        for form in [Form::Plain, Form::Gzip] {
+            let (give, take) = mpsc::channel(4);
+            let place = target.clone();
+            let writing = std::thread::spawn(move || write(&RealLocal, &place, "t", form, take));
+            give.blocking_send(Piece::Bytes("half".into())).expect("takes it");
+            while names(folder.path()).is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            // Since it was looked at, something came into its place that cannot be replaced.
+            std::fs::create_dir(&target).expect("folder");
+            give.blocking_send(Piece::Whole).expect("takes it");
+            writing.join().expect("ends").expect_err("a folder is there");
+            assert_eq!(names(folder.path()), ["result"]);
+            std::fs::remove_dir(&target).expect("empty");
+        }
+    }
+
+    #[test]
+    fn what_does_not_arrive_whole_changes_nothing() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let target = folder.path().join("result");
+        std::fs::write(&target, "old").expect("writes");
+        let (give, take) = mpsc::channel(4);
+        give.blocking_send(Piece::Bytes("half".into())).expect("room");
+        drop(give);
+        write(&RealLocal, &target, "t", Form::Plain, take).expect_err("half");
+        assert_eq!(std::fs::read(&target).expect("there"), b"old");
+        assert_eq!(names(folder.path()), ["result"]);
     }
 }

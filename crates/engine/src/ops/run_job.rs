@@ -2,7 +2,7 @@
 
 use super::remote::Remote;
 use super::run::{RunRequest, exit_code, seconds};
-use super::run_artifacts::{Archive, Glob, missing};
+use super::run_artifacts::{Archive, Glob, missing, shown};
 use super::run_bundle::{Bundle, Streams};
 use super::run_files::{Files, Form};
 use super::run_report::{Commands, Tails, TimingPhase, TimingReport, millis};
@@ -33,6 +33,7 @@ pub(super) struct Job<'a> {
     began: Instant,
     tails: Tails,
     streams: Streams,
+    ended: Option<ExecExit>,
     measures: Measures,
 }
 
@@ -56,10 +57,10 @@ impl<'a> Job<'a> {
     ) -> Self {
         let measures = Measures { timing, sync: None, artifacts: None, failure_bundle: None };
         let (tails, streams) = (Tails::default(), Streams::default());
-        Self { lease, owner, request, run, profile, began, tails, streams, measures }
+        Self { lease, owner, request, run, profile, began, tails, streams, ended: None, measures }
     }
 
-    /// Everything up to the command's end.
+    /// Everything up to the command's end, and what is brought back after it.
     ///
     /// # Errors
     /// As [`super::Engine::run`].
@@ -91,6 +92,7 @@ impl<'a> Job<'a> {
         }
         if request.sync_only {
             self.measure(usable);
+            self.ended = Some(ExecExit::Code(0));
             return Ok(ExecExit::Code(0));
         }
         let script = match &request.file {
@@ -107,6 +109,7 @@ impl<'a> Job<'a> {
             call.warn(format!("the lease could not be marked as ready: {error}"));
         }
         let exit = exit?;
+        self.ended = Some(exit.clone());
         if exit == ExecExit::Code(0) {
             self.measures.artifacts = self.artifacts(call).await?;
             for download in &request.downloads {
@@ -189,7 +192,9 @@ impl<'a> Job<'a> {
         }
         let files = self.files();
         let names = files.find(&globs, call).await?;
-        let nothing = |glob: &&Glob| !names.iter().any(|name| glob.matches(name));
+        let found = names.iter().map(|name| shown(name));
+        let found: Vec<String> = found.collect();
+        let nothing = |glob: &&Glob| !found.iter().any(|name| glob.matches(name));
         let missed: Vec<&Glob> = required.into_iter().filter(nothing).collect();
         if !missed.is_empty() {
             return Err(missing(&missed));
@@ -204,7 +209,7 @@ impl<'a> Job<'a> {
         let bytes = files.collect(&names, target, Form::Gzip, call).await?;
         let remote = format!("{} artifacts", names.len());
         call.event(Event::Downloaded { remote, local: path.clone(), bytes });
-        Ok(Some(Archive { path, bytes, files: names.into_iter().collect() }))
+        Ok(Some(Archive { path, bytes, files: found }))
     }
 
     /// Writes the archive about a failure; the line about it. That it cannot be written changes nothing else.
@@ -272,16 +277,26 @@ impl<'a> Job<'a> {
         (env, event)
     }
 
-    /// Says how the command ended, and after a failure what to do.
+    /// How the command ended, if it did.
+    pub fn ended(&self) -> Option<ExecExit> {
+        self.ended.clone()
+    }
+
+    /// Says how the command ended, and after a failure what to do. What happened after a good end is the failure of the
+    /// run, not of the command.
     pub async fn report(
         &mut self,
         exit: &ExecExit,
+        failure: Option<Code>,
         stays: bool,
         kept: bool,
         commands: &Commands<'_>,
         call: &Call,
     ) {
         self.measures.timing.ended(exit_code(exit).0);
+        if let Some(failure) = failure {
+            self.measures.timing.failed(failure);
+        }
         let price = self.lease.facts().price;
         let cost = price.map(|price| format!(" cost={}", accrued(price, self.began.elapsed())));
         let mut lines = vec![self.measures.timing.summary() + cost.as_deref().unwrap_or_default()];

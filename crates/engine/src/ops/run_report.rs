@@ -3,6 +3,7 @@
 
 use super::SyncStep;
 use super::lease::Facts;
+use crate::Code;
 use crate::lease::go_duration;
 use crate::ssh::command::shown_word as word;
 use crate::world::Output;
@@ -53,7 +54,7 @@ pub struct TimingReport {
     /// `succeeded` or `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_status: Option<&'static str>,
-    /// `command-exit` for a command that failed.
+    /// `command-exit` for a command that failed; the error's code where its results could not be brought back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_kind: Option<&'static str>,
     /// Run id.
@@ -183,6 +184,12 @@ impl TimingReport {
             self.blocked_stage = Some("unknown");
             self.retry_likely = Some("unknown");
         }
+    }
+
+    /// The command ended well, the run did not.
+    pub(super) fn failed(&mut self, failure: Code) {
+        self.run_status = Some("failed");
+        self.error_kind = Some(failure.as_str());
     }
 
     /// `run summary …`

@@ -1,9 +1,9 @@
 //! Shell: an interactive session on a lease, on a terminal or through plain pipes.
 
-use super::{Call, Engine, Lease};
+use super::{Call, Engine, Lease, Phase};
 use crate::Result;
 use crate::ssh::command::{Script, quote};
-use crate::world::{ExecExit, ExecIo, TerminalIo};
+use crate::world::{ExecExit, ExecIo, TakeTerminal};
 use serde::Serialize;
 
 /// Whose shell, and what runs in place of it.
@@ -19,8 +19,9 @@ pub struct ShellRequest {
 
 /// How the session is joined to this side.
 pub enum ShellIo {
-    /// A terminal: the far side echoes, edits lines, and hears of changes of size.
-    Terminal(TerminalIo),
+    /// A terminal: the far side echoes, edits lines, and hears of changes of size. It is taken over once
+    /// the session is open.
+    Terminal(TakeTerminal),
     /// Plain streams.
     Pipes(ExecIo),
 }
@@ -61,8 +62,9 @@ impl Lease {
     pub async fn shell(&self, script: Option<&Script>, io: ShellIo, call: &Call) -> Result<ExecExit> {
         let command = script.map(line).transpose()?;
         mark(self, "running", call).await;
+        call.phase(Phase::Run, command.as_deref().unwrap_or("login shell"));
         let outcome = match io {
-            ShellIo::Terminal(io) => self.terminal(command.as_deref(), io, call).await,
+            ShellIo::Terminal(take) => self.terminal(command.as_deref(), take, call).await,
             ShellIo::Pipes(io) => self.exec_raw(command.as_deref().unwrap_or(LOGIN), io, call).await,
         };
         mark(self, "ready", call).await;

@@ -7,6 +7,7 @@ mod drive;
 
 pub use drive::{Classification, Smoked, Step};
 
+use super::answer::{LARGEST_ANSWER, collect};
 use super::cleanup::{CleanupItem, CleanupRequest, ItemOutcome};
 use super::doctor::doctor;
 use super::{AcquireRequest, Call, Engine, ExecRequest, ReleaseRequest};
@@ -14,7 +15,7 @@ use crate::config::{Settings, Snapshot};
 use crate::lease::{ReleaseAction, Slug};
 use crate::ssh::command::Script;
 use crate::vast::client::require_key;
-use crate::world::{ExecExit, ExecIo, Output, World};
+use crate::world::{ExecExit, ExecIo, World};
 use crate::{Code, Error, Result};
 use drive::{Steps, drive};
 use std::collections::BTreeMap;
@@ -28,8 +29,6 @@ const IDLE: Duration = Duration::from_secs(5 * 60);
 const WAIT: Duration = Duration::from_secs(5 * 60);
 /// Between two looks at what is left.
 const PAUSE: Duration = Duration::from_secs(5);
-/// More than `nvidia-smi -L` says of the largest machine.
-const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// Runs the smoke, or says why not. Nothing is called before every guard was passed.
 ///
@@ -188,22 +187,12 @@ impl Steps for Real<'_> {
         let words = ["nvidia-smi", "-L"].map(str::to_owned);
         let request =
             ExecRequest { script: Script::from_words(words.into()), env: BTreeMap::new(), folder: None };
-        let (output, mut received) = mpsc::channel(16);
+        let (output, received) = mpsc::channel(16);
         let command = lease.exec(&request, ExecIo { stdin: None, output }, self.call);
-        let read = async {
-            let mut text = Vec::new();
-            while let Some(piece) = received.recv().await {
-                if let Output::Stdout(bytes) = piece
-                    && text.len() < LARGEST_ANSWER
-                {
-                    text.extend_from_slice(&bytes);
-                }
-            }
-            text
-        };
-        let (exit, text) = tokio::join!(command, read);
+        let answered = tokio::try_join!(command, collect(received, LARGEST_ANSWER));
         lease.close().await;
-        match exit? {
+        let (exit, (text, _)) = answered?;
+        match exit {
             ExecExit::Code(0) => {
                 let text = String::from_utf8_lossy(&text);
                 Ok(text.lines().filter(|line| line.trim_start().starts_with("GPU ")).count())

@@ -1,6 +1,7 @@
 //! Sync: brings the working tree to the instance; only what changed travels.
 
-use super::remote::{Answer, Remote};
+use super::answer::Answer;
+use super::remote::Remote;
 use super::stream::{DEPTH, ToRemote, ready_input};
 use super::{Call, Engine, Event};
 use crate::sync::excludes::Excludes;
@@ -196,7 +197,8 @@ impl Engine {
         fingerprint: &str,
         call: &Call,
     ) -> Result<Option<There>> {
-        let answer = remote.run(&script::look(workdir, fingerprint), None, call).await?;
+        let look = script::look(workdir, fingerprint);
+        let answer = remote.run_up_to(There::LARGEST, &look, None, call).await?;
         if answer.exit != ExecExit::Code(0) {
             return Err(failed("looking at the folder", workdir, &answer));
         }
@@ -319,8 +321,7 @@ pub(super) async fn watched<T>(
 }
 
 fn failed(step: &str, workdir: &str, answer: &Answer) -> Error {
-    let said = String::from_utf8_lossy(&answer.stderr);
-    let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+    let said = answer.stderr.brief();
     let why = match (&answer.exit, said.is_empty()) {
         (_, false) => said,
         (ExecExit::Code(code), true) if *code == script::NOT_UNPACKED => "the stream was cut off".to_owned(),

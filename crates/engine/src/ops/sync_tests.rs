@@ -401,3 +401,24 @@ async fn a_sync_ends_in_time() {
     let error = bench.try_sync(&SyncRequest::default()).await.expect_err("too long");
     assert_eq!((error.code(), error.exit_code()), (Code::SyncTimeout, 6));
 }
+
+#[tokio::test]
+async fn a_very_large_tree_there_can_be_looked_at() {
+    let bench = Bench::with("sh", SYSTEM, |settings| settings.sync.delete = false).await;
+    bench.write("file", "x");
+    bench.sync().await;
+    // More than the answer of any other script may hold, also when it is compressed.
+    let (mut names, mut word) = (String::new(), 0x9e37_79b9_7f4a_7c15_u64);
+    for _ in 0..320_000 {
+        for _ in 0..8 {
+            word ^= word << 13;
+            word ^= word >> 7;
+            word ^= word << 17;
+            names.push_str(&format!("{word:016x}"));
+        }
+        names.push('\0');
+    }
+    write(&bench.there(".crabbox/sync-manifest"), &names);
+    bench.write("file", "changed");
+    assert_eq!(bench.try_sync(&SyncRequest::default()).await.expect("syncs").sent_files, 1);
+}

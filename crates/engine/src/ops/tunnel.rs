@@ -113,27 +113,14 @@ impl Tunnel {
     /// The lease counts as used meanwhile.
     ///
     /// # Errors
-    /// [`Code::Cancelled`]; [`Code::ClaimMissing`] or [`Code::InstanceNotRunning`] once the lease was released or stopped.
+    /// [`Code::Cancelled`]; [`Code::LeaseNotFound`] or [`Code::InstanceNotRunning`] once the lease was released or stopped.
     pub async fn serve(self, call: &Call) -> Result<()> {
         let Self { lease, doors } = self;
         let mut waits = JoinSet::new();
         for (forward, listener) in doors {
             waits.spawn(serve_port(lease.clone(), forward, listener, call.clone()));
         }
-        let ended = async {
-            let pause = Duration::from_secs(lease.facts().idle_timeout_secs / 3)
-                .clamp(Duration::from_secs(1), Duration::from_secs(60));
-            loop {
-                tokio::time::sleep(pause).await;
-                match lease.touch(None).await {
-                    Err(error) if matches!(error.code(), Code::ClaimMissing | Code::InstanceNotRunning) => {
-                        return Err(error);
-                    }
-                    // The next beat tries again.
-                    _ => {}
-                }
-            }
-        };
+        let ended = async { Err(lease.heartbeat().await) };
         let outcome = call.until_cancelled(ended).await;
         waits.shutdown().await;
         lease.close().await;

@@ -1,5 +1,6 @@
 //! What a read of a starting instance means: go on waiting, or why this one will not do.
 
+use super::answer::brief;
 use crate::lease::{DollarsPerHour, InstanceId};
 use crate::vast::Instance;
 use crate::vast::instance::{StartFault, start_fault};
@@ -102,7 +103,7 @@ fn wrong_terms(instance: &Instance, asked: Asked) -> Option<Error> {
 fn wrong_start(instance: &Instance, ages: Ages, asked: Asked) -> Option<Error> {
     let id = instance.id;
     let message = instance.status_msg.as_deref().unwrap_or_default();
-    let brief: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+    let brief = brief(message.as_bytes());
     let host = |message: String| {
         Some(Error::new(Code::StartFailedHost, message).hint("another machine may do: try again"))
     };

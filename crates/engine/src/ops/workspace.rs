@@ -3,6 +3,7 @@
 //! Taking the ownership rides on the first command that needs it; what it costs of its own is one short command at the
 //! end. While a command runs the instance renews the ownership itself: neither a slow link nor a sleeping laptop loses it.
 
+use super::answer::brief;
 use super::input::feed;
 use super::{Call, Event, Lease};
 use crate::ssh::workspace::{Ownership, RENEWAL, Reply};
@@ -255,8 +256,7 @@ fn ambiguous(lease: &Lease) -> Error {
 }
 
 fn unanswered(lease: &Lease, exit: &ExecExit, heard: &[u8]) -> Error {
-    let said = String::from_utf8_lossy(heard);
-    let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+    let said = brief(heard);
     Error::new(
         Code::RemoteControl,
         format!("lease {} did not start the command ({exit:?}): {said}", lease.facts().slug),

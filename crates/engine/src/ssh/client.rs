@@ -2,7 +2,7 @@
 
 use crate::world::{
     Duplex, ExecExit, ExecIo, HostKeyPolicy, Listener, Output, Ssh, SshError, SshErrorKind, SshSession,
-    SshTarget, StdinChunk, TerminalIo, TerminalSize,
+    SshTarget, StdinChunk, TakeTerminal, TerminalSize,
 };
 use async_trait::async_trait;
 use russh::client::{self, AuthResult, Handle, Msg};
@@ -191,8 +191,9 @@ impl SshSession for Session {
             .await
     }
 
-    async fn terminal(&self, command: Option<&str>, io: TerminalIo) -> Result<ExecExit, SshError> {
+    async fn terminal(&self, command: Option<&str>, take: TakeTerminal) -> Result<ExecExit, SshError> {
         let channel = self.open().await?;
+        let io = take();
         let TerminalSize { columns, rows } = io.size;
         let asked = async {
             channel.request_pty(true, &io.name, columns, rows, 0, 0, &[]).await?;

@@ -13,6 +13,15 @@ pub enum Script {
 }
 
 impl Script {
+    /// Whether it says nothing at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Argv(words) => words.is_empty(),
+            Self::Shell(text) => text.trim().is_empty(),
+        }
+    }
+
     /// The words of a command line the way crabbox takes them: a single word with shell characters, control operators
     /// standing alone, or a leading `NAME=value` mean a shell.
     #[must_use]

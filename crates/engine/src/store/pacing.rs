@@ -84,6 +84,21 @@ impl Store {
         .await
     }
 
+    /// Counts the newest slot of a class from `ago` before now, should it stand earlier: a call that was long on its way
+    /// arrived later than its slot says. Slots that others have reserved since stay where they are.
+    ///
+    /// # Errors
+    /// As [`Store::reserve_slot`].
+    pub async fn move_slot(&self, scope: &str, class: &str, ago: Duration) -> Result<()> {
+        let ago = millis(ago);
+        self.schedule(scope, class, move |class, now| {
+            if let Some(last) = class.slots.last_mut() {
+                *last = (*last).max(now.saturating_sub(ago));
+            }
+        })
+        .await
+    }
+
     /// How long [`Store::reserve_slot`] would tell to wait, without reserving. Others may reserve in between.
     ///
     /// # Errors
@@ -201,6 +216,20 @@ mod tests {
             other.reserve_slot("a/b", "read", STEP, None).await.unwrap_err().code(),
             Code::InvalidArgument
         );
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_long_on_its_way_moves_the_next_one() {
+        let bench = Bench::new();
+        let reserve = || bench.store.reserve_slot("aa", "list", STEP, None);
+        let moved = |ago| bench.store.move_slot("aa", "list", Duration::from_millis(ago));
+        assert_eq!(reserve().await.unwrap(), Duration::ZERO);
+        bench.advance(Duration::from_millis(70));
+        moved(10).await.unwrap();
+        assert_eq!(reserve().await.unwrap(), Duration::from_millis(90));
+        // Somebody has the slot after it already: it is not brought forward.
+        moved(0).await.unwrap();
+        assert_eq!(reserve().await.unwrap(), Duration::from_millis(190));
     }
 
     #[tokio::test]

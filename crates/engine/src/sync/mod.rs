@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod pack;
 pub mod path;
 pub mod pattern;
+pub mod place;
 pub mod plan;
 pub mod record;
 pub mod script;

@@ -21,6 +21,9 @@ pub struct There {
 }
 
 impl There {
+    /// The most that the far side may say, bytes, packed or not: some 300 for each file, so that three million fit.
+    pub const LARGEST: usize = 1024 * 1024 * 1024;
+
     /// Reads the answer; `None` for the same tree.
     ///
     /// # Errors
@@ -49,7 +52,9 @@ impl There {
         let body = &answer[end + 2..];
         let mut unpacked = Vec::new();
         if gzip {
-            MultiGzDecoder::new(body).read_to_end(&mut unpacked).map_err(|_| unclear())?;
+            // Little can be unpacked to more than there is room for.
+            let most = u64::try_from(Self::LARGEST).unwrap_or(u64::MAX);
+            MultiGzDecoder::new(body).take(most).read_to_end(&mut unpacked).map_err(|_| unclear())?;
         } else {
             unpacked.extend_from_slice(body);
         }

@@ -4,6 +4,7 @@
 use super::manifest::Moment;
 use super::pack::Progress;
 use super::path::{TreePath, system_path};
+use super::place::Place;
 use crate::world::{FileKind, Local};
 use crate::{Code, Error, Result};
 use std::collections::BTreeSet;
@@ -23,10 +24,11 @@ pub struct Unpacker<'a> {
 }
 
 impl Unpacker<'_> {
-    /// The one regular file of a stream, as `target`. Whatever stood there is replaced at the end, in one step.
+    /// The one regular file of a stream, as `target` or what a link there leads to. A file there is replaced at the end,
+    /// in one step; a pipe or character device is written into.
     ///
     /// # Errors
-    /// [`Code::CopyFailed`], or [`Code::SshLost`] for a stream that is cut off; `target` is as it was then.
+    /// [`Code::CopyFailed`], or [`Code::SshLost`] for a stream that is cut off; a file is as it was then.
     pub fn file(&self, stream: impl Read, target: &Path) -> Result<()> {
         let mut archive = Archive::new(stream);
         let mut entries = archive.entries().map_err(broken)?;
@@ -36,7 +38,21 @@ impl Unpacker<'_> {
             let message = format!("what should become {} is not a regular file there", target.display());
             return Err(Error::new(Code::CopyFailed, message));
         }
-        self.write(&mut entry, target)
+        let fail = |error| unwritten(target, error);
+        match Place::of(self.local, target).map_err(fail)? {
+            Place::File(place) => self.write(&mut entry, &place),
+            Place::Stream(place) => {
+                let size = entry.size();
+                let mut into = || {
+                    let mut out = self.local.write_into(&place)?;
+                    self.pour(&mut entry, size, out.as_mut())?;
+                    out.flush()
+                };
+                into().map_err(fail)?;
+                self.progress.add_file();
+                Ok(())
+            }
+        }
     }
 
     /// A whole tree, into `folder`, which exists. What is there and not in the stream stays. Returns what was left out
@@ -107,20 +123,22 @@ impl Unpacker<'_> {
 
     fn write<R: Read>(&self, entry: &mut Entry<'_, R>, place: &Path) -> Result<()> {
         let (mode, modified, size) = (mode(entry), moment(time(entry)), entry.size());
-        self.replace(place, mode, modified, |out| {
-            let (mut left, mut buffer) = (size, vec![0; 128 * 1024]);
-            while left > 0 {
-                let count = entry.read(&mut buffer)?;
-                if count == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                out.write_all(&buffer[..count])?;
-                let count = u64::try_from(count).unwrap_or(u64::MAX);
-                left = left.saturating_sub(count);
-                self.progress.add_bytes(count);
+        self.replace(place, mode, modified, |out| self.pour(entry, size, out))
+    }
+
+    fn pour(&self, from: &mut dyn Read, size: u64, out: &mut dyn Write) -> io::Result<()> {
+        let (mut left, mut buffer) = (size, vec![0; 128 * 1024]);
+        while left > 0 {
+            let count = from.read(&mut buffer)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            Ok(())
-        })
+            out.write_all(&buffer[..count])?;
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            left = left.saturating_sub(count);
+            self.progress.add_bytes(count);
+        }
+        Ok(())
     }
 
     /// A second name of a file that the stream brought before.
@@ -139,6 +157,7 @@ impl Unpacker<'_> {
         modified: SystemTime,
         fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
+        self.replaceable(place)?;
         let beside = place.with_file_name(format!(".crabbox-cp.{}", self.token));
         let work = || {
             let mut out = self.local.create(&beside)?;
@@ -157,7 +176,20 @@ impl Unpacker<'_> {
         Ok(())
     }
 
+    /// Refuses what the bytes of a stream must not take the place of.
+    fn replaceable(&self, place: &Path) -> Result<()> {
+        match self.local.stat(place).map_err(|error| unwritten(place, error))? {
+            Some(stat) if stat.kind == FileKind::Other => Err(Error::new(
+                Code::CopyFailed,
+                format!("{} is neither file, folder nor link here: it is not replaced", place.display()),
+            )
+            .hint("move it away, or copy to another place")),
+            _ => Ok(()),
+        }
+    }
+
     fn link(&self, target: &[u8], place: &Path) -> Result<()> {
+        self.replaceable(place)?;
         let fail = |error| unwritten(place, error);
         let target = system_path(target).ok_or_else(|| unsafe_name(target))?;
         match self.local.stat(place).map_err(fail)? {

@@ -369,8 +369,10 @@ impl Client {
         let mut tries = 0;
         loop {
             tries += 1;
-            self.pace(request.class).await;
-            let failure = match self.once(request, read).await {
+            let slot = self.pace(request.class).await;
+            let answered = self.once(request, read).await;
+            self.arrived(request.class, slot.elapsed()).await;
+            let failure = match answered {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
@@ -479,11 +481,13 @@ impl Client {
         show <= list
     }
 
-    async fn pace(&self, class: LimitClass) {
+    /// Waits for the next slot of a class; when it was, at the earliest.
+    async fn pace(&self, class: LimitClass) -> Instant {
+        let began = Instant::now();
         let pace = class.pace();
         let widened = self.widened().get(&class).copied();
         if pace.interval.is_zero() && pace.burst.is_none() && widened.is_none() {
-            return;
+            return began;
         }
         let factor = widened.unwrap_or(1.0);
         let interval = pace.interval.mul_f64(factor);
@@ -496,6 +500,17 @@ impl Client {
             .unwrap_or(interval);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
+        }
+        began + wait
+    }
+
+    /// Notes that a call took long. It may have arrived as late as just now - the first of a process opens a connection -
+    /// and the server counts from there, while the next one travels quickly.
+    async fn arrived(&self, class: LimitClass, took: Duration) {
+        let margin = class.margin();
+        if !class.pace().interval.is_zero() && took > margin {
+            // As in `pace`.
+            let _ = self.inner.store.move_slot(&self.inner.scope, class.name(), margin).await;
         }
     }
 

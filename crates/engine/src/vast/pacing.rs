@@ -90,6 +90,12 @@ impl LimitClass {
         Pace { interval, burst }
     }
 
+    /// How much later than it departed a call may arrive without the next one coming too early.
+    #[must_use]
+    pub fn margin(self) -> Duration {
+        self.pace().interval.saturating_sub(Duration::from_secs_f64(self.published()))
+    }
+
     /// How long to stay away after the API asked to slow down and named no time.
     #[must_use]
     pub fn penalty(self) -> Duration {

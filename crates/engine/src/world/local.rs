@@ -83,6 +83,12 @@ pub trait Local: Send + Sync {
     /// # Errors
     /// Those of the system.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Write + Send>>;
+    /// Opens a pipe or a character device for writing. What nobody reads from is refused, at once or when it has taken
+    /// nothing for a minute.
+    ///
+    /// # Errors
+    /// Those of the system; anything else at `path` is refused.
+    fn write_into(&self, path: &Path) -> io::Result<Box<dyn Write + Send>>;
     /// Creates a folder; one that exists is not an error.
     ///
     /// # Errors

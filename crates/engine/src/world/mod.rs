@@ -18,7 +18,7 @@ pub use http::{Http, HttpReply, HttpRequest, Limits, Method, TransportError, Tra
 pub use local::{FileKind, GitAnswer, Local, OpenFile, Stat};
 pub use ssh::{
     Duplex, ExecExit, ExecIo, HostKeyPolicy, Listener, Output, Ssh, SshError, SshErrorKind, SshSession,
-    SshTarget, StdinChunk, TerminalIo, TerminalSize,
+    SshTarget, StdinChunk, TakeTerminal, TerminalIo, TerminalSize,
 };
 
 use std::sync::Arc;

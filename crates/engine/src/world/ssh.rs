@@ -96,6 +96,10 @@ pub struct TerminalSize {
     pub rows: u32,
 }
 
+/// Takes over the terminal on this side. Called once the session is open: until then the keys belong to this side, and
+/// Ctrl-C interrupts.
+pub type TakeTerminal = Box<dyn FnOnce() -> TerminalIo + Send>;
+
 /// A terminal on this side. The far side echoes and edits; both its streams arrive as standard output.
 pub struct TerminalIo {
     /// What it is called (`xterm-256color`).
@@ -131,8 +135,8 @@ pub trait SshSession: Send + Sync {
     /// the channel (after asking the server to signal the command with `TERM`).
     async fn exec(&self, command: &str, io: ExecIo) -> Result<ExecExit, SshError>;
     /// Runs `command`, or the user's login shell, on a pseudo-terminal until it ends. Dropping the future hangs up.
-    async fn terminal(&self, command: Option<&str>, io: TerminalIo) -> Result<ExecExit, SshError> {
-        let _ = (command, io);
+    async fn terminal(&self, command: Option<&str>, take: TakeTerminal) -> Result<ExecExit, SshError> {
+        let _ = (command, take);
         Err(SshError { kind: SshErrorKind::SessionRefused, message: "no terminals here".to_owned() })
     }
     /// Connects to `host` and `port` as the instance sees them.

@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 /// What git needs of the environment. Everything else stays out: keys of the cloud are none of its business, and
 /// variables such as `GIT_DIR` would point it elsewhere.
@@ -91,6 +93,10 @@ impl Local for RealLocal {
         Ok(Box::new(options.open(path)?))
     }
 
+    fn write_into(&self, path: &Path) -> io::Result<Box<dyn Write + Send>> {
+        open_stream(path)
+    }
+
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         match fs::create_dir(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -155,6 +161,66 @@ fn facts(metadata: &Metadata) -> io::Result<Stat> {
         FileKind::Other
     };
     Ok(Stat { kind, mode: mode(metadata), size: metadata.len(), modified: metadata.modified()? })
+}
+
+/// How long a pipe may take nothing: a machine may be rented for what is written there.
+#[cfg(unix)]
+const STUCK: Duration = Duration::from_secs(60);
+
+#[cfg(unix)]
+fn open_stream(path: &Path) -> io::Result<Box<dyn Write + Send>> {
+    use rustix::fs::{Mode, OFlags};
+    use std::os::unix::fs::FileTypeExt;
+    let check = |metadata: Metadata| {
+        let kind = metadata.file_type();
+        if kind.is_fifo() || kind.is_char_device() {
+            return Ok(());
+        }
+        Err(io::Error::new(ErrorKind::InvalidInput, "it is neither a file nor a pipe nor a character device"))
+    };
+    check(fs::symlink_metadata(path)?)?;
+    // Waiting for a reader would have no end.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NXIO) => {
+            return Err(io::Error::new(ErrorKind::BrokenPipe, "nobody reads from it"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    check(file.metadata()?)?;
+    Ok(Box::new(Stream(file)))
+}
+
+#[cfg(not(unix))]
+fn open_stream(_: &Path) -> io::Result<Box<dyn Write + Send>> {
+    Err(io::Error::new(ErrorKind::Unsupported, "it is no file"))
+}
+
+/// A pipe that does not hold up its writer for ever.
+#[cfg(unix)]
+struct Stream(File);
+
+#[cfg(unix)]
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let began = Instant::now();
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && began.elapsed() < STUCK => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads on from it"));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 #[cfg(unix)]
