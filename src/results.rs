@@ -73,6 +73,7 @@ pub(crate) fn status(status: &LeaseStatus) -> Value {
         "ready": status.ready,
         "gpu": status.gpu,
         "price": status.price,
+        "priceWarning": status.price_warning,
         "accruedDollars": status.accrued_dollars,
         "endpoint": status.endpoint.as_ref().map(|at| endpoint(at, &status.user)),
         "keyPath": Some(&status.key_path).filter(|path| !path.is_empty()),
