@@ -87,6 +87,8 @@ export interface LeaseStatus {
   readonly ready: boolean
   readonly gpu: string
   readonly price: number | null
+  /** What to do about a price that rose above the cap, where it did. */
+  readonly priceWarning: string | null
   /** What it cost so far at that price, in dollars; at most, since only running GPUs are billed in full. */
   readonly accruedDollars: number | null
   /** The one that let us in, or the first one known. */

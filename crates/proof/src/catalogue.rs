@@ -30,6 +30,10 @@ fn not_creates(method: &str, path: &str) -> bool {
     !creates(method, path)
 }
 
+fn destroys(method: &str, path: &str) -> bool {
+    method == "DELETE" && on_an_instance(method, path) && !path.contains("/ssh/")
+}
+
 fn on_an_instance(method: &str, path: &str) -> bool {
     not_creates(method, path) && path.starts_with("/api/v0/instances/")
 }
@@ -174,6 +178,7 @@ pub fn kinds() -> Vec<Kind> {
             true,
             not_creates,
         )),
+        with("a success that is none", answer(200, r#"{"success":"yes"}"#), false, destroys),
         with("ask taken", Effect::NoSuchAsk, false, creates),
         with(
             "ask taken, 410",

@@ -3,6 +3,7 @@
 
 use super::gone::{Sight, VISIBILITY};
 use super::provenance::ambiguous_label;
+use super::recovery::Unfinished;
 use super::recovery::changed_claim;
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
@@ -11,6 +12,7 @@ use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::Instance;
+use crate::vast::client::Unsent;
 use crate::vast::decode::Account;
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -27,6 +29,19 @@ pub(super) struct Authorised {
     pub claim: Claim,
     /// The live instance; `None` where no read shows it.
     pub live: Option<Instance>,
+    /// What was judged of it; [`Engine::authorise`] leaves it at [`Why::Asked`].
+    pub why: Why,
+}
+
+/// Why a lease is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Whoever owns it says so: no use of it changes that.
+    Asked,
+    /// It has expired.
+    Expired,
+    /// A process that died left it.
+    Left(Unfinished),
 }
 
 /// Why an instance may be destroyed for a lease.
@@ -45,23 +60,29 @@ pub(super) struct Doomed<'a> {
     pub lease: &'a LeaseId,
     pub instance: InstanceId,
     pub ground: Ground,
+    pub why: Why,
 }
 
 impl<'a> Doomed<'a> {
     pub(super) fn new(lease: &'a LeaseId, instance: InstanceId, ground: Ground) -> Self {
-        Self { lease, instance, ground }
+        Self { lease, instance, ground, why: Why::Asked }
+    }
+
+    /// The same, as long as this still holds when the claim is read last.
+    pub(super) fn because(self, why: Why) -> Self {
+        Self { why, ..self }
     }
 }
 
 impl Engine {
-    /// Reads the claim once more, right before the call that destroys or stops: nothing that is not authorised then is
-    /// sent. `journal` is the copy of whoever holds the operation lock, which nobody else changes.
+    /// Reads the claim once more, right before the call that destroys or stops, after every wait: nothing that is not
+    /// authorised then is sent, and what was judged of the lease is judged again. `journal` is the copy of whoever holds the operation lock, which nobody else changes.
     ///
     /// # Errors
     /// [`Code::LeaseNotFound`], or [`Code::ClaimMissing`] for what this process rented; [`Code::ClaimChanged`],
     /// [`Code::IdentityMismatch`]; [`Code::LeaseAmbiguous`] for a surplus that no record here knows.
     pub(super) async fn last_look(&self, doomed: &Doomed<'_>, journal: Option<&Journal>) -> Result<()> {
-        let Doomed { lease, instance, ground } = *doomed;
+        let Doomed { lease, instance, ground, .. } = *doomed;
         let account = match self.client.known_account() {
             Some(account) => account,
             None => self.client.account().await.map_err(Error::from)?.id,
@@ -91,7 +112,25 @@ impl Engine {
         if ground == Ground::Surplus && !recorded {
             return Err(ambiguous_label(lease, &[instance]));
         }
-        Ok(())
+        self.still_due(doomed, &claim, journal).await
+    }
+
+    /// Calls off the step that was begun on a lease which, as its claim says now, is in use again.
+    pub(super) async fn spare(
+        &self,
+        kind: StepKind,
+        doomed: &Doomed<'_>,
+        journal: Option<&mut Journal>,
+        call: &Call,
+    ) {
+        // Where the claim cannot be read, or names another instance, the step stands.
+        let claim = self.store.claim(doomed.lease).await.ok().flatten();
+        let claim = claim.filter(|claim| claim.instance_id() == Some(doomed.instance));
+        let (Some(claim), Some(journal)) = (claim, journal) else { return };
+        if self.still_due(doomed, &claim, Some(journal)).await.is_err() {
+            journal.voided(kind, doomed.instance, "the lease is in use again");
+            self.note_or_warn(journal, call).await;
+        }
     }
 
     /// Reads the cloud, then the claim, and checks one against the other. Whoever destroys or stops does it on the
@@ -125,7 +164,7 @@ impl Engine {
         if let Some(live) = &live {
             self.check_label(&claim, live).await?;
         }
-        Ok(Authorised { account, claim, live })
+        Ok(Authorised { account, claim, live, why: Why::Asked })
     }
 
     /// Destroys the instance of an authorised lease, proves it, and forgets the lease.
@@ -146,7 +185,7 @@ impl Engine {
             Some(_) => Duration::ZERO,
             None => VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?),
         };
-        let doomed = Doomed::new(id, instance, Ground::Claimed);
+        let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
         self.destroy_journalled(&doomed, journal.as_mut(), fresh, call).await?;
         self.forget(id, Some(instance)).await?;
         Ok(if lease.live.is_some() { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })
@@ -159,19 +198,28 @@ impl Engine {
     pub(super) async fn stop_lease(
         &self,
         id: &LeaseId,
-        claim: &Claim,
+        lease: &Authorised,
         instance: InstanceId,
         lock: Option<OperationGuard>,
         call: &Call,
     ) -> Result<ReleaseOutcome> {
+        let claim = &lease.claim;
         let (_lock, mut journal) = self.journal_of(id, claim, lock, call).await?;
         if let Some(journal) = &mut journal {
             journal.begin(StepKind::Stop, instance, self.unix_now());
             self.note_or_warn(journal, call).await;
         }
         call.phase(Phase::Release, format!("stopping instance {instance}"));
-        self.last_look(&Doomed::new(id, instance, Ground::Claimed), journal.as_ref()).await?;
-        self.client.set_state(instance, "stopped").await?;
+        let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
+        let stopped = self.client.stop_if(instance, || self.last_look(&doomed, journal.as_ref())).await;
+        match stopped {
+            Ok(()) => {}
+            Err(Unsent::Failed(failure)) => return Err(Error::from(failure)),
+            Err(Unsent::Withheld(error)) => {
+                self.spare(StepKind::Stop, &doomed, journal.as_mut(), call).await;
+                return Err(*error);
+            }
+        }
         self.prove_stopped(instance, call).await?;
         let (state, _, remote) = claim_state(State::Stopped);
         self.store
@@ -217,13 +265,13 @@ impl Engine {
             let fresh = VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?);
             let vanished = self.prove_vanished(instance, fresh, call).await?;
             // That took its time: what authorises the rest is read again.
-            let lease = self.authorise(id, instance, "stop").await?;
+            let lease = Authorised { why: lease.why, ..self.authorise(id, instance, "stop").await? };
             if vanished && lease.live.is_none() {
                 return self.destroy_lease(id, &lease, instance, lock, call).await;
             }
             lease
         };
-        self.stop_lease(id, &lease.claim, instance, lock, call).await
+        self.stop_lease(id, &lease, instance, lock, call).await
     }
 
     /// Reads an instance until it shows that it is stopped, or is going to be: the wish shows at once, the state later.

@@ -4,6 +4,7 @@
 //! Nothing is destroyed or forgotten unless the whole list of instances could be read first; each single destroy reads
 //! its instance again, and its claim after that.
 
+use super::authorised::{Authorised, Doomed, Ground, Why};
 use super::provenance::ambiguous_label;
 use super::recovery::{Patience, in_use};
 use super::resolve::{check_account, lease_id};
@@ -342,7 +343,7 @@ impl Engine {
     /// What the claim of a lease, and its journal beside it, say to a sweep.
     ///
     /// crabbox's `run --id` makes a claim say `keep=false` whatever it said before: what was asked for counts.
-    async fn sweep_of(&self, claim: &Claim) -> Sweep {
+    pub(super) async fn sweep_of(&self, claim: &Claim) -> Sweep {
         let swept = sweep(&claim.labels, self.cautious_now());
         let Ok(id) = lease_id(claim) else { return swept };
         if swept != Sweep::Delete {
@@ -467,11 +468,9 @@ impl Engine {
                 })
                 .await?;
         }
-        let lease = self.authorise(&id, instance, "clean up").await?;
-        if let Sweep::Skip(reason) = self.sweep_of(&lease.claim).await {
-            return Err(Error::new(Code::ClaimChanged, format!("lease {id} was used meanwhile: {reason}"))
-                .hint("it is left alone"));
-        }
+        let lease = Authorised { why: Why::Expired, ..self.authorise(&id, instance, "clean up").await? };
+        self.still_due(&Doomed::new(&id, instance, Ground::Claimed).because(lease.why), &lease.claim, None)
+            .await?;
         Ok(ItemOutcome::from(self.destroy_lease(&id, &lease, instance, lock, call).await?))
     }
 }

@@ -8,9 +8,10 @@ use super::authorised::Doomed;
 use super::{Call, Engine, Phase};
 use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::store::{Journal, StepKind};
-use crate::vast::client::{Accepted, Inventory};
+use crate::vast::client::{Accepted, Inventory, Unsent};
 use crate::vast::{Failure, Filter, Instance, Kind};
 use crate::{Code, Error, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -150,17 +151,15 @@ impl Engine {
         let id = doomed.instance;
         let began = Instant::now();
         call.phase(Phase::Release, format!("destroying instance {id}"));
-        let mut sent = false;
+        let sent = AtomicBool::new(false);
+        // Whatever authorises a destruction is read last: before each call that may destroy, after each wait.
+        let look = || async {
+            self.last_look(doomed, journal).await?;
+            sent.store(true, Ordering::Relaxed);
+            Ok(())
+        };
         loop {
-            // Whatever authorises a destruction is read last: before each call that may destroy.
-            if let Err(error) = self.last_look(doomed, journal).await {
-                // Somebody else may have proved it gone after what was sent here.
-                let left = fresh.saturating_sub(began.elapsed());
-                let gone = sent && self.prove_vanished(id, left, call).await.unwrap_or(false);
-                return if gone { Ok(()) } else { Err(error) };
-            }
-            sent = true;
-            let failure = match self.client.destroy(id).await {
+            let failure = match self.client.destroy_if(id, look).await {
                 Ok(Accepted::Yes) => return self.prove_destroyed(id, call).await,
                 // A success that does not say so is not believed, but proved like one whose answer was lost.
                 Ok(Accepted::Unsaid) => Failure::malformed(
@@ -168,7 +167,14 @@ impl Engine {
                     200,
                     "the answer does not say that the destroy was accepted",
                 ),
-                Err(failure) => failure,
+                Err(Unsent::Failed(failure)) => failure,
+                Err(Unsent::Withheld(error)) => {
+                    // Somebody else may have proved it gone after what was sent here.
+                    let left = fresh.saturating_sub(began.elapsed());
+                    let sent = sent.load(Ordering::Relaxed);
+                    let gone = sent && self.prove_vanished(id, left, call).await.unwrap_or(false);
+                    return if gone { Ok(()) } else { Err(*error) };
+                }
             };
             let unknown_there = failure.kind == Kind::NoSuchInstance;
             // A hammered API is known to answer 403 to everything for a while.
@@ -216,7 +222,10 @@ impl Engine {
             journal.begin(StepKind::Destroy, id, self.unix_now());
             self.note_or_warn(journal, call).await;
         }
-        self.destroy_and_prove(doomed, journal.as_deref(), fresh, call).await?;
+        if let Err(error) = self.destroy_and_prove(doomed, journal.as_deref(), fresh, call).await {
+            self.spare(StepKind::Destroy, doomed, journal, call).await;
+            return Err(error);
+        }
         if let Some(journal) = journal {
             journal.proved(StepKind::Destroy, id, self.unix_now());
             self.note_or_warn(journal, call).await;

@@ -29,6 +29,7 @@ mod logs;
 mod look;
 pub mod offers;
 mod open;
+mod overprice;
 mod provenance;
 pub mod providers;
 mod recover;

@@ -4,7 +4,7 @@ use super::lease::Machine;
 use super::verdict::outbid;
 use super::{Call, Engine, Lease};
 use crate::lease::labels::key;
-use crate::lease::{Claim, LeaseId};
+use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
@@ -14,9 +14,9 @@ use std::time::Duration;
 const CONNECT: Duration = Duration::from_secs(120);
 
 /// A lease that is taken into use again.
-struct Resumed {
+pub(super) struct Resumed {
     lock: Option<OperationGuard>,
-    /// Where a dead process held it or was about to stop it.
+    /// Where a dead process held it or was about to end it.
     journal: Option<Journal>,
 }
 
@@ -46,13 +46,18 @@ impl Engine {
         let mut resumed = self.resume(&id, &claim, lock, call).await?;
         let key = self.lease_key(&id).await?;
         let connected = call.until_cancelled(self.connect(&id, &key, endpoints, CONNECT, call)).await?;
+        resumed.call_off(self, instance.id, call).await?;
         let claim = self
             .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
             .await?;
+        self.keep_in_use(&mut resumed, &id, &claim, instance.id, call).await?;
         if let Some(journal) = &mut resumed.journal {
             journal.holder = None;
             journal.voided(StepKind::Stop, instance.id, "the lease is in use again");
             self.note_or_warn(journal, call).await;
+        }
+        if let Some(warning) = self.price_warning(&instance, &claim.slug) {
+            call.warn(warning);
         }
         let machine = Machine {
             instance: instance.id,
@@ -63,9 +68,12 @@ impl Engine {
         Ok((Lease::new(self, &id, &claim, machine, &key, connected), resumed.lock))
     }
 
-    /// The journal of a lease that a dead process held or was about to stop, to be relieved of that once the lease is
+    /// The journal of a lease that a dead process held or was about to end, to be relieved of that once the lease is
     /// in use again; its lock keeps everybody from finishing the dead one's work until then.
-    async fn resume(
+    ///
+    /// # Errors
+    /// [`Code::LeaseBusy`] while somebody who lives destroys it.
+    pub(super) async fn resume(
         &self,
         id: &LeaseId,
         claim: &Claim,
@@ -73,16 +81,74 @@ impl Engine {
         call: &Call,
     ) -> Result<Resumed> {
         let left = |journal: &Journal| {
-            let stopping = |instance| journal.is_open(StepKind::Stop, instance);
-            journal.holder.is_some() || claim.instance_id().is_some_and(stopping)
+            let open = |kind| claim.instance_id().is_some_and(|instance| journal.is_open(kind, instance));
+            journal.holder.is_some() || open(StepKind::Stop) || open(StepKind::Destroy)
         };
         // An unreadable journal tells nobody to finish anything.
-        if !self.store.journal(id).await.ok().flatten().is_some_and(|journal| left(&journal)) {
+        let Some(seen) = self.store.journal(id).await.ok().flatten().filter(left) else {
             return Ok(Resumed { lock, journal: None });
-        }
+        };
         let (lock, journal) = self.journal_of(id, claim, lock, call).await?;
+        let doomed = claim.instance_id().is_some_and(|instance| seen.is_open(StepKind::Destroy, instance));
+        if lock.is_none() && doomed {
+            return Err(Error::new(Code::LeaseBusy, format!("another process is destroying lease {id}"))
+                .hint("`list` shows in a minute whether it is gone; otherwise try again"));
+        }
         Ok(Resumed { lock, journal: journal.filter(left) })
     }
+}
+
+impl Engine {
+    /// Looks once more, after the claim has said that the lease is in use, whether somebody began to destroy it since the
+    /// first look: such a one reads the claim after that record, so that one of the two sees the other.
+    ///
+    /// # Errors
+    /// [`Code::LeaseBusy`] while that one lives; those of [`Resumed::call_off`].
+    pub(super) async fn keep_in_use(
+        &self,
+        resumed: &mut Resumed,
+        id: &LeaseId,
+        claim: &Claim,
+        instance: InstanceId,
+        call: &Call,
+    ) -> Result<()> {
+        if resumed.journal.is_some() {
+            return Ok(());
+        }
+        *resumed = self.resume(id, claim, resumed.lock.take(), call).await?;
+        resumed.call_off(self, instance, call).await
+    }
+}
+
+impl Resumed {
+    /// Calls off, durably, the destroy that a dead process had begun on a lease that is about to be used: whoever comes
+    /// next would finish it under its user. Before the claim says that the lease is in use.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] with the destroy still to be finished: the lease must not be used.
+    pub(super) async fn call_off(
+        &mut self,
+        engine: &Engine,
+        instance: InstanceId,
+        call: &Call,
+    ) -> Result<()> {
+        if let Some(journal) = &mut self.journal
+            && call_off(journal, instance, call)
+        {
+            engine.store.write_journal(journal).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls off, in this copy of the journal, the destroy of a lease that is taken into use; whether there was one.
+pub(super) fn call_off(journal: &mut Journal, instance: InstanceId, call: &Call) -> bool {
+    let begun = journal.is_open(StepKind::Destroy, instance);
+    if begun {
+        journal.voided(StepKind::Destroy, instance, "the lease is in use again");
+        call.warn(format!("the destroy of instance {instance} that was begun and never proved is called off: its lease is used again"));
+    }
+    begun
 }
 
 /// Where an instance can be reached that runs; at least one address.

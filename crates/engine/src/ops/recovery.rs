@@ -4,7 +4,7 @@
 //! journal, each step before it was sent and again with its proof; a step without proof whose lock is free is taken
 //! up here. Nothing is sent to the API unless the local records show such a step.
 
-use super::authorised::{Doomed, Ground};
+use super::authorised::{Authorised, Doomed, Ground, Why};
 use super::cleanup::{CleanupItem, ItemKind, ItemOutcome};
 use super::gone::SECOND_LOOK;
 use super::provenance::{Sorted, ambiguous_label};
@@ -13,7 +13,7 @@ use super::release::ReleaseOutcome;
 use super::resolve::check_account;
 use super::{Call, Engine, Phase};
 use crate::lease::labels;
-use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, claim_state, parse_rfc3339};
+use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, Sweep, claim_state, parse_rfc3339};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -271,7 +271,7 @@ impl Engine {
         lock: OperationGuard,
         call: &Call,
     ) -> Result<ItemOutcome> {
-        let lease = self.authorise(id, instance, "recover").await?;
+        let lease = Authorised { why: Why::Left(why), ..self.authorise(id, instance, "recover").await? };
         let mut journal = self.store.journal(id).await?;
         self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
         if let (Unfinished::Acquire, Some(journal)) = (why, &mut journal) {
@@ -296,6 +296,50 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether what was judged of a lease that is to end holds on this claim, the newest. `journal` may have the step by
+    /// which it is to end in it already.
+    ///
+    /// # Errors
+    /// [`Code::ClaimChanged`] where the lease was taken into use meanwhile.
+    pub(super) async fn still_due(
+        &self,
+        doomed: &Doomed<'_>,
+        claim: &Claim,
+        journal: Option<&Journal>,
+    ) -> Result<()> {
+        let (id, instance) = (doomed.lease, doomed.instance);
+        match doomed.why {
+            Why::Asked => Ok(()),
+            Why::Expired => match self.sweep_of(claim).await {
+                Sweep::Delete => Ok(()),
+                Sweep::Skip(reason) => {
+                    Err(Error::new(Code::ClaimChanged, format!("lease {id} was used meanwhile: {reason}"))
+                        .hint("it is left alone"))
+                }
+            },
+            Why::Left(Unfinished::Start) if matches!(claim.state(), "ready" | "running") => Err(changed(id)),
+            Why::Left(Unfinished::Start) => Ok(()),
+            // Without a journal it was judged, whatever was begun since.
+            Why::Left(why @ Unfinished::Rollback) => self.still_unfinished(id, claim, None, why),
+            Why::Left(why) => {
+                let mut before = journal.cloned();
+                if let Some(before) = &mut before {
+                    let judged = match why {
+                        Unfinished::Destroy => Some(StepKind::Destroy),
+                        Unfinished::Stop => Some(StepKind::Stop),
+                        _ => None,
+                    };
+                    let begun =
+                        |kind| matches!(kind, StepKind::Destroy | StepKind::Stop) && Some(kind) != judged;
+                    before
+                        .steps
+                        .retain(|step| !(begun(step.kind) && step.instance == instance.0 && step.is_open()));
+                }
+                self.still_unfinished(id, claim, before.as_ref(), why)
+            }
+        }
+    }
+
     /// A stop is repeated; a start that never became ready is taken back, so that nothing bills unseen.
     async fn finish_halt(
         &self,
@@ -305,7 +349,7 @@ impl Engine {
         lock: OperationGuard,
         call: &Call,
     ) -> Result<ItemOutcome> {
-        let lease = self.authorise(id, instance, "recover").await?;
+        let lease = Authorised { why: Why::Left(why), ..self.authorise(id, instance, "recover").await? };
         let usable = matches!(lease.claim.state(), "ready" | "running");
         let (lock, mut journal) = self.journal_of(id, &lease.claim, Some(lock), call).await?;
         if why != Unfinished::Start {

@@ -53,6 +53,7 @@ impl Engine {
         })?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
         let endpoints = super::open::require_usable(&claim, &instance)?;
+        let mut resumed = self.resume(&id, &claim, None, call).await?;
         let key = self.lease_key(&id).await?;
         let first = endpoints[0].clone();
         let (endpoint, answered) = match self.connect(&id, &key, endpoints, PROBE, call).await {
@@ -66,7 +67,9 @@ impl Engine {
                 (first, false)
             }
         };
-        self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
+        resumed.call_off(self, instance.id, call).await?;
+        let claim = self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
+        self.keep_in_use(&mut resumed, &id, &claim, instance.id, call).await?;
         Ok(command(&key, &endpoint, &self.settings.user))
     }
 

@@ -3,6 +3,7 @@
 
 use super::boot::Booting;
 use super::lease::Machine;
+use super::open::call_off;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
@@ -60,6 +61,10 @@ impl Engine {
             terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
             starting.warn_of_price(live.id, terms, call);
             starting.send(live.id, terms, call).await?;
+        }
+        // Where nothing is sent nothing was written yet.
+        if !sent && call_off(&mut starting.journal, live.id, call) {
+            self.store.write_journal(&starting.journal).await?;
         }
         let booting = Booting {
             lease: &starting.id,
@@ -140,6 +145,7 @@ impl Starting<'_> {
     async fn send(&mut self, instance: InstanceId, terms: StartTerms, call: &Call) -> Result<()> {
         let before = self.journal.clone();
         note_price(&mut self.journal, &self.claim, terms);
+        call_off(&mut self.journal, instance, call);
         self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
         if let Err(error) = self.engine.take_start_money(&self.journal).await {
             self.journal = before;

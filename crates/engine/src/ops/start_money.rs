@@ -3,6 +3,7 @@
 //! The lease has a past: what it cost counts, at the price on record, and its time to live goes on from where it began.
 
 use super::Engine;
+use super::overprice::above;
 use super::spending::RUNWAY;
 use crate::lease::labels;
 use crate::lease::{Claim, Dollars, DollarsPerHour, accrued, affordable, go_duration};
@@ -73,7 +74,7 @@ impl Engine {
                 .with("instance", live.id.0)
                 .with("price", price.0)
         };
-        if let Some(cap) = settings.max_dph_total.filter(|cap| price.0 > cap.0 + 1e-9) {
+        if let Some(cap) = settings.max_dph_total.filter(|cap| above(price, *cap)) {
             let message = format!("instance {} costs {price}, more than the cap of {cap}", live.id);
             return Err(refuse(Code::PriceCapExceeded, message)
                 .hint("raise vast.maxDphTotal, or destroy it and take another"));

@@ -61,6 +61,8 @@ pub struct LeaseStatus {
     pub expires_at: Option<String>,
     /// $/h, disk included.
     pub price: Option<DollarsPerHour>,
+    /// What to do about a price that rose above the cap, where it did.
+    pub price_warning: Option<String>,
     /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
     pub accrued_dollars: Option<f64>,
     /// What to do about its state, where something is to be done.
@@ -172,6 +174,7 @@ impl LeaseStatus {
         put("keep", json!(self.keep));
         put("ttl", seconds(self.ttl_secs));
         put("pricePerHour", json!(self.price.map(|price| price.0)));
+        put("priceWarning", text(&self.price_warning));
         put("accruedDollars", json!(self.accrued_dollars));
         put("deadman", json!(self.deadman));
         put("advice", text(&self.advice));
@@ -185,6 +188,12 @@ impl Engine {
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::InstanceGone`].
     pub async fn status(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
+        let status = self.look_at(identifier, call).await?;
+        status.price_warning.iter().for_each(|warning| call.warn(warning.clone()));
+        Ok(status)
+    }
+
+    async fn look_at(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
         call.until_cancelled(async {
             let resolved = self.resolve(identifier).await?;
             self.status_of(resolved, call).await
@@ -200,8 +209,9 @@ impl Engine {
     pub async fn status_wait(&self, identifier: &str, limit: Duration, call: &Call) -> Result<LeaseStatus> {
         let deadline = Instant::now() + limit;
         loop {
-            let status = self.status(identifier, call).await?;
+            let status = self.look_at(identifier, call).await?;
             if status.ready {
+                status.price_warning.iter().for_each(|warning| call.warn(warning.clone()));
                 return Ok(status);
             }
             if let (OUTBID, Some(instance)) = (status.state.as_str(), status.instance) {
@@ -289,6 +299,7 @@ impl Engine {
             call.event(Event::Outbid { lease: lease.clone(), instance: instance.id });
         }
         let labels = claim.as_ref().map(|claim| claim.labels.clone()).unwrap_or_default();
+        let price_warning = instance.as_ref().and_then(|instance| self.price_warning(instance, &slug));
         let price = instance.as_ref().and_then(|instance| instance.dph_total);
         let now = self.unix_now();
         let since = labels::created_at(&labels);
@@ -312,6 +323,7 @@ impl Engine {
             expires_at: labels::expires_at(&labels).map(moment),
             accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, age).0),
             price,
+            price_warning,
             pond: claim.as_ref().and_then(Claim::pond).map(|pond| pond.to_string()),
             unclaimed: claim.is_none(),
             deadman,

@@ -2,7 +2,7 @@
 
 use super::{Call, Deadman, Engine};
 use crate::lease::labels::{self, key};
-use crate::lease::{Claim, LeaseId, go_duration, moment, rfc3339};
+use crate::lease::{Claim, InstanceId, LeaseId, go_duration, moment, rfc3339};
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::time::Duration;
@@ -61,6 +61,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::LeaseNotFound`]; [`Code::InstanceNotRunning`] for a lease that has ended or was stopped;
+    /// [`Code::LeaseBusy`] for one that is being destroyed;
     /// [`Code::Cancelled`] before the claim is written.
     pub async fn touch(
         &self,
@@ -69,12 +70,18 @@ impl Engine {
         call: &Call,
     ) -> Result<Touched> {
         call.until_cancelled(async { Ok(()) }).await?;
-        let claim = self.find_claim(identifier).await?;
-        let id = claim.and_then(|claim| LeaseId::parse(&claim.lease_id)).ok_or_else(|| {
+        let found = self.find_claim(identifier).await?;
+        let found = found.and_then(|claim| Some((LeaseId::parse(&claim.lease_id)?, claim)));
+        let (id, claim) = found.ok_or_else(|| {
             Error::new(Code::LeaseNotFound, format!("lease/instance not found: {identifier}"))
                 .hint("only a lease with a local claim can be touched; `list` shows them")
         })?;
+        let instance = check_alive(&claim)?;
+        let mut resumed = self.resume(&id, &claim, None, call).await?;
+        resumed.call_off(self, instance, call).await?;
         let claim = self.touch_claim(&id, None, idle_timeout).await?;
+        self.keep_in_use(&mut resumed, &id, &claim, instance, call).await?;
+        drop(resumed);
         let deadman = self.renew_deadman(&claim, call).await.unwrap_or_else(|error| {
             call.warn(format!(
                 "the dead-man switch on the instance was not told of this use: {error}; its deadline is where it was"
@@ -153,7 +160,7 @@ impl Engine {
 
 /// Refuses a lease that has ended, and one of which nobody knows what the vendor made of it. The `recovery` label alone
 /// says nothing: crabbox leaves it on leases that it recovered.
-fn check_alive(claim: &Claim) -> Result<()> {
+fn check_alive(claim: &Claim) -> Result<InstanceId> {
     let state = claim.state();
     let refused = |what: &str, hint: String| {
         Err(Error::new(Code::InstanceNotRunning, format!("lease {} {what}", claim.slug)).hint(hint))
@@ -165,13 +172,13 @@ fn check_alive(claim: &Claim) -> Result<()> {
         };
         return refused(&format!("is in terminal state {state}"), hint);
     }
-    if matches!(state, "ambiguous-create" | "rollback-cleanup") || claim.instance_id().is_none() {
-        return refused(
+    match claim.instance_id() {
+        Some(instance) if !matches!(state, "ambiguous-create" | "rollback-cleanup") => Ok(instance),
+        _ => refused(
             &format!("is left to be recovered (state {state})"),
             format!("`stop {}` finds out and gives it back", claim.slug),
-        );
+        ),
     }
-    Ok(())
 }
 
 /// A lease belongs to the repository that made or reclaimed it.

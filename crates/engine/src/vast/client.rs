@@ -67,6 +67,27 @@ pub enum Accepted {
     Unsaid,
 }
 
+impl Accepted {
+    fn of(said: bool) -> Self {
+        if said { Accepted::Yes } else { Accepted::Unsaid }
+    }
+}
+
+/// Why a call that is asked about right before each send came to nothing.
+#[derive(Debug)]
+pub enum Unsent {
+    /// It was not sent, or not again: what was asked said no.
+    Withheld(Box<Error>),
+    /// It failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for Unsent {
+    fn from(failure: Failure) -> Self {
+        Unsent::Failed(failure)
+    }
+}
+
 /// The Vast API under one address and key. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -273,13 +294,36 @@ impl Client {
         self.call(&request::set_state(id, state), decode::accepted).await
     }
 
+    /// Asks for `stopped`, asking `look` right before each time, when no wait for its turn is left.
+    ///
+    /// # Errors
+    /// [`Unsent::Withheld`] with what `look` said, else as [`Client::set_state`].
+    pub async fn stop_if<F: Future<Output = Result<()>>>(
+        &self,
+        id: InstanceId,
+        look: impl Fn() -> F,
+    ) -> Result<(), Unsent> {
+        self.call_if(&request::set_state(id, "stopped"), decode::accepted, look).await
+    }
+
     /// Destroys. `Ok` means not refused, and nothing about being gone.
     ///
     /// # Errors
     /// [`Failure`]; `success:false` is one, and so is "no such instance".
     pub async fn destroy(&self, id: InstanceId) -> Result<Accepted, Failure> {
-        let said = self.call(&request::destroy(id), decode::says_success).await?;
-        Ok(if said { Accepted::Yes } else { Accepted::Unsaid })
+        Ok(Accepted::of(self.call(&request::destroy(id), decode::says_success).await?))
+    }
+
+    /// [`Client::destroy`], asking `look` right before each time it is sent, when no wait for its turn is left.
+    ///
+    /// # Errors
+    /// [`Unsent::Withheld`] with what `look` said, else as [`Client::destroy`].
+    pub async fn destroy_if<F: Future<Output = Result<()>>>(
+        &self,
+        id: InstanceId,
+        look: impl Fn() -> F,
+    ) -> Result<Accepted, Unsent> {
+        Ok(Accepted::of(self.call_if(&request::destroy(id), decode::says_success, look).await?))
     }
 
     /// Attaches a public key; one that is there already is fine.
@@ -357,44 +401,64 @@ impl Client {
         request: &Request,
         read: fn(&Value) -> Result<T, Complaint>,
     ) -> Result<T, Failure> {
-        let started = Instant::now();
-        let deadline = started + request.patience;
-        let mut delays = backon::ExponentialBuilder::new()
-            .with_min_delay(Duration::from_millis(200))
-            .with_factor(2.0)
-            .with_max_delay(Duration::from_secs(8))
-            .without_max_times()
-            .build();
-        let mut doubted = false;
-        let mut tries = 0;
+        let mut tries = Tries::new(request);
         loop {
-            tries += 1;
             let slot = self.pace(request.class).await;
             let answered = self.once(request, read).await;
             self.arrived(request.class, slot.elapsed()).await;
-            let failure = match answered {
+            match answered {
                 Ok(value) => return Ok(value),
-                Err(failure) => failure,
-            };
-            if failure.kind == Kind::RateLimited {
-                self.slow_down(request.class, &failure).await;
+                Err(failure) => self.after(failure, &mut tries).await?,
             }
-            let mut again = failure.is_passing();
-            if failure.kind == Kind::BadKey && !doubted {
-                // The API is known to call a good key bad in passing: one more call settles it.
-                doubted = true;
-                again = self.key_works().await;
-            }
-            let delay = delays.next().unwrap_or(Duration::from_secs(8)).mul_f64(self.jitter());
-            let unreachable =
-                failure.kind == Kind::NotSent && Instant::now() + delay >= started + request.knocking;
-            // One answer that never came may have used up the time: that alone ends nothing.
-            let over = tries > 1 && Instant::now() + delay >= deadline;
-            if !again || !request.idempotent || unreachable || over {
-                return Err(failure);
-            }
-            tokio::time::sleep(delay).await;
         }
+    }
+
+    /// [`Client::call`], asking `look` right before each send: whatever authorises it is read after every wait.
+    async fn call_if<T, F: Future<Output = Result<()>>>(
+        &self,
+        request: &Request,
+        read: fn(&Value) -> Result<T, Complaint>,
+        look: impl Fn() -> F,
+    ) -> Result<T, Unsent> {
+        let mut tries = Tries::new(request);
+        loop {
+            let slot = self.pace(request.class).await;
+            look().await.map_err(|error| Unsent::Withheld(Box::new(error)))?;
+            let answered = self.once(request, read).await;
+            self.arrived(request.class, slot.elapsed()).await;
+            match answered {
+                Ok(value) => return Ok(value),
+                Err(failure) => self.after(failure, &mut tries).await?,
+            }
+        }
+    }
+
+    /// Waits until a call that failed may be sent again.
+    ///
+    /// # Errors
+    /// The failure, where it is final.
+    async fn after(&self, failure: Failure, tries: &mut Tries<'_>) -> Result<(), Failure> {
+        tries.sent += 1;
+        let request = tries.request;
+        if failure.kind == Kind::RateLimited {
+            self.slow_down(request.class, &failure).await;
+        }
+        let mut again = failure.is_passing();
+        if failure.kind == Kind::BadKey && !tries.doubted {
+            // The API is known to call a good key bad in passing: one more call settles it.
+            tries.doubted = true;
+            again = self.key_works().await;
+        }
+        let delay = tries.delays.next().unwrap_or(Duration::from_secs(8)).mul_f64(self.jitter());
+        let unreachable =
+            failure.kind == Kind::NotSent && Instant::now() + delay >= tries.started + request.knocking;
+        // One answer that never came may have used up the time: that alone ends nothing.
+        let over = tries.sent > 1 && Instant::now() + delay >= tries.started + request.patience;
+        if !again || !request.idempotent || unreachable || over {
+            return Err(failure);
+        }
+        tokio::time::sleep(delay).await;
+        Ok(())
     }
 
     async fn once<T>(
@@ -547,6 +611,28 @@ impl Client {
             failure.message = "an answer that is not JSON".to_owned();
         }
         failure
+    }
+}
+
+/// The sends of one call.
+struct Tries<'a> {
+    request: &'a Request,
+    started: Instant,
+    sent: usize,
+    /// Its key was called bad once, and asked about.
+    doubted: bool,
+    delays: backon::ExponentialBackoff,
+}
+
+impl<'a> Tries<'a> {
+    fn new(request: &'a Request) -> Self {
+        let delays = backon::ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(200))
+            .with_factor(2.0)
+            .with_max_delay(Duration::from_secs(8))
+            .without_max_times()
+            .build();
+        Self { request, started: Instant::now(), sent: 0, doubted: false, delays }
     }
 }
 
