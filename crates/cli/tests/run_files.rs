@@ -107,7 +107,7 @@ fn artifacts_come_back_in_one_archive() {
         (&"remote_control".into(), &serde_json::json!(["out/*.none"]))
     );
     let nothing = run(&["--artifact-glob", "none/*"], "true").exits(0);
-    assert!(nothing.json().get("artifacts").is_none());
+    assert!(nothing.json()["artifacts"].is_null());
     assert!(nothing.stderr.contains("warning: the command left no file"), "{}", nothing.stderr);
     // What fails is not searched.
     assert!(run(&["--require-artifact", "none"], "exit 3").exits(3).json().get("artifacts").is_none());
