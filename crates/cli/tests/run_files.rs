@@ -110,7 +110,7 @@ fn artifacts_come_back_in_one_archive() {
     assert!(nothing.json()["artifacts"].is_null());
     assert!(nothing.stderr.contains("warning: the command left no file"), "{}", nothing.stderr);
     // What fails is not searched.
-    assert!(run(&["--require-artifact", "none"], "exit 3").exits(3).json().get("artifacts").is_none());
+    assert!(run(&["--require-artifact", "none"], "exit 3").exits(3).json()["artifacts"].is_null());
     assert_eq!(
         run(&["--artifact-glob", "../x"], "true").exits(2).json()["error"]["code"],
         "invalid_argument"
