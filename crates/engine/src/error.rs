@@ -312,6 +312,15 @@ impl Error {
         self.inner.code.retryable()
     }
 
+    /// A document with a shape of its own, and as its `error` what failed, where something did.
+    pub(crate) fn beside(document: &impl serde::Serialize, failure: Option<Error>) -> serde_json::Value {
+        let mut document = serde_json::json!(document);
+        if let Some(failure) = failure {
+            document["error"] = failure.to_json()["error"].take();
+        }
+        document
+    }
+
     /// The document that `--json` prints for a failure: `{"error":{code,message,hint?,retryable,details?}}`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {

@@ -136,7 +136,7 @@ async fn a_vanished_instance_is_released_whatever_the_action_but_keep() {
         let stage = Stage::new();
         let process = stage.process();
         let lease = warm(&stage, &process, "one", false).await;
-        process.engine.client().destroy(InstanceId(lease.instance)).await.unwrap();
+        process.engine.client().destroy_if(InstanceId(lease.instance), || async { Ok(()) }).await.unwrap();
         pass(Duration::from_secs(200)).await;
         let released = release(&process.engine, "one", action, &stage).await.expect("succeeds");
         assert_eq!(released.outcome, ReleaseOutcome::AlreadyGone);
@@ -224,7 +224,7 @@ async fn a_numeric_slug_of_an_unclaimed_instance_wins_too() {
     assert_eq!(refused.code(), Code::ClaimMissing, "{refused}");
     assert_eq!((mutations(&stage), open(&stage)), (Vec::new(), vec![lease.instance, unclaimed]));
     // Once it has gone, the number is the instance's again.
-    process.engine.client().destroy(InstanceId(unclaimed)).await.unwrap();
+    process.engine.client().destroy_if(InstanceId(unclaimed), || async { Ok(()) }).await.unwrap();
     pass(Duration::from_secs(60)).await;
     stop(&process.engine, &number, &stage.call()).await.expect("by instance id");
     assert_eq!(open(&stage), Vec::<u64>::new());
@@ -467,7 +467,7 @@ async fn what_is_proved_gone_is_forgotten_without_a_question() {
     let stage = Stage::new();
     let process = stage.process();
     let lease = warm(&stage, &process, "one", true).await;
-    process.engine.client().destroy(InstanceId(lease.instance)).await.unwrap();
+    process.engine.client().destroy_if(InstanceId(lease.instance), || async { Ok(()) }).await.unwrap();
     // The record lingers for some seconds.
     pass(Duration::from_secs(20)).await;
     let request = ForgetRequest { identifier: "one".into(), yes: false };
@@ -483,7 +483,7 @@ async fn unknown_is_not_gone() {
     let stage = Stage::new();
     let process = stage.process();
     let lease = warm(&stage, &process, "one", true).await;
-    process.engine.client().destroy(InstanceId(lease.instance)).await.unwrap();
+    process.engine.client().destroy_if(InstanceId(lease.instance), || async { Ok(()) }).await.unwrap();
     pass(Duration::from_secs(200)).await;
     stage.vast(|vast, _| {
         vast.add_fault(Fault::once("GET", "/api/v1/instances/", Effect::Html(502)).times(None));

@@ -14,6 +14,14 @@ pub struct DollarsPerHour(pub f64);
 #[serde(transparent)]
 pub struct Dollars(pub f64);
 
+impl DollarsPerHour {
+    /// Whether this is above a limit by more than rounding.
+    #[must_use]
+    pub fn exceeds(self, limit: DollarsPerHour) -> bool {
+        self.0 > limit.0 + 1e-9
+    }
+}
+
 impl fmt::Display for DollarsPerHour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "${:.4}/h", self.0)
@@ -57,6 +65,10 @@ mod tests {
         assert_eq!(affordable(Dollars(0.6), Duration::from_secs(5400)).to_string(), "$0.4000/h");
         assert_eq!(lasts(Dollars(0.61), DollarsPerHour(0.4)), Duration::from_secs(91 * 60));
         assert_eq!(lasts(Dollars(-1.0), DollarsPerHour(0.4)), Duration::ZERO);
-        assert!(DollarsPerHour(0.5) > DollarsPerHour(0.43));
+        assert!(DollarsPerHour(0.5).exceeds(DollarsPerHour(0.43)));
+        assert!(
+            !DollarsPerHour(0.43).exceeds(DollarsPerHour(0.43))
+                && !DollarsPerHour(0.1 + 0.2).exceeds(DollarsPerHour(0.3))
+        );
     }
 }

@@ -4,7 +4,7 @@ use crate::lease::{Claim, ClaimProblem};
 use crate::store::Store;
 use crate::{Code, Error, Result};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fmt::Write;
 
 /// One claim, in crabbox's words.
@@ -51,11 +51,7 @@ impl ClaimsList {
     /// The document: the result, and as `error` what [`ClaimsList::failure`] says, where it says something.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let mut document = json!(self);
-        if let Some(failure) = self.failure() {
-            document["error"] = failure.to_json()["error"].take();
-        }
-        document
+        Error::beside(self, self.failure())
     }
 
     /// That files are no readable claims, where there are any: the first one speaks for all.

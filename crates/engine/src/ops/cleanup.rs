@@ -15,7 +15,7 @@ use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// How to clean up.
@@ -196,11 +196,7 @@ impl Cleaned {
     /// The document: the result, and as `error` what [`Cleaned::failure`] says, where it says something.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let mut document = json!(self);
-        if let Some(failure) = self.failure() {
-            document["error"] = failure.to_json()["error"].take();
-        }
-        document
+        Error::beside(self, self.failure())
     }
 
     fn new(dry_run: bool, items: Vec<CleanupItem>, problems: Vec<String>) -> Self {

@@ -3,7 +3,6 @@
 //! The lease has a past: what it cost counts, at the price on record, and its time to live goes on from where it began.
 
 use super::Engine;
-use super::overprice::above;
 use super::spending::RUNWAY;
 use crate::lease::labels;
 use crate::lease::{Claim, Dollars, DollarsPerHour, accrued, affordable, go_duration};
@@ -74,7 +73,7 @@ impl Engine {
                 .with("instance", live.id.0)
                 .with("price", price.0)
         };
-        if let Some(cap) = settings.max_dph_total.filter(|cap| above(price, *cap)) {
+        if let Some(cap) = settings.max_dph_total.filter(|cap| price.exceeds(*cap)) {
             let message = format!("instance {} costs {price}, more than the cap of {cap}", live.id);
             return Err(refuse(Code::PriceCapExceeded, message)
                 .hint("raise vast.maxDphTotal, or destroy it and take another"));
@@ -93,7 +92,7 @@ impl Engine {
             };
             let spent = accrued(on_record.unwrap_or(price), lived);
             let rate = affordable(Dollars((limit.0 - spent.0).max(0.0)), left);
-            if price.0 > rate.0 + 1e-9 {
+            if price.exceeds(rate) {
                 let message = format!(
                     "lease {} has cost up to {spent} and would cost {price} for another {}, which is more than {limit} together",
                     claim.lease_id,

@@ -77,7 +77,7 @@ fn wrong_terms(instance: &Instance, asked: Asked) -> Option<Error> {
         (asked.affordable, "price that --max-cost leaves", "--max-cost"),
     ] {
         if let (Some(limit), Some(price)) = (limit, instance.dph_total)
-            && price.0 > limit.0 + 1e-9
+            && price.exceeds(limit)
         {
             return Some(
                 Error::new(

@@ -306,18 +306,12 @@ impl Client {
         self.call_if(&request::set_state(id, "stopped"), decode::accepted, look).await
     }
 
-    /// Destroys. `Ok` means not refused, and nothing about being gone.
+    /// Destroys, asking `look` right before each time it is sent, when no wait for its turn is left. `Ok` means not
+    /// refused, and nothing about being gone.
     ///
     /// # Errors
-    /// [`Failure`]; `success:false` is one, and so is "no such instance".
-    pub async fn destroy(&self, id: InstanceId) -> Result<Accepted, Failure> {
-        Ok(Accepted::of(self.call(&request::destroy(id), decode::says_success).await?))
-    }
-
-    /// [`Client::destroy`], asking `look` right before each time it is sent, when no wait for its turn is left.
-    ///
-    /// # Errors
-    /// [`Unsent::Withheld`] with what `look` said, else as [`Client::destroy`].
+    /// [`Unsent::Withheld`] with what `look` said, else the [`Failure`]; `success:false` is one, and so is "no such
+    /// instance".
     pub async fn destroy_if<F: Future<Output = Result<()>>>(
         &self,
         id: InstanceId,

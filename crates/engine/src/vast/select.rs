@@ -107,10 +107,10 @@ fn check(offer: &Offer, query: &OfferQuery, terms: &Terms) -> Result<Candidate, 
     } else {
         (offer.price(query.disk_gb).ok_or("no price")?, None)
     };
-    if query.cap.is_some_and(|cap| price.0 > cap.0) {
+    if query.cap.is_some_and(|cap| price.exceeds(cap)) {
         return Err("over the price cap".into());
     }
-    if terms.affordable.is_some_and(|limit| price.0 > limit.0 + 1e-9) {
+    if terms.affordable.is_some_and(|limit| price.exceeds(limit)) {
         return Err(Refusal::Unaffordable(price));
     }
     Ok(Candidate { offer: offer.clone(), price, bid })
