@@ -83,26 +83,25 @@ impl Sender {
     }
 
     /// Sends a call, repeating it through passing failures if it may be repeated.
-    pub(super) async fn call<T>(
+    pub(super) fn call<T>(
         &self,
         request: &Request,
         read: fn(&Value) -> Result<T, Complaint>,
-    ) -> Result<T, Failure> {
-        self.repeat(request, read, || std::future::ready(Ok(()))).await
+    ) -> impl Future<Output = Result<T, Failure>> {
+        self.repeat(request, read, || std::future::ready(Ok(())))
     }
 
     /// [`Sender::call`], asking `look` right before each send: whatever authorises it is read after every wait.
-    pub(super) async fn call_if<T, F: Future<Output = Result<()>>>(
+    pub(super) fn call_if<T, F: Future<Output = Result<()>>>(
         &self,
         request: &Request,
         read: fn(&Value) -> Result<T, Complaint>,
         look: impl Fn() -> F,
-    ) -> Result<T, Unsent> {
-        let look = || {
+    ) -> impl Future<Output = Result<T, Unsent>> {
+        self.repeat(request, read, move || {
             let asked = look();
             async { asked.await.map_err(|error| Unsent::Withheld(Box::new(error))) }
-        };
-        self.repeat(request, read, look).await
+        })
     }
 
     async fn repeat<T, E: From<Failure>, F: Future<Output = Result<(), E>>>(

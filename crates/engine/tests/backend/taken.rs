@@ -1,7 +1,7 @@
 //! How a lease is taken into use: adopted, started, touched, acquired, and what a dead process was to do to it called off.
 
 use super::support::{
-    Warm, claim, edit, mutations, open, pass, rented_elsewhere, run_on, stop, warm, warnings,
+    Warm, claim, edit, mutations, open, pass, rented_elsewhere, run, run_on, stop, warm, warnings,
 };
 use super::virtual_time::{Process, Stage};
 use super::{adopt, release, stopped};
@@ -252,7 +252,7 @@ async fn a_definite_refusal_of_the_create_leaves_nothing() {
         stage.vast(|vast, _| {
             vast.add_fault(Fault::once("PUT", "/api/v0/asks/*/", refusal).times(None));
         });
-        let refused = support::run(&process.engine, &stage.call()).await.expect_err("refused");
+        let refused = run(&process.engine, &stage.call()).await.expect_err("refused");
         assert!(!matches!(refused.code(), Code::CreateAmbiguous), "{status}: {refused}");
         assert_eq!((stage.claims().len(), stage.keys().len()), (0, 0), "{status}");
         let sent = mutations(&stage);
@@ -274,7 +274,7 @@ async fn a_failed_clean_up_leaves_a_claim_that_stop_finishes() {
         vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", Effect::Html(502)).times(None));
     });
     let call = stage.call();
-    let (outcome, ()) = tokio::join!(support::run(&process.engine, &call), async {
+    let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
         while open(&stage).is_empty() {
             pass(Duration::from_millis(50)).await;
         }
