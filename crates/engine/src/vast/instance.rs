@@ -3,6 +3,7 @@
 use super::field;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
 use crate::redact::redact;
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -66,6 +67,8 @@ pub struct Instance {
     pub start_date: Option<f64>,
     /// Seconds since 1970 at which the host's contract ends: the machine is stopped then, and its data removed later.
     pub end_date: Option<f64>,
+    /// The start script that the rental was made with, as far as the API shows it; never to be shown.
+    pub start_script: Option<SecretString>,
 }
 
 impl Instance {
@@ -93,6 +96,7 @@ impl Instance {
             storage_price: storage_price(raw),
             start_date: field::number(raw, "start_date"),
             end_date: field::number(raw, "end_date"),
+            start_script: field::text(raw, "onstart").map(SecretString::from),
         })
     }
 
