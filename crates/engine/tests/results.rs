@@ -203,7 +203,7 @@ async fn the_end_of_the_hosts_contract_is_told() {
         warning.contains(&end) && warning.contains(&expires) && warning.contains("stop one"),
         "{warning}"
     );
-    assert_eq!(warnings(&stage), [warning.clone()]);
+    assert_eq!(warnings(&stage), [warning.as_str()]);
     for document in [json!(status), status.to_json()] {
         assert_eq!(
             (&document["contractEndsAt"], &document["contractWarning"]),
