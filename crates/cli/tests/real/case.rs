@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, Trap, What};
 use super::route::Route;
-use super::traveller::{Ended, Traveller};
+use super::traveller::{Ended, Traveller, is_key};
 use super::vendor::{API_KEY, Options, Secrets};
 use std::fmt;
 use std::hash::{Hash as _, Hasher as _};
@@ -258,7 +258,7 @@ fn shown(text: &str, place: &str) -> Vec<String> {
 
 /// Secrets in what is on disk; a private key has its own file.
 fn shown_in_records(traveller: &Traveller) -> Vec<String> {
-    let records = traveller.records().into_iter().filter(|path| !path.ends_with("id_ed25519"));
+    let records = traveller.records().into_iter().filter(|path| !is_key(path));
     let found = records.flat_map(|path| {
         let text = std::fs::read(&path).unwrap_or_default();
         shown(&String::from_utf8_lossy(&text), &path.display().to_string())
