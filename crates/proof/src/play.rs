@@ -41,7 +41,8 @@ async fn play(plan: &Plan) -> Ran {
     for left in &plan.leases {
         prepare(&stage, *left).await;
     }
-    if plan.leases.contains(&Left::Expired) {
+    // What is gone is proved to be only once it is too old to be merely unseen.
+    if plan.leases.iter().any(|left| matches!(left, Left::Expired | Left::Gone)) {
         tokio::time::sleep(IDLE).await;
     }
     let before = calls(&stage);

@@ -67,7 +67,7 @@ pub const SCENES: [Scene; 24] = [
         plan: || with(&[Left::Expired, Left::Unanswered], Operation::Cleanup),
     },
     // Not swept at every step: what the sweep of deaths before them leaves.
-    Scene { name: "stop-dead", ends: "NeverCreated", plan: || with(&[Left::Dead(1)], Operation::Stop) },
+    Scene { name: "stop-dead", ends: "ok", plan: || with(&[Left::Dead(1)], Operation::Stop) },
     Scene { name: "cleanup-dead", ends: "ok", plan: || with(&[Left::Dead(1)], Operation::Cleanup) },
     Scene { name: "cleanup-early", ends: "ok", plan: || cleanup_after(1) },
     Scene { name: "cleanup-middle", ends: "ok", plan: || cleanup_after(2) },
@@ -82,7 +82,7 @@ pub const SCENES: [Scene; 24] = [
     },
     Scene {
         name: "acquire-dearer",
-        ends: "ok",
+        ends: "price_cap_exceeded",
         plan: || Plan { quirk: Some((1, Quirk::Dearer)), ..single(Operation::Acquire) },
     },
     Scene {
