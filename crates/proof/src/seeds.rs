@@ -152,18 +152,17 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
     let bounds = bounds(operation);
     let mut place = |count: usize| 1 + dice.below(2 * count);
     let (step, at, ssh) = (place(bounds.steps), place(bounds.disk), place(bounds.ssh));
-    let treatment =
-        Treatment {
-            kill: dice.chance(40).then(|| Kill { step, death }),
-            disk: dice
-                .chance(15)
-                .then(|| if dice.chance(60) { DiskFault::Fails(at) } else { DiskFault::Full(at) }),
-            ssh: dice
-                .chance(15)
-                .then(|| if dice.chance(60) { SshFault::Drops(ssh) } else { SshFault::Hangs(ssh) }),
-            interruptible: dice.chance(15),
-            side: Side::Ours,
-        };
+    let treatment = Treatment {
+        kill: dice.chance(40).then(|| Kill { step, death }),
+        disk: dice
+            .chance(15)
+            .then(|| if dice.chance(60) { DiskFault::Fails(at) } else { DiskFault::Full(at) }),
+        ssh: dice
+            .chance(15)
+            .then(|| if dice.chance(60) { SshFault::Drops(ssh) } else { SshFault::Hangs(ssh) }),
+        interruptible: dice.chance(15),
+        side: Side::Ours,
+    };
     Actor { operation, after: Duration::from_millis(after), gives_up, treatment }
 }
 

@@ -119,6 +119,6 @@ impl Tally {
 /// Every count of a verdict in one line.
 #[must_use]
 pub fn counts(verdict: &Verdict) -> String {
-    let Verdict { unsettled, taken, .. } = verdict;
-    format!("{verdict} unsettled {unsettled} taken {taken}")
+    let Verdict { unsettled, taken, false_proofs, .. } = verdict;
+    format!("{verdict} unsettled {unsettled} taken {taken} false_proofs {false_proofs}")
 }
