@@ -118,7 +118,7 @@ pub const KINDS: [Kind; 30] = [
     Kind { name: "act: the keys were wiped", draw: |_| Act::WipeKeys },
     Kind {
         name: "act: the list led to the same page",
-        draw: |dice| Act::Lie(repeated_token(), seconds(dice, 60)),
+        draw: |dice| Act::Lie(repeated_token(), seconds(dice, 150)),
     },
     Kind {
         name: "act: loading stalled",

@@ -306,3 +306,8 @@ fn every_act_at_every_call_of_a_stop() {
 fn every_act_at_every_call_of_a_cleanup() {
     sweep("cleanup", &[Sweep::Act], &["a cleanup destroyed an expired lease"]);
 }
+
+#[test]
+fn every_act_at_every_call_of_a_start() {
+    sweep("start", &[Sweep::Act], &["a machine above the price cap was refused"]);
+}
