@@ -41,7 +41,7 @@ async fn play(plan: &Plan) -> Ran {
     let stage = Stage::new(plan.seed, &plan.vendor);
     let foreign = stage.foreign();
     for left in &plan.leases {
-        prepare(&stage, *left).await;
+        prepare(&stage, *left, plan.actors[0].treatment.interruptible).await;
     }
     // What is gone is proved to be only once it is too old to be merely unseen.
     if plan.leases.iter().any(|left| matches!(left, Left::Expired | Left::Gone)) {
@@ -123,12 +123,12 @@ fn afterwards(plan: &Plan) -> Duration {
 }
 
 /// Makes a lease as it is to be there at the beginning.
-async fn prepare(stage: &Stage, left: Left) {
+async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
     let kill = match left {
         Left::Dead(step) => Some(Kill { step, death: Death::Kill }),
         _ => None,
     };
-    let process = stage.process(&Treatment { kill, ..Treatment::default() });
+    let process = stage.process(&Treatment { kill, interruptible, ..Treatment::default() });
     if matches!(left, Left::Unanswered | Left::CutOff) {
         stage.shared().kill_at_next_create();
     }

@@ -57,6 +57,8 @@ pub(crate) const CASTS: &[&[Operation]] = &[
     &[Operation::CrabboxStop, Operation::Stop],
     &[Operation::CrabboxStop, Operation::Cleanup],
     &[Operation::RunOn, Operation::RunOn],
+    &[Operation::Look],
+    &[Operation::Look, Operation::RunOn],
     &[Operation::Forget],
     &[Operation::Forget, Operation::RunOn],
     &[Operation::Forget, Operation::Stop],
@@ -79,8 +81,9 @@ pub fn plan(seed: u64) -> Plan {
         actors.push(other);
     }
     let faults = (0..dice.below(4)).map(|_| fault(&mut dice)).collect();
-    let quirk = dice.chance(20).then(|| (1 + dice.below(2), *dice.pick(&Quirk::ALL)));
-    let acts = if dice.chance(30) {
+    let creates = cast.iter().any(makes) && dice.chance(30);
+    let quirk = creates.then(|| (1 + usize::from(dice.chance(20)), *dice.pick(&Quirk::ALL)));
+    let mut acts: Vec<Incident> = if dice.chance(30) {
         (0..=dice.below(2))
             .map(|_| {
                 let after = Duration::from_millis(dice.below(40_000) as u64);
@@ -91,13 +94,22 @@ pub fn plan(seed: u64) -> Plan {
     } else {
         Vec::new()
     };
+    if actors.iter().any(|actor| actor.treatment.interruptible) && dice.chance(50) {
+        // What nobody but the users of such machines meets.
+        let outbid = acts::KINDS.iter().find(|kind| kind.name == "act: outbid");
+        let after = Duration::from_millis(dice.below(20_000) as u64);
+        acts.extend(outbid.map(|kind| Incident::after(after, kind.name, (kind.draw)(&mut dice))));
+    }
     Plan { seed, vendor: vendor(&mut dice), leases, actors, faults, quirk, acts }
+}
+
+/// Whether an operation may rent.
+fn makes(operation: &Operation) -> bool {
+    matches!(operation, Operation::Acquire | Operation::Run | Operation::Again)
 }
 
 /// What is there already.
 fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
-    let makes =
-        |operation: &Operation| matches!(operation, Operation::Acquire | Operation::Run | Operation::Again);
     let mut leases = Vec::new();
     if cast[0] == Operation::Start {
         leases.push(Left::Paused);
@@ -134,7 +146,8 @@ fn vendor(dice: &mut Dice) -> Vendor {
     }
     let slow = dice.chance(30);
     Vendor {
-        boot: Duration::from_secs(3) + seconds(dice, 60),
+        // Now and then longer than anybody waits for it.
+        boot: Duration::from_secs(if dice.chance(6) { 1300 } else { 3 }) + seconds(dice, 60),
         read_lag: seconds(dice, if slow { 60 } else { 10 }),
         list_lag: seconds(dice, if slow { 60 } else { 12 }),
         linger: seconds(dice, if slow { 60 } else { 6 }),
@@ -186,7 +199,8 @@ fn fault(dice: &mut Dice) -> Fault {
     Fault {
         method: Some(method.to_owned()),
         path: path.to_owned(),
-        nth: 1 + dice.below(6) as u64,
+        // An operation sends few creates.
+        nth: 1 + dice.below(if path.contains("/asks/") { 2 } else { 4 }) as u64,
         count: Some(if dice.chance(70) { 1 } else { 1 + dice.below(8) as u64 }),
         timing: if after { Timing::AfterCommit } else { Timing::BeforeCommit },
         effect: kind.effect.clone(),

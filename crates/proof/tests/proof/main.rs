@@ -83,11 +83,11 @@ const BRANCHES: [&str; 39] = [
 /// Of what is planned with a random seed at least so much has to happen, in percent.
 const FLOORS: [(Target, usize); 6] = [
     (Target::Death, 40),
-    (Target::Disk, 40),
-    (Target::Ssh, 25),
-    (Target::Call, 30),
-    (Target::Quirk, 40),
-    (Target::Act, 50),
+    (Target::Disk, 25),
+    (Target::Ssh, 20),
+    (Target::Call, 20),
+    (Target::Quirk, 30),
+    (Target::Act, 40),
 ];
 
 #[test]
