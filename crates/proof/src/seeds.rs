@@ -170,8 +170,7 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
         disk: dice
             .chance(15)
             .then(|| if dice.chance(60) { DiskFault::Fails(at) } else { DiskFault::Full(at) }),
-        ssh: dice
-            .chance(15)
+        ssh: (bounds.ssh > 0 && dice.chance(30))
             .then(|| if dice.chance(60) { SshFault::Drops(ssh) } else { SshFault::Hangs(ssh) }),
         interruptible: dice.chance(15),
         side: Side::Ours,
