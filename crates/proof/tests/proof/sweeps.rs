@@ -263,7 +263,7 @@ fn pairs_of_a_death_and_a_fault_in_a_forgetting() {
 fn every_death_after_something_went_wrong() {
     for (name, branch) in [
         ("acquire-lost", "a create without an answer was adopted by its label"),
-        ("acquire-dearer", "a machine above the price cap was refused"),
+        ("acquire-dearer", "a cleanup destroyed what a dead process had left"),
         ("acquire-broken", "a machine could not start and another was taken"),
         ("stop-refused", "a destroy was repeated"),
         ("run-refused", "a destroy was repeated"),
