@@ -211,7 +211,8 @@ impl Engine {
         }
         call.phase(Phase::Release, format!("stopping instance {instance}"));
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
-        let stopped = self.client.stop_if(instance, || self.last_look(&doomed, journal.as_ref())).await;
+        let look = || self.last_look(&doomed, journal.as_ref());
+        let stopped = self.client.set_state_if(instance, "stopped", look).await;
         match stopped {
             Ok(()) => {}
             Err(Unsent::Failed(failure)) => return Err(Error::from(failure)),

@@ -14,7 +14,7 @@ use super::resolve::check_account;
 use super::{Call, Engine, Phase};
 use crate::lease::labels;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, Sweep, claim_state, parse_rfc3339};
-use crate::store::{Journal, OperationGuard, StepKind};
+use crate::store::{Journal, OperationGuard, Step, StepKind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -142,6 +142,16 @@ pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, 
     let beat = labels::idle_timeout(&claim.labels).map_or(SLOWEST_BEAT, |idle| (idle / 3).min(SLOWEST_BEAT));
     let silent = i64::try_from((beat + BEAT_MARGIN).as_secs()).unwrap_or(i64::MAX);
     since.zip(touched).is_some_and(|(since, touched)| touched > since && now.saturating_sub(touched) < silent)
+}
+
+/// Whether somebody used a lease since its unfinished start was recorded. The word of its state does not tell: of a lease
+/// that others stopped it is older than the start.
+fn reached_since(claim: &Claim, journal: Option<&Journal>, instance: InstanceId) -> bool {
+    let open = |step: &&Step| step.kind == StepKind::Start && step.instance == instance.0 && step.is_open();
+    let started = journal.and_then(|journal| journal.steps.iter().find(open)).map(|step| step.requested_at);
+    let usable = matches!(claim.state(), "ready" | "running");
+    let touched = labels::last_touched_at(&claim.labels);
+    usable && started.zip(touched).is_some_and(|(started, touched)| touched > started)
 }
 
 impl Engine {
@@ -317,7 +327,7 @@ impl Engine {
                         .hint("it is left alone"))
                 }
             },
-            Why::Left(Unfinished::Start) if matches!(claim.state(), "ready" | "running") => Err(changed(id)),
+            Why::Left(Unfinished::Start) if reached_since(claim, journal, instance) => Err(changed(id)),
             Why::Left(Unfinished::Start) => Ok(()),
             // Without a journal it was judged, whatever was begun since.
             Why::Left(why @ Unfinished::Rollback) => self.still_unfinished(id, claim, None, why),
@@ -350,12 +360,11 @@ impl Engine {
         call: &Call,
     ) -> Result<ItemOutcome> {
         let lease = Authorised { why: Why::Left(why), ..self.authorise(id, instance, "recover").await? };
-        let usable = matches!(lease.claim.state(), "ready" | "running");
         let (lock, mut journal) = self.journal_of(id, &lease.claim, Some(lock), call).await?;
         if why != Unfinished::Start {
             self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
         }
-        if why == Unfinished::Start && usable {
+        if why == Unfinished::Start && reached_since(&lease.claim, journal.as_ref(), instance) {
             // Somebody reached it since: the start came to its end after all.
             if let Some(journal) = &mut journal {
                 journal.proved(StepKind::Start, instance, self.unix_now());

@@ -88,6 +88,15 @@ impl From<Failure> for Unsent {
     }
 }
 
+impl From<Unsent> for Error {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Withheld(error) => *error,
+            Unsent::Failed(failure) => Error::from(failure),
+        }
+    }
+}
+
 /// The Vast API under one address and key. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -286,24 +295,17 @@ impl Client {
         self.call(&request::set_label(id, label), decode::accepted).await
     }
 
-    /// Asks for `running` or `stopped`.
+    /// Asks for `running` or `stopped`, asking `look` right before each time, when no wait for its turn is left.
     ///
     /// # Errors
-    /// [`Failure`] as the API tells it.
-    pub async fn set_state(&self, id: InstanceId, state: &str) -> Result<(), Failure> {
-        self.call(&request::set_state(id, state), decode::accepted).await
-    }
-
-    /// Asks for `stopped`, asking `look` right before each time, when no wait for its turn is left.
-    ///
-    /// # Errors
-    /// [`Unsent::Withheld`] with what `look` said, else as [`Client::set_state`].
-    pub async fn stop_if<F: Future<Output = Result<()>>>(
+    /// [`Unsent::Withheld`] with what `look` said, else the [`Failure`] as the API tells it.
+    pub async fn set_state_if<F: Future<Output = Result<()>>>(
         &self,
         id: InstanceId,
+        state: &str,
         look: impl Fn() -> F,
     ) -> Result<(), Unsent> {
-        self.call_if(&request::set_state(id, "stopped"), decode::accepted, look).await
+        self.call_if(&request::set_state(id, state), decode::accepted, look).await
     }
 
     /// Destroys, asking `look` right before each time it is sent, when no wait for its turn is left. `Ok` means not
