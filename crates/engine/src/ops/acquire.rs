@@ -109,6 +109,7 @@ impl Engine {
         let base = wanted.clone().unwrap_or_else(|| Slug::generate(id));
         let mut journal = Journal::new(id, base.as_str(), &self.world.ambient.process(), self.unix_now());
         journal.request = asked;
+        journal.drawn = request.lease_id.is_none();
         journal.holder = alone.then(|| self.holder());
         journal.deadman = self.deadman_record(request.keep);
         let repeated = previous.is_some();
@@ -136,7 +137,10 @@ impl Engine {
 
     /// A journal that proves an earlier machine gone is kept for its day.
     async fn forget_unrented(&self, id: &LeaseId, keep_journal: bool) -> Result<()> {
-        if keep_journal { self.forget(id, None).await } else { self.forget_unused(id).await }
+        if keep_journal {
+            return self.forget(id, None).await;
+        }
+        self.forget_unused(id).await.map(|_| ())
     }
 
     /// Wave 1: everything that the choice needs, at once.

@@ -111,12 +111,13 @@ impl Engine {
         call: &Call,
     ) -> Result<(Claim, Instance)> {
         let resolved = call.until_cancelled(self.resolve(identifier)).await?;
-        if let Resolved { claim: None, instance: Some(instance) } = &resolved
+        if let Resolved { claim: None, instance: Some(instance), .. } = &resolved
             && reclaim
         {
             self.take_in(instance.clone(), None, false, call).await?;
-            return call.until_cancelled(self.resolve_for_use(identifier)).await;
+            return call.until_cancelled(self.resolve_for_use(identifier, call)).await;
         }
+        resolved.tell_of_twins(call);
         super::resolve::for_use(identifier, resolved)
     }
 
@@ -228,7 +229,7 @@ impl Engine {
     }
 
     /// The claim crabbox makes with `--reclaim`: without any word of an attached key, so that nothing is detached later.
-    fn adopted_claim(
+    pub(super) fn adopted_claim(
         &self,
         id: &LeaseId,
         label: &OwnershipLabel,

@@ -3,10 +3,10 @@
 
 use super::gone::{Sight, VISIBILITY};
 use super::provenance::ambiguous_label;
-use super::recovery::Unfinished;
 use super::recovery::changed_claim;
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
+use super::unfinished::Unfinished;
 use super::{Call, Engine, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
@@ -187,6 +187,9 @@ impl Engine {
         };
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
         self.destroy_journalled(&doomed, journal.as_mut(), fresh, call).await?;
+        if let Some(journal) = &mut journal {
+            self.finish_twins(id, &lease.claim, instance, journal, call).await?;
+        }
         self.forget(id, Some(instance)).await?;
         Ok(if lease.live.is_some() { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })
     }
@@ -264,7 +267,8 @@ impl Engine {
             lease
         } else {
             let fresh = VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?);
-            let vanished = self.prove_vanished(instance, fresh, call).await?;
+            // Until then nothing was changed.
+            let vanished = call.until_cancelled(self.prove_vanished(instance, fresh, call)).await?;
             // That took its time: what authorises the rest is read again.
             let lease = Authorised { why: lease.why, ..self.authorise(id, instance, "stop").await? };
             if vanished && lease.live.is_none() {

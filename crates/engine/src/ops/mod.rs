@@ -10,6 +10,7 @@ mod boot;
 mod bootstrap;
 mod call;
 pub mod claims;
+mod cleaned;
 pub mod cleanup;
 mod collect;
 mod connect;
@@ -60,7 +61,9 @@ pub mod sync;
 mod sync_tests;
 pub mod touch;
 pub mod tunnel;
+mod unfinished;
 mod verdict;
+mod watch;
 mod workspace;
 
 pub use acquire::AcquireRequest;

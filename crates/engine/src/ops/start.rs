@@ -37,7 +37,7 @@ impl Engine {
     pub async fn start(&self, request: &StartRequest, call: &Call) -> Result<Lease> {
         let began = Instant::now();
         let identifier = request.identifier.trim();
-        let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier)).await?;
+        let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier, call)).await?;
         let id = lease_id(&claim)?;
         for one in self.recover_dead(Some(&id), Patience::Now, call).await {
             call.warn(one.line());

@@ -188,7 +188,12 @@ impl Engine {
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::InstanceGone`].
     pub async fn status(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
-        let status = self.look_at(identifier, call).await?;
+        let look = async {
+            let resolved = self.resolve(identifier).await?;
+            resolved.tell_of_twins(call);
+            self.status_of(resolved, call).await
+        };
+        let status = call.until_cancelled(look).await?;
         status.price_warning.iter().for_each(|warning| call.warn(warning.clone()));
         Ok(status)
     }
@@ -247,7 +252,7 @@ impl Engine {
     }
 
     async fn status_of(&self, resolved: Resolved, call: &Call) -> Result<LeaseStatus> {
-        let Resolved { claim, instance } = resolved;
+        let Resolved { claim, instance, .. } = resolved;
         let lease = match (&claim, &instance) {
             (Some(claim), _) => claim.lease_id.clone(),
             (None, Some(instance)) => instance.ownership().map(|label| label.lease).unwrap_or_default(),
