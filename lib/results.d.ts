@@ -200,7 +200,7 @@ export interface Cleaned {
   /** What should be looked at by hand. */
   readonly problems: readonly string[]
   readonly summary: CleanupSummary
-  /** The first refusal or failure, where there is one; a dry run that foresees a refusal has none. */
+  /** What cut it short, else the first refusal or failure, where there is one; a dry run that foresees a refusal has none. */
   readonly error?: ErrorFacts
 }
 

@@ -304,7 +304,9 @@ impl Engine {
     }
 
     /// The journal of a lease for whoever holds its operation lock, made where there is none. Without the lock there is
-    /// none to write: a living process has its own copy.
+    /// none to write: a living process has its own copy, and two writers would lose each other's steps. Then the claim is
+    /// the record: it was there before anything was rented and stays until the proof, so that who dies after a destroy
+    /// that stands in no journal leaves a lease that every command still finds.
     pub(super) async fn journal_of(
         &self,
         id: &LeaseId,

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const DISCARDED: &str = "discarded";
+pub(super) const DISCARDED: &str = "discarded";
 
 /// The outcome of a create that was never answered and whose instance no complete list showed.
 pub(crate) const PROVED_NOTHING: &str = "nothing: proved by the complete list";
@@ -104,13 +104,6 @@ impl Attempt {
                 .outcome
                 .as_deref()
                 .is_none_or(|outcome| outcome.starts_with("ambiguous") || outcome.starts_with(PROVED_NOTHING))
-    }
-
-    /// Whether it was given up: never answered, and after its window no complete list showed what it made.
-    #[must_use]
-    pub fn was_given_up(&self) -> bool {
-        let proved = self.outcome.as_deref().is_some_and(|outcome| outcome.starts_with(PROVED_NOTHING));
-        self.instance.is_none() && proved
     }
 }
 
@@ -387,86 +380,6 @@ impl Journal {
     #[must_use]
     pub fn is_open(&self, kind: StepKind, instance: InstanceId) -> bool {
         self.steps.iter().any(|step| step.kind == kind && step.instance == instance.0 && step.is_open())
-    }
-
-    /// Records that every create without an answer was given up: complete lists show nothing of this lease after the
-    /// window. Whether there was one.
-    pub fn give_up(&mut self) -> bool {
-        let unclear = self.attempts.iter_mut().filter(|one| one.was_unclear() && !one.was_given_up());
-        unclear.map(|attempt| attempt.outcome = Some(PROVED_NOTHING.to_owned())).count() > 0
-    }
-
-    /// Records that a create which was given up made this instance after all, on this machine where that is known. It is
-    /// to be destroyed.
-    pub fn found_late(&mut self, instance: InstanceId, machine: Option<u64>) {
-        if self.created(instance) || self.ended(instance) {
-            return;
-        }
-        let given_up = |one: &Attempt| one.was_given_up();
-        let same =
-            self.attempts.iter().position(|one| given_up(one) && machine.is_some() && one.machine == machine);
-        let index = same.or_else(|| self.attempts.iter().position(given_up));
-        if let Some(attempt) = index.and_then(|index| self.attempts.get_mut(index)) {
-            attempt.instance = Some(instance.0);
-            attempt.outcome =
-                Some(format!("{DISCARDED}: it came to light after its create had been given up"));
-        }
-    }
-
-    /// Whether something of this lease may come to light after it is over: a create was never answered, or a machine
-    /// destroyed.
-    #[must_use]
-    pub fn may_have_more(&self) -> bool {
-        self.attempts.iter().any(Attempt::was_unclear)
-            || self.tombstones().next().is_some()
-            || self.leads_on()
-    }
-
-    /// Whether this program itself gave up a create of the lease, or ended a machine of it.
-    #[must_use]
-    pub fn is_watched(&self) -> bool {
-        let destroyed = |step: &Step| step.kind == StepKind::Destroy && step.void.is_none();
-        self.attempts.iter().any(Attempt::was_given_up) || self.steps.iter().any(destroyed)
-    }
-
-    /// Whether anything but `instance` may turn up for this lease, so that it is worth a look before it is forgotten.
-    #[must_use]
-    pub fn may_come_back(&self, instance: InstanceId) -> bool {
-        self.attempts.iter().any(Attempt::was_unclear) || self.tombstones().any(|(gone, _)| gone != instance)
-    }
-
-    /// Whether a destroy of this instance was recorded and not called off.
-    #[must_use]
-    pub fn ended(&self, instance: InstanceId) -> bool {
-        let of_it = |step: &Step| step.kind == StepKind::Destroy && step.instance == instance.0;
-        self.steps.iter().any(|step| of_it(step) && step.void.is_none())
-    }
-
-    /// The instances other than `but` whose destroy was recorded and never proved.
-    #[must_use]
-    pub fn open_destroys(&self, but: Option<InstanceId>) -> Vec<InstanceId> {
-        let open = self.steps.iter().filter(|step| step.kind == StepKind::Destroy && step.is_open());
-        open.map(|step| InstanceId(step.instance)).filter(|one| Some(*one) != but).collect()
-    }
-
-    /// Whether a step is open on an instance that was never proved gone: it still has to be finished.
-    #[must_use]
-    pub fn leads_on(&self) -> bool {
-        let gone = |instance| self.tombstones().any(|(gone, _)| gone.0 == instance);
-        self.steps.iter().any(|step| step.is_open() && !gone(step.instance))
-    }
-
-    /// Every instance that a create of this lease was answered with.
-    pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
-        let ended = self.tombstones().map(|(gone, _)| gone);
-        self.attempts.iter().filter_map(|attempt| attempt.instance.map(InstanceId)).chain(ended)
-    }
-
-    /// When the lease came to its end, as far as the records tell, Unix seconds: its last create, proof or forgetting.
-    #[must_use]
-    pub fn ended_at(&self) -> Option<i64> {
-        let proofs = self.tombstones().map(|(_, at)| at);
-        proofs.chain(self.forgotten_at).chain(self.last_create_at()).max()
     }
 
     /// The instances that were proved gone, and when (Unix seconds). They are looked at again for a day.
