@@ -63,7 +63,8 @@ fn late(
             journal.instance != Some(seen.id.0) && (current.is_some() || !journal.created(seen.id))
         })
         .collect();
-    if !rest.is_empty() {
+    // Without a create on record nothing tells what one made.
+    if !rest.is_empty() && !journal.attempts.is_empty() {
         ended.extend(Provenance::of(None, Some(journal), skew).sort(lease, rest)?.ours);
     }
     Ok(ended)
@@ -272,7 +273,7 @@ impl Engine {
                 told.push(back);
             }
             let rented = journal.attempts.iter().filter_map(|attempt| Some(InstanceId(attempt.instance?)));
-            let stray = rented.filter(|one| listed(one) && !told.contains(one)).next();
+            let stray = rented.filter(listed).find(|one| !told.contains(one));
             if let (Ok(None), Some(stray)) = (&claim, stray) {
                 amiss.push((
                     stray,
@@ -286,8 +287,8 @@ impl Engine {
         Ok(amiss)
     }
 
-    /// Looks at the leases of the last day as [`Engine::look_for_latecomers`] does, and removes the journals that have nothing more to
-    /// tell.
+    /// Looks at the leases of the last day as [`Engine::look_for_latecomers`] does, and removes the journals that have
+    /// nothing more to tell.
     ///
     /// # Errors
     /// [`Code::StateUnavailable`].

@@ -89,6 +89,9 @@ pub struct Attempt {
     /// An instance that a refusal named and whose label could not be read: perhaps ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub named: Option<u64>,
+    /// The public key that the create carried: what shows it in its start script is this lease's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
