@@ -354,9 +354,11 @@ async fn what_was_rented_and_destroyed_is_not_called_never_created() {
 async fn an_unloaded_record_under_the_same_label_hinders_nobody() {
     let stage = Stage::new();
     let process = stage.process();
-    let lease = warm(&stage, &process, "one", true).await;
-    let label = format!("cbx1|{}|one|ready", lease.id);
-    let body = json!({"label": label, "cur_state": "unloaded"});
+    // A label under which others may rent, too.
+    let (slug, lease_id) = (Some("one".to_owned()), Some(GIVEN.to_owned()));
+    let request = AcquireRequest { keep: true, slug, lease_id };
+    process.engine.acquire(&request, &stage.call()).await.expect("a lease").close().await;
+    let body = json!({"label": format!("cbx1|{GIVEN}|one|ready"), "cur_state": "unloaded"});
     let lingering = stage.control("POST", "/_sim/instances", &body)["id"].as_u64().expect("an id");
     process.engine.status("one", &stage.call()).await.expect("it is usable");
     stage.control("POST", &format!("/_sim/instances/{lingering}"), &json!({"cur_state": "running"}));

@@ -134,7 +134,7 @@ async fn no_secret_of_a_refusal_reaches_the_error() {
     let body = json!({"success": false, "error": "invalid_args",
         "msg": format!("bad Authorization: Bearer {} api_key={} https://x.example/a?Signature={}", secrets[0], secrets[1], secrets[2])});
     let desk = Desk::with(vec![reply(400, &body)]);
-    let failure = desk.client.set_state_if(InstanceId(1), "stopped", || async { Ok(()) }).await.unwrap_err();
+    let failure = desk.client.set_label(InstanceId(1), "a label").await.unwrap_err();
     let error = crabbox_vast_engine::Error::from(failure);
     let said = format!("{error} {error:?} {}", error.to_json());
     for secret in secrets {
@@ -157,8 +157,7 @@ async fn a_key_that_is_echoed_where_the_text_is_cut_leaves_nothing() {
         ];
         for answer in answers {
             let desk = Desk::with(vec![answer]);
-            let failure =
-                desk.client.set_state_if(InstanceId(1), "stopped", || async { Ok(()) }).await.unwrap_err();
+            let failure = desk.client.set_label(InstanceId(1), "a label").await.unwrap_err();
             assert!(!failure.message.contains(&KEY[..3]), "{before}: {}", failure.message);
             assert!(failure.message.contains("xxx"), "{}", failure.message);
         }
