@@ -14,6 +14,7 @@ mod cleaned;
 pub mod cleanup;
 mod collect;
 mod connect;
+mod cost;
 pub mod cp;
 #[cfg(all(test, unix))]
 mod cp_tests;
@@ -22,6 +23,7 @@ pub mod doctor;
 mod env_profile;
 pub mod forget;
 mod gone;
+mod halt;
 mod input;
 mod inspect;
 mod lease;
