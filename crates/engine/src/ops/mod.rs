@@ -61,6 +61,7 @@ mod sync_tests;
 pub mod touch;
 pub mod tunnel;
 mod verdict;
+mod watchdog;
 mod workspace;
 
 pub use acquire::AcquireRequest;

@@ -232,6 +232,13 @@ impl Container {
         Report::parse(&String::from_utf8_lossy(&output.stdout))
     }
 
+    /// The same with a script that leaves something running, under `shell`; what it says.
+    pub fn leaves(&mut self, shell: &[&str], script: &str) -> String {
+        let child = self.command(shell).args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        self.groups.push(child.id());
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    }
+
     /// What the watchdog reports once it does.
     pub async fn report(&self) -> Report {
         for _ in 0..500 {
