@@ -46,12 +46,18 @@ fn answer(body: &Value) -> Effect {
 
 /// Leaves a claim whose create was never answered, and a process that died while it looked.
 async fn cut_off(stage: &Stage, committed: bool) {
+    cut_off_as(stage, &request(), committed).await;
+    assert_eq!(stage.claims(), [ID]);
+}
+
+/// The same for any request; the process that died.
+async fn cut_off_as(stage: &Stage, wanted: &AcquireRequest, committed: bool) -> Process {
     lose_a_create(stage, committed);
     let process = stage.process();
     let call = stage.call();
-    let (wanted, limit) = (request(), Duration::from_secs(3));
-    assert!(tokio::time::timeout(limit, process.engine.acquire(&wanted, &call)).await.is_err());
-    assert_eq!(stage.claims(), [ID]);
+    let limit = Duration::from_secs(3);
+    assert!(tokio::time::timeout(limit, process.engine.acquire(wanted, &call)).await.is_err());
+    process
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,6 +128,44 @@ async fn beside_a_definite_answer_another_instance_under_the_label_is_not_ours()
     stop(&stage.process().engine, ID, &stage.call()).await.expect("stops ours");
     assert_eq!(open(&stage), [other], "ours was {own}");
     assert!(warnings(&stage).iter().any(|line| line.contains("left alone")), "{:?}", warnings(&stage));
+}
+
+/// A clock that stepped, a server that tells odd times: neither makes our own machine somebody else's.
+#[tokio::test(start_paused = true)]
+async fn an_id_that_was_drawn_and_a_key_outrank_times_and_machines() {
+    for lease_id in [None, Some(ID.to_owned())] {
+        let stage = Stage::new();
+        let wanted = AcquireRequest { lease_id: lease_id.clone(), ..request() };
+        let process = cut_off_as(&stage, &wanted, true).await;
+        let id = LeaseId::parse(&stage.claims()[0]).unwrap();
+        let journal = process.engine.store().journal(&id).await.unwrap().unwrap();
+        assert_eq!(journal.drawn, lease_id.is_none());
+        let mut odd = json!({"start_date": 1_000_000_000, "machine_id": 99_999});
+        if journal.drawn {
+            // A stopped one shows no start script: the label alone decides.
+            odd["onstart"] = Value::Null;
+        }
+        let made = open(&stage)[0];
+        stage.control("POST", &format!("/_sim/instances/{made}"), &odd);
+        assert_eq!(open(&stage).len(), 1);
+        pass(Duration::from_secs(30)).await;
+        stop(&stage.process().engine, id.as_str(), &stage.call()).await.expect("stops ours");
+        assert_eq!((open(&stage), stage.claims()), (vec![], vec![]), "{lease_id:?}");
+    }
+}
+
+/// On the same machine, in the same seconds, under the same label: the key in its start script tells that it is not ours.
+#[tokio::test(start_paused = true)]
+async fn what_started_with_another_key_is_not_ours() {
+    let stage = Stage::new();
+    cut_off(&stage, false).await;
+    let there = elsewhere(&stage);
+    let lease = there.engine.acquire(&request(), &stage.call()).await.expect("rents");
+    let theirs = lease.facts().instance.0;
+    mutations(&stage);
+    let error = stop(&stage.process().engine, ID, &stage.call()).await.map(|_| ()).expect_err("not ours");
+    assert_eq!(error.code(), Code::LeaseAmbiguous, "{error}");
+    assert_eq!((open(&stage), mutations(&stage)), (vec![theirs], vec![]));
 }
 
 /// Two creates of one lease, both without an answer and both carried out: none of the two stays.

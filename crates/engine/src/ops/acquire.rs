@@ -109,6 +109,7 @@ impl Engine {
         let base = wanted.clone().unwrap_or_else(|| Slug::generate(id));
         let mut journal = Journal::new(id, base.as_str(), &self.world.ambient.process(), self.unix_now());
         journal.request = asked;
+        journal.drawn = request.lease_id.is_none();
         journal.holder = alone.then(|| self.holder());
         journal.deadman = self.deadman_record(request.keep);
         let repeated = previous.is_some();

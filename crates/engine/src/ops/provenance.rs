@@ -1,10 +1,15 @@
-//! Which of the instances that carry a lease's label its creates can have made. A label proves nothing by itself: the
-//! same lease id may be in use on another machine, under the same account.
+//! Which of the instances that carry a lease's label its creates can have made.
+//!
+//! A lease id that this program drew at random is on nobody else's machine, so its label decides. One that a caller
+//! chose proves nothing by itself: it may be in use on another machine, under the same account. There the record has to
+//! fit a create: its start script holds the key of this lease, or it was rented on that machine at that time.
 
 use crate::lease::{Claim, InstanceId, LeaseId, parse_rfc3339, unix};
+use crate::ssh::onstart;
 use crate::store::Journal;
 use crate::vast::Instance;
 use crate::{Code, Error, Result};
+use secrecy::ExposeSecret;
 use std::collections::BTreeSet;
 
 /// How far the vendor's start of a rental may lie before the time at which we sent its create, seconds: the clocks are
@@ -21,6 +26,21 @@ pub(super) struct Provenance {
     known: BTreeSet<InstanceId>,
     /// Creates of which nobody learned what they made.
     unclear: Vec<Sent>,
+    label: Label,
+    /// The public keys that its creates carried.
+    keys: BTreeSet<String>,
+}
+
+/// What the ownership label of the lease proves.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Label {
+    /// The id was given by a caller, who may have given it elsewhere, too.
+    #[default]
+    Shared,
+    /// The id was drawn here: what carries it is ours, however often a create was carried out.
+    Unique,
+    /// The id was drawn by crabbox, which sends one create for it.
+    OneOnly,
 }
 
 /// A create whose answer is not known.
@@ -41,6 +61,19 @@ pub(super) struct Sorted {
     pub others: Vec<InstanceId>,
 }
 
+/// What an instance is to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// A create was answered with it.
+    Known,
+    /// Its start script or its label proves it.
+    Proved,
+    /// It may be what an unanswered create made.
+    Possible,
+    /// No create of the lease made it.
+    Foreign,
+}
+
 impl Provenance {
     /// From the journal; a lease without one of ours is crabbox's, whose claim was written before its one create. `skew`
     /// is local time minus the vendor's.
@@ -56,7 +89,8 @@ impl Provenance {
         let Some(journal) = ours else {
             let at =
                 claim.and_then(|claim| parse_rfc3339(&claim.claimed_at)).and_then(|at| sent(unix(at), None));
-            return Self { known: BTreeSet::new(), unclear: vec![Sent { machine: None, named: None, at }] };
+            let unclear = vec![Sent { machine: None, named: None, at }];
+            return Self { unclear, label: Label::OneOnly, ..Self::default() };
         };
         let known = journal.attempts.iter().filter_map(|attempt| attempt.instance.map(InstanceId)).collect();
         let unclear = journal.attempts.iter().filter(|attempt| attempt.was_unclear());
@@ -65,7 +99,20 @@ impl Provenance {
             named: attempt.named,
             at: sent(attempt.started_at, attempt.vendor_at),
         });
-        Self { known, unclear: unclear.collect() }
+        let keys = journal.attempts.iter().filter_map(|attempt| onstart::key_body(attempt.key.as_deref()?));
+        let label = if journal.drawn { Label::Unique } else { Label::Shared };
+        Self { known, unclear: unclear.collect(), label, keys: keys.map(str::to_owned).collect() }
+    }
+
+    /// The same where the journal cannot be read: then who chose the id is not known.
+    pub(super) fn without_journal(self) -> Self {
+        Self { label: Label::Shared, ..self }
+    }
+
+    /// The same with the public key that the lease has now.
+    pub(super) fn with_key(mut self, public: &str) -> Self {
+        self.keys.extend(onstart::key_body(public).map(str::to_owned));
+        self
     }
 
     /// Whether an instance without any label is one that a refused create named.
@@ -78,16 +125,50 @@ impl Provenance {
     /// # Errors
     /// [`Code::LeaseAmbiguous`] when more of them may be ours than creates were left unanswered.
     pub(super) fn sort(&self, lease: &LeaseId, found: Vec<Instance>) -> Result<Sorted> {
-        let (known, rest): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|instance| self.known.contains(&instance.id));
-        let (fitting, others): (Vec<_>, Vec<_>) =
-            rest.into_iter().partition(|instance| self.unclear.iter().any(|sent| sent.may_be(instance)));
-        if fitting.len() > self.unclear.len() {
-            let all: Vec<InstanceId> = fitting.iter().map(|instance| instance.id).collect();
+        let mut told: Vec<(Fit, Instance)> = found.into_iter().map(|one| (self.fit(&one), one)).collect();
+        let count = |fit| told.iter().filter(|(one, _)| *one == fit).count();
+        let (proved, possible) = (count(Fit::Proved), count(Fit::Possible));
+        // What the proved ones leave no unanswered create for was made elsewhere.
+        let room = match self.label {
+            Label::Unique => possible,
+            Label::Shared | Label::OneOnly => self.unclear.len().saturating_sub(proved),
+        };
+        if possible > room && room > 0 {
+            let all = told.iter().filter(|(fit, _)| matches!(fit, Fit::Proved | Fit::Possible));
+            let all: Vec<InstanceId> = all.map(|(_, instance)| instance.id).collect();
             return Err(ambiguous_label(lease, &all));
         }
-        let others = others.into_iter().map(|instance| instance.id).collect();
-        Ok(Sorted { ours: known.into_iter().chain(fitting).collect(), others })
+        told.sort_by_key(|(fit, instance)| (*fit != Fit::Known, instance.id));
+        let mut sorted = Sorted::default();
+        for (fit, instance) in told {
+            if fit == Fit::Foreign || fit == Fit::Possible && room == 0 {
+                sorted.others.push(instance.id);
+            } else {
+                sorted.ours.push(instance);
+            }
+        }
+        Ok(sorted)
+    }
+
+    fn fit(&self, instance: &Instance) -> Fit {
+        if self.known.contains(&instance.id) {
+            return Fit::Known;
+        }
+        // Times and machines are told by a server that may err; the key was made for this lease alone.
+        let script = instance.start_script.as_ref().map(|script| script.expose_secret());
+        let carried = script.and_then(onstart::public_key).and_then(onstart::key_body);
+        match carried.filter(|_| !self.keys.is_empty()) {
+            Some(key) if self.keys.contains(key) => return Fit::Proved,
+            Some(_) => return Fit::Foreign,
+            None => {}
+        }
+        let labelled = instance.label.is_some();
+        match self.label {
+            Label::Unique if labelled => Fit::Proved,
+            Label::OneOnly if labelled => Fit::Possible,
+            _ if self.unclear.iter().any(|sent| sent.may_be(instance)) => Fit::Possible,
+            _ => Fit::Foreign,
+        }
     }
 }
 
@@ -135,7 +216,18 @@ mod tests {
     }
 
     fn instance(id: u64, start: Option<i64>, machine: Option<u64>) -> Instance {
-        Instance::read(&json!({"id": id, "start_date": start, "machine_id": machine})).expect("an id")
+        labelled(json!({"id": id, "start_date": start, "machine_id": machine}))
+    }
+
+    fn labelled(mut record: serde_json::Value) -> Instance {
+        record["label"] = json!("cbx1|cbx_070707070707|a|provisioning");
+        Instance::read(&record).expect("an id")
+    }
+
+    /// An instance that started with the script of this key.
+    fn started_with(id: u64, key: &str, start: i64) -> Instance {
+        let script = onstart::script(&format!("ssh-ed25519 {key} crabbox"), Some("true"));
+        labelled(json!({"id": id, "start_date": start, "machine_id": 99, "onstart": script}))
     }
 
     fn journal(outcomes: &[(Option<&str>, Option<u64>)]) -> Journal {
@@ -200,14 +292,53 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_of_crabboxs_has_one_create_that_followed_its_claim() {
+    fn the_label_of_an_id_that_was_drawn_here_decides() {
+        let far = || vec![instance(3, Some(NOW - 9000), Some(99)), instance(5, Some(NOW + 9000), None)];
+        for outcome in [None, Some(PROVED), Some("discarded: disk")] {
+            let drawn = Journal { drawn: true, ..journal(&[(outcome, None)]) };
+            assert_eq!(told(&drawn, far()), Ok((vec![3, 5], vec![])), "{outcome:?}");
+        }
+        let answered = Journal { drawn: true, ..journal(&[(Some("created: 5"), Some(5))]) };
+        assert_eq!(told(&answered, far()), Ok((vec![5, 3], vec![])), "carried out twice");
+        let unread = Provenance::of(None, Some(&answered), None).without_journal();
+        assert_eq!(unread.sort(&lease(), far()).unwrap().others, [InstanceId(3)]);
+    }
+
+    #[test]
+    fn the_key_in_a_start_script_outranks_time_and_label() {
+        let found = || vec![started_with(3, "AAAAours", NOW - 9000), started_with(4, "AAAAtheirs", NOW)];
+        for drawn in [false, true] {
+            let mut journal = Journal { drawn, ..journal(&[(None, None)]) };
+            journal.attempts[0].key = Some("ssh-ed25519 AAAAours crabbox".into());
+            assert_eq!(told(&journal, found()), Ok((vec![3], vec![4])), "drawn: {drawn}");
+            journal.attempts[0].key = None;
+            let kept = Provenance::of(None, Some(&journal), None).with_key("ssh-ed25519 AAAAours");
+            assert_eq!(kept.sort(&lease(), found()).unwrap().others, [InstanceId(4)], "drawn: {drawn}");
+        }
+        // One create, and one instance that is proved its: another that would fit is not.
+        let mut journal = journal(&[(None, None)]);
+        journal.attempts[0].key = Some("ssh-ed25519 AAAAours crabbox".into());
+        let both = || vec![instance(2, Some(NOW), Some(70)), started_with(3, "AAAAours", NOW)];
+        assert_eq!(told(&journal, both()), Ok((vec![3], vec![2])));
+        journal.attempts[0].key = None;
+        assert_eq!(told(&journal, found()), Ok((vec![], vec![3, 4])), "without a key the rest decides");
+        let script = labelled(json!({"id": 6, "start_date": NOW, "onstart": "echo 'ssh-ed25519 AAAAx'"}));
+        assert_eq!(told(&journal, vec![script]), Ok((vec![6], vec![])), "not a script of ours");
+    }
+
+    #[test]
+    fn a_lease_of_crabboxs_has_one_create_and_an_id_that_nobody_else_has() {
         let claim = Claim { claimed_at: crate::lease::moment(NOW), ..Claim::default() };
-        let provenance = |skew| Provenance::of(Some(&claim), None, skew);
+        let provenance = Provenance::of(Some(&claim), None, None);
+        let found = vec![instance(3, Some(NOW - 6000), None)];
+        assert_eq!(provenance.sort(&lease(), found).unwrap().ours[0].id, InstanceId(3));
+        let two = || vec![instance(3, Some(NOW), None), instance(4, Some(NOW), None)];
+        assert_eq!(provenance.sort(&lease(), two()).unwrap_err().code(), Code::LeaseAmbiguous);
+        // Whose journal cannot be read may be one whose id was given: its claim tells when it was made.
+        let unread = |skew| Provenance::of(Some(&claim), None, skew).without_journal();
         let found = || vec![instance(3, Some(NOW - 600), None)];
-        assert_eq!(provenance(None).sort(&lease(), found()).unwrap().others, [InstanceId(3)]);
-        let sorted = provenance(Some(600)).sort(&lease(), found()).unwrap();
+        assert_eq!(unread(None).sort(&lease(), found()).unwrap().others, [InstanceId(3)]);
+        let sorted = unread(Some(600)).sort(&lease(), found()).unwrap();
         assert!(sorted.others.is_empty(), "our clock is ten minutes fast");
-        let two = vec![instance(3, Some(NOW), None), instance(4, Some(NOW), None)];
-        assert_eq!(provenance(None).sort(&lease(), two).unwrap_err().code(), Code::LeaseAmbiguous);
     }
 }

@@ -119,9 +119,17 @@ impl Engine {
         let inventory = self.client.list(&Filter::All).await?;
         // A machine of this lease that was given up and proved gone may linger in the list: it is not what a later
         // create made.
-        let journal = self.store.journal(lease).await.ok().flatten();
+        let read = self.store.journal(lease).await;
+        let unreadable = read.is_err();
+        let journal = read.ok().flatten();
         let claim = self.store.claim(lease).await?;
-        let provenance = Provenance::of(claim.as_ref(), journal.as_ref(), self.client.clock_skew());
+        let mut provenance = Provenance::of(claim.as_ref(), journal.as_ref(), self.client.clock_skew());
+        if unreadable {
+            provenance = provenance.without_journal();
+        }
+        if let Ok(Some(key)) = self.store.key(lease).await {
+            provenance = provenance.with_key(&key.public);
+        }
         let given_up = |id| journal.iter().flat_map(Journal::tombstones).any(|(gone, _)| gone == id);
         let mut found: Vec<Instance> = inventory
             .instances

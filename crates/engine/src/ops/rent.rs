@@ -246,6 +246,7 @@ impl Acquiring<'_> {
             machine: offer.machine.map(|machine| machine.0),
             price: candidate.price.0,
             started_at: self.engine.unix_now(),
+            key: Some(self.key.public.clone()),
             vendor_at: self.engine.client.clock_skew().map(|skew| self.engine.unix_now() - skew),
             ..Attempt::default()
         });

@@ -89,6 +89,9 @@ pub struct Attempt {
     /// An instance that a refusal named and whose label could not be read: perhaps ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub named: Option<u64>,
+    /// The public key that the create carried: what shows it in its start script is this lease's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -195,6 +198,9 @@ pub struct Journal {
     pub version: u32,
     /// Lease identifier.
     pub lease: String,
+    /// Whether the identifier was drawn at random by this program, so that no other label can carry it; otherwise a
+    /// caller chose it.
+    pub drawn: bool,
     /// Slug.
     pub slug: String,
     /// Who works or worked on it, `pid@host`; for messages only.

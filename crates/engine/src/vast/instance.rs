@@ -3,6 +3,7 @@
 use super::field;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
 use crate::redact::redact;
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -62,6 +63,8 @@ pub struct Instance {
     pub disk_util: Option<f64>,
     /// Seconds since 1970 at which the rental began.
     pub start_date: Option<f64>,
+    /// The start script that the rental was made with, as far as the API shows it; never to be shown.
+    pub start_script: Option<SecretString>,
 }
 
 impl Instance {
@@ -87,6 +90,7 @@ impl Instance {
             is_bid: field::flag(raw, "is_bid"),
             disk_util: field::number(raw, "disk_util"),
             start_date: field::number(raw, "start_date"),
+            start_script: field::text(raw, "onstart").map(SecretString::from),
         })
     }
 
