@@ -79,11 +79,17 @@ async fn what_moves_a_deadline_and_what_does_not() {
         the_users_start_script_runs_as_if_alone(),
         a_restart_keeps_the_end(),
         the_newest_of_two_watches(),
+        who_works_there_is_not_idle(),
+        the_report_names_what_is_missing(),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_comes_over_a_session() {
+    tokio::join!(
         an_install_over_a_session(),
         what_is_disarmed_stays_so(),
         a_first_look_starts_what_does_not_run(),
-        who_works_there_is_not_idle(),
-        the_report_names_what_is_missing(),
     );
 }
 
@@ -284,10 +290,10 @@ async fn an_install_over_a_session() {
         vendor.after(1, LIMIT).await;
         // Past its deadline too the former gives way; the end that it had is over, and one grace is left.
         let later = Plan { ttl: Some(secs(600)), idle: None, grace: secs(100) };
-        let said = container.leaves(shell, &install(&later, &vendor.url, false).unwrap());
+        let said = container.leaves(shell, &install(&later, &vendor.url, false).unwrap()).await;
         let report = Report::parse(&said).unwrap_or_else(|| panic!("{shell:?}: {said:?}"));
         assert!(report.end.unwrap().abs_diff(report.now + 100) <= 2, "{shell:?}: {report:?}");
-        let said = container.leaves(shell, &install(&later, &vendor.url, true).unwrap());
+        let said = container.leaves(shell, &install(&later, &vendor.url, true).unwrap()).await;
         let report = Report::parse(&said).unwrap();
         assert!(report.end.unwrap().abs_diff(report.now + 600) <= 2, "{shell:?}: {report:?}");
         let asked = vendor.asked().len();
@@ -309,7 +315,7 @@ async fn what_is_disarmed_stays_so() {
         let mut container = Container::with(&["curl"]);
         container.start(shell, &idle(3), &vendor, "");
         container.report().await;
-        let said = container.leaves(shell, &disarm(&vendor.url).unwrap());
+        let said = container.leaves(shell, &disarm(&vendor.url).unwrap()).await;
         assert!(is_off(&said), "{shell:?}: {said:?}");
         container.start(shell, &ttl(1), &vendor, "");
         started.push((shell, vendor, container));
@@ -323,7 +329,7 @@ async fn what_is_disarmed_stays_so() {
     let vendor = Vendor::http(OK).await;
     let mut bare = Container::with(&[]);
     fs::remove_file(bare.path("bin/gzip")).unwrap();
-    assert!(!is_off(&bare.leaves(&["dash"], &disarm(&vendor.url).unwrap())));
+    assert!(!is_off(&bare.leaves(&["dash"], &disarm(&vendor.url).unwrap()).await));
 }
 
 async fn a_first_look_starts_what_does_not_run() {
@@ -333,14 +339,14 @@ async fn a_first_look_starts_what_does_not_run() {
         // A start script that runs later, or never: the look does not wait for what it started.
         let mut container = Container::with(&["curl"]);
         let began = Instant::now();
-        container.leaves(shell, &first_look(&plan, &vendor.url).unwrap());
+        container.leaves(shell, &first_look(&plan, &vendor.url).unwrap()).await;
         let took = began.elapsed();
         let report = container.says(&second_look()).unwrap_or_else(|| panic!("{shell:?}"));
         assert!(took < secs(2), "{took:?}");
         assert!(report.end.unwrap().abs_diff(report.now + 600) <= 5, "{shell:?}: {report:?}");
         // Where one watches nothing is started.
         let watch = fs::read(container.state("watch")).unwrap();
-        let said = container.leaves(shell, &first_look(&plan, &vendor.url).unwrap());
+        let said = container.leaves(shell, &first_look(&plan, &vendor.url).unwrap()).await;
         assert!(Report::parse(&said).is_some(), "{shell:?}: {said:?}");
         assert_eq!(fs::read(container.state("watch")).unwrap(), watch, "{shell:?}");
         // The late one keeps to the end that there is.

@@ -233,10 +233,12 @@ impl Container {
     }
 
     /// The same with a script that leaves something running, under `shell`; what it says.
-    pub fn leaves(&mut self, shell: &[&str], script: &str) -> String {
+    pub async fn leaves(&mut self, shell: &[&str], script: &str) -> String {
         let child = self.command(shell).args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         self.groups.push(child.id());
-        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+        // Other scenarios wait in this very task.
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output());
+        String::from_utf8(output.await.unwrap().unwrap().stdout).unwrap()
     }
 
     /// What the watchdog reports once it does.
