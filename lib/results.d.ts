@@ -296,6 +296,8 @@ export interface Adopted {
   readonly claimed: boolean
   readonly keyAttached: boolean
   readonly expiresAt: string | null
+  /** What ends the instance by itself from now on; where SSH did not answer, `whyNot` says so. */
+  readonly deadman: Deadman
 }
 
 /** A finished copy. */

@@ -52,7 +52,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
             session.progress.say(&format!("cost so far: at most {}", Dollars(cost)));
         }
         if let Some(end) = &status.contract_ends_at {
-            session.progress.say(&format!("its host's contract ends at {end}"));
+            session.progress.say(&format!("contract of its host: until {end}"));
         }
         if let Some(advice) = &status.advice {
             session.progress.say(&format!("hint: {advice}"));

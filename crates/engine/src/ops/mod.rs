@@ -66,6 +66,7 @@ pub mod tunnel;
 mod unfinished;
 mod verdict;
 mod watch;
+mod watchdog;
 mod workspace;
 
 pub use acquire::AcquireRequest;

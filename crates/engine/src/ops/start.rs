@@ -3,18 +3,22 @@
 
 use super::authorised::{Doomed, Ground};
 use super::boot::Booting;
+use super::deadman::{Deadman, recorded};
 use super::lease::Machine;
 use super::open::call_off;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
 use super::verdict::Asked;
+use super::watchdog::look;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
 use crate::lease::{self, Claim, DollarsPerHour, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
+use crate::ssh::deadman::LOOK;
 use crate::store::{Journal, StepKind};
 use crate::vast::client::Unsent;
 use crate::vast::{Failure, Instance, Kind};
+use crate::world::SshSession;
 use crate::{Code, Error, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
@@ -60,6 +64,7 @@ impl Engine {
         // One that was just asked to stop runs on for a while.
         let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
         let mut terms = StartTerms::default();
+        let sending = Instant::now();
         if sent {
             terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
             starting.warn_of_price(live.id, terms, call);
@@ -103,7 +108,8 @@ impl Engine {
             gpu: gpu.clone(),
             seconds: began.elapsed().as_secs_f64(),
         });
-        let deadman = self.deadman_for_use(&starting.id, booted.connected.session.as_ref(), call).await;
+        let before = sent.then_some(sending);
+        let deadman = starting.watched(&claim, before, booted.connected.session.as_ref(), call).await;
         let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total, deadman };
         Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
     }
@@ -287,6 +293,34 @@ impl Starting<'_> {
         self.journal.proved(StepKind::Start, instance, now);
         engine.note_or_warn(&self.journal, call).await;
         Ok(claim)
+    }
+
+    /// The dead-man switch of what runs again: what it reported before a start that was sent at `sending` counts for nothing.
+    async fn watched(
+        &mut self,
+        claim: &Claim,
+        sending: Option<Instant>,
+        session: &dyn SshSession,
+        call: &Call,
+    ) -> Deadman {
+        let since = |sent: Instant| sent.elapsed().as_secs();
+        let looked = match look(session, LOOK).await {
+            Ok(looked) => looked.filter(|report| {
+                sending.is_none_or(|sent| report.age().is_some_and(|age| age <= since(sent)))
+            }),
+            Err(_) => return recorded(&self.journal, self.engine.unix_now()),
+        };
+        let before = self.journal.deadman.clone();
+        let deadman = Box::pin(self.engine.tend(&mut self.journal, claim, looked, session, call)).await;
+        if let Some(record) = &mut self.journal.deadman
+            && deadman.confirmed
+        {
+            record.report(&deadman, self.engine.unix_now());
+        }
+        if self.journal.deadman != before {
+            self.engine.note_or_warn(&self.journal, call).await;
+        }
+        deadman
     }
 
     fn label(&self, state: &str) -> String {
