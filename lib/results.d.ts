@@ -63,7 +63,7 @@ export interface LeaseSummary {
   readonly state: string
   readonly gpu: string
   readonly price: number | null
-  /** What it cost so far at that price, in dollars; at most, since only running GPUs are billed in full. */
+  /** What it cost so far, in dollars, at most. */
   readonly accruedDollars: number | null
   readonly host: string | null
   readonly keep: boolean
@@ -89,8 +89,12 @@ export interface LeaseStatus {
   readonly price: number | null
   /** What to do about a price that rose above the cap, where it did. */
   readonly priceWarning: string | null
-  /** What it cost so far at that price, in dollars; at most, since only running GPUs are billed in full. */
+  /** What it cost so far, in dollars, at most. */
   readonly accruedDollars: number | null
+  /** When the host's contract ends: the machine is stopped then, and its data removed later. */
+  readonly contractEndsAt: string | null
+  /** What to do about a contract that ends before the lease, where it does. */
+  readonly contractWarning: string | null
   /** The one that let us in, or the first one known. */
   readonly endpoint: Endpoint | null
   /** Where the lease's private key is on this machine. */
@@ -200,7 +204,7 @@ export interface Cleaned {
   /** What should be looked at by hand. */
   readonly problems: readonly string[]
   readonly summary: CleanupSummary
-  /** The first refusal or failure, where there is one; a dry run that foresees a refusal has none. */
+  /** What cut it short, else the first refusal or failure, where there is one; a dry run that foresees a refusal has none. */
   readonly error?: ErrorFacts
 }
 
@@ -292,6 +296,8 @@ export interface Adopted {
   readonly claimed: boolean
   readonly keyAttached: boolean
   readonly expiresAt: string | null
+  /** What ends the instance by itself from now on; where SSH did not answer, `whyNot` says so. */
+  readonly deadman: Deadman
 }
 
 /** A finished copy. */

@@ -1,16 +1,16 @@
 //! List: every instance of ours, with what its claim says.
 
+use super::resolve::check_account;
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
-use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug, accrued};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Whose an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,7 +39,7 @@ pub struct Listed {
     pub host: String,
     /// $/h, disk included.
     pub price: Option<DollarsPerHour>,
-    /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
+    /// What it cost so far, $: an upper bound.
     pub accrued_dollars: Option<f64>,
     /// Whose it is.
     pub ownership: Ownership,
@@ -137,8 +137,9 @@ impl Engine {
     /// The API's refusals.
     pub async fn list(&self, all: bool, call: &Call) -> Result<Vec<Listed>> {
         let read = async { Ok(self.client.list(&Filter::All).await?) };
-        let (inventory, scan) = tokio::join!(call.until_cancelled(read), self.store.scan_claims());
-        let (inventory, scan) = (inventory?, scan?);
+        let (inventory, scan, journals) =
+            tokio::join!(call.until_cancelled(read), self.store.scan_claims(), self.store.scan_journals());
+        let (inventory, scan, journals) = (inventory?, scan?, journals?);
         for problem in &scan.problems {
             call.warn(format!("claim file {} is left alone: {}", problem.file, problem.message));
         }
@@ -154,11 +155,17 @@ impl Engine {
         }
         // A list that can be shown is not withheld because a tombstone cannot be read.
         match self.look_at_tombstones(&inventory).await {
-            Ok(amiss) => amiss.into_iter().for_each(|one| call.warn(one)),
+            Ok(amiss) => amiss.into_iter().for_each(|(_, one)| call.warn(one)),
             Err(error) => call.warn(error.to_string()),
         }
+        self.tell_of_missing(&inventory, &claims, call).await;
         let relabelled = self.relabelled(&inventory, &claims).await;
-        let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims, &relabelled));
+        let listed = inventory.instances.iter().map(|instance| {
+            let mut line = self.listed(instance, &claims, &relabelled);
+            let journal = journals.iter().find(|journal| Some(journal.lease.as_str()) == line.lease());
+            line.accrued_dollars = self.cost_so_far(instance, &line.labels, journal).map(|cost| cost.0);
+            line
+        });
         let shown = listed.filter(|line| all || line.ownership != Ownership::Foreign);
         Ok(match self.kept_to_pond() {
             None => shown.collect(),
@@ -166,6 +173,31 @@ impl Engine {
                 .filter(|line| line.labels.get(key::POND).is_some_and(|of| of == pond.as_str()))
                 .collect(),
         })
+    }
+
+    /// Warns of every claim of this account whose instance a complete list does not show.
+    async fn tell_of_missing(&self, inventory: &Inventory, claims: &[&Claim], call: &Call) {
+        let pond = self.kept_to_pond();
+        let missing = claims.iter().filter_map(|claim| Some((claim, claim.instance_id()?)));
+        let missing = missing.filter(|(_, instance)| inventory.find(*instance).is_none());
+        let missing: Vec<_> =
+            missing.filter(|(claim, _)| pond.is_none() || claim.pond().as_ref() == pond).collect();
+        if missing.is_empty() || !inventory.complete {
+            return;
+        }
+        // Another account's instances are in another list.
+        let Ok(account) = call.until_cancelled(async { Ok(self.client.account().await?) }).await else {
+            return;
+        };
+        for (claim, instance) in missing {
+            if check_account(claim, account.id, &self.settings.api_url, "list").is_ok() {
+                let (lease, slug) = (&claim.lease_id, &claim.slug);
+                call.warn(format!(
+                    "instance {instance} of lease {lease} ({slug}) is not listed: it is gone, or too new to be seen; `stop \
+                     {slug}` finds out and clears the claim"
+                ));
+            }
+        }
     }
 
     /// The pond that a list or a cleanup keeps to: the one that this very call names, not the one of new leases.
@@ -238,18 +270,9 @@ impl Engine {
             gpu: instance.gpu_name.clone().unwrap_or_default(),
             host,
             price: instance.dph_total,
-            accrued_dollars: instance
-                .dph_total
-                .zip(self.age(instance, &labels))
-                .map(|(price, age)| accrued(price, age).0),
+            accrued_dollars: None,
             ownership,
             labels,
         }
-    }
-
-    /// How long the rental has been billed, as the vendor tells it, or its claim.
-    pub(super) fn age(&self, instance: &Instance, labels: &Labels) -> Option<Duration> {
-        let since = instance.start_date.map(|at| at as i64).or_else(|| labels::created_at(labels))?;
-        Some(Duration::from_secs(u64::try_from(self.unix_now() - since).unwrap_or(0)))
     }
 }
