@@ -283,7 +283,7 @@ impl Engine {
                 Ok(Sight::Present(seen)) if is_stopped(&seen) => return Ok(()),
                 Ok(Sight::Present(seen)) => format!("it shows {}", seen.shown_status()),
                 Ok(Sight::Absent | Sight::Unclear) => "it is not to be seen".to_owned(),
-                Err(failure) if failure.is_passing() => failure.message,
+                Err(failure) if failure.may_pass() => failure.message,
                 Err(failure) => return Err(Error::from(failure).with("instance", instance.0)),
             };
             if Instant::now() >= deadline {
