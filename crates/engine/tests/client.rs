@@ -1,5 +1,8 @@
 //! What is sent to Vast, word for word, and to whom.
 
+#[path = "client/wire.rs"]
+mod wire;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use crabbox_vast_engine::lease::{DollarsPerHour, InstanceId, OfferId};
@@ -37,19 +40,23 @@ struct Desk {
     _home: tempfile::TempDir,
 }
 
+/// A client over a transport, and its home.
+fn client(http: Arc<dyn Http>, url: &str) -> (Client, tempfile::TempDir) {
+    let home = tempfile::tempdir().unwrap();
+    let paths = Paths { state: home.path().join("state"), config: home.path().join("config") };
+    let ambient = Arc::new(RealAmbient::new("desk"));
+    let store = Store::new(Disk::inline(Arc::new(RealFiles)), ambient.clone(), paths);
+    (Client::new(http, store, ambient, url, KEY.to_owned().into()).unwrap(), home)
+}
+
 impl Desk {
     fn new(answers: &[Value]) -> Self {
         Self::with(answers.iter().map(|body| reply(200, body)).collect())
     }
 
     fn with(answers: Vec<HttpReply>) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let paths = Paths { state: home.path().join("state"), config: home.path().join("config") };
-        let ambient = Arc::new(RealAmbient::new("desk"));
-        let store = Store::new(Disk::inline(Arc::new(RealFiles)), ambient.clone(), paths);
         let script = Arc::new(Script { answers: Mutex::new(answers.into()), ..Script::default() });
-        let url = "https://vast.example/api/v0/";
-        let client = Client::new(script.clone(), store, ambient, url, KEY.to_owned().into()).unwrap();
+        let (client, home) = client(script.clone(), "https://vast.example/api/v0/");
         Self { script, client, _home: home }
     }
 
@@ -81,6 +88,21 @@ fn query() -> OfferQuery {
         min_reliability: 0.95,
         duration_secs: 3600,
         order: vec![("dph_total".into(), "asc".into())],
+    }
+}
+
+fn what() -> CreateBody {
+    let mut env = Map::new();
+    env.insert("CRABBOX".into(), "1".into());
+    CreateBody {
+        image: "ubuntu:24.04".into(),
+        template: Some("abc".into()),
+        disk_gb: 40,
+        label: "cbx1|l|s|provisioning".into(),
+        public_key: "ssh-ed25519 AAAA".into(),
+        env,
+        onstart: Some("true".into()),
+        bid: Some(DollarsPerHour(0.3)),
     }
 }
 
@@ -121,6 +143,33 @@ async fn no_secret_of_a_refusal_reaches_the_error() {
     assert!(said.contains("redacted"), "{said}");
 }
 
+/// What is shown of an answer ends after 400 characters: a key that lies across that border is still taken out whole.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_echoed_where_the_text_is_cut_leaves_nothing() {
+    for before in 380..=402 {
+        let said = format!("{}{KEY} and more", "x".repeat(before));
+        let plain = HttpReply { status: 400, body: said.clone().into(), ..HttpReply::default() };
+        let answers = [
+            plain,
+            reply(400, &json!({"error": "invalid_args", "msg": said})),
+            reply(400, &json!({"error": said})),
+            reply(400, &json!(said)),
+        ];
+        for answer in answers {
+            let desk = Desk::with(vec![answer]);
+            let failure = desk.client.set_state(InstanceId(1), "stopped").await.unwrap_err();
+            assert!(!failure.message.contains(&KEY[..3]), "{before}: {}", failure.message);
+            assert!(failure.message.contains("xxx"), "{}", failure.message);
+        }
+        let broken = HttpReply { status: 200, body: said.into(), ..HttpReply::default() };
+        let Created::Unknown(failure) = Desk::with(vec![broken]).client.create(OfferId(5), &what()).await
+        else {
+            panic!("an answer that is not JSON names no instance");
+        };
+        assert!(!failure.message.contains(&KEY[..3]), "{before}: {}", failure.message);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_search_is_a_plain_object_with_ordered_terms() {
     let desk = Desk::new(&[
@@ -142,18 +191,7 @@ async fn the_search_is_a_plain_object_with_ordered_terms() {
 #[tokio::test(start_paused = true)]
 async fn a_create_is_one_put_on_the_ask_with_env_as_an_object() {
     let desk = Desk::new(&[json!({"success": true, "new_contract": 99})]);
-    let mut env = Map::new();
-    env.insert("CRABBOX".into(), "1".into());
-    let what = CreateBody {
-        image: "ubuntu:24.04".into(),
-        template: Some("abc".into()),
-        disk_gb: 40,
-        label: "cbx1|l|s|provisioning".into(),
-        public_key: "ssh-ed25519 AAAA".into(),
-        env,
-        onstart: Some("true".into()),
-        bid: Some(DollarsPerHour(0.3)),
-    };
+    let what = what();
     assert!(matches!(desk.client.create(OfferId(5), &what).await, Created::Instance(InstanceId(99))));
     let sent = desk.sent();
     assert_eq!(sent.len(), 1);

@@ -12,7 +12,7 @@ fn reply(status: u16, body: &str) -> HttpReply {
 }
 
 fn kind(status: u16, body: &str) -> Kind {
-    judge("GET /x/", &reply(status, body)).expect_err(body).kind
+    judge("GET /x/", &reply(status, body), "").expect_err(body).kind
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn only_definite_refusals_prove_that_nothing_was_created() {
         (200, "<html>", false),
         (200, "", false),
     ] {
-        let failure = judge("PUT /asks/1/", &reply(status, body)).expect_err(body);
+        let failure = judge("PUT /asks/1/", &reply(status, body), "").expect_err(body);
         assert_eq!(failure.proves_nothing_created(), nothing, "{status} {body}");
     }
-    let refused = judge("PUT /asks/1/", &reply(200, r#"{"success":false,"new_contract":"41"}"#));
+    let refused = judge("PUT /asks/1/", &reply(200, r#"{"success":false,"new_contract":"41"}"#), "");
     assert_eq!(refused.expect_err("refused").new_contract, Some(InstanceId(41)));
 }
 

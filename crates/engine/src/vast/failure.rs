@@ -7,6 +7,7 @@ use crate::redact::redact;
 use crate::world::{HttpReply, TransportError, TransportErrorKind};
 use crate::{Code, Error};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The situations a call can fail in.
@@ -38,13 +39,13 @@ pub enum Kind {
     Rejected,
     /// The server or a gateway before it failed (5xx, 408, 409, 425, an HTML page).
     Unavailable,
-    /// A success whose body is not what the call returns.
+    /// A success whose body is not what the call returns, or any answer too large or too broken to be read.
     Malformed,
     /// Nothing was sent: no connection.
     NotSent,
     /// No answer in time.
     TimedOut,
-    /// The connection broke, or the body could not be read.
+    /// The connection broke.
     Broken,
     /// The API answered with a redirect away from its own origin.
     ForeignRedirect,
@@ -125,7 +126,8 @@ impl Failure {
         let kind = match error.kind {
             TransportErrorKind::NotSent => Kind::NotSent,
             TransportErrorKind::TimedOut => Kind::TimedOut,
-            TransportErrorKind::Broken | TransportErrorKind::BadBody => Kind::Broken,
+            TransportErrorKind::Broken => Kind::Broken,
+            TransportErrorKind::BadBody => Kind::Malformed,
         };
         Self::of(kind, call, None, &error.message)
     }
@@ -155,11 +157,13 @@ impl Failure {
     }
 }
 
-/// Reads an answer: the JSON of a success, or what the refusal means.
+/// Reads an answer: the JSON of a success, or what the refusal means. `key` is taken out of what the API said, should it
+/// echo it, before anything is shortened: the beginning of a key is a secret too.
 ///
 /// # Errors
 /// The failure as the body's token tells it.
-pub fn judge(call: &str, reply: &HttpReply) -> Result<Value, Failure> {
+pub fn judge(call: &str, reply: &HttpReply, key: &str) -> Result<Value, Failure> {
+    let shown = |text: &str| cut(&without(key, text));
     let text = String::from_utf8_lossy(&reply.body);
     let json: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let success = (200..300).contains(&reply.status);
@@ -173,7 +177,7 @@ pub fn judge(call: &str, reply: &HttpReply) -> Result<Value, Failure> {
             } else if page {
                 "an HTML page instead of JSON".to_owned()
             } else {
-                format!("not JSON: {}", cut(&text))
+                format!("not JSON: {}", shown(&text))
             };
             return Err(Failure::of(kind, call, Some(reply.status), &why));
         }
@@ -181,8 +185,9 @@ pub fn judge(call: &str, reply: &HttpReply) -> Result<Value, Failure> {
     }
     let (token, message) = match &json {
         Some(body) => words(body),
-        None => (String::new(), cut(&text)),
+        None => (String::new(), text.to_string()),
     };
+    let (token, message) = (shown(&token), shown(&message));
     let page = json.is_none() && text.trim_start().starts_with('<');
     let kind = if page && reply.status != 429 {
         Kind::Unavailable
@@ -220,12 +225,12 @@ fn says_failure(body: &Value) -> bool {
 /// Error token and text of a body; `msg`, `message` and `detail` all occur.
 fn words(body: &Value) -> (String, String) {
     if let Some(text) = body.as_str() {
-        return (String::new(), cut(text));
+        return (String::new(), text.to_owned());
     }
     let token = field::text(body, "error").unwrap_or_default();
     let message =
         ["msg", "message", "detail"].iter().find_map(|name| field::text(body, name)).unwrap_or_default();
-    (token, cut(&message))
+    (token, message)
 }
 
 fn classify(status: u16, token: &str, message: &str, is_json: bool) -> Kind {
@@ -293,6 +298,10 @@ fn retry_after(reply: &HttpReply, body: Option<&Value>) -> Option<Duration> {
     let seconds = header.or_else(|| body.and_then(|b| field::number(b, "retry_after")))?;
     // A server that asks for more than two minutes is not waited for blindly.
     (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(120.0)))
+}
+
+fn without<'a>(key: &str, text: &'a str) -> Cow<'a, str> {
+    if key.is_empty() || !text.contains(key) { text.into() } else { text.replace(key, "<redacted>").into() }
 }
 
 fn cut(text: &str) -> String {

@@ -214,7 +214,7 @@ mod tests {
         let refused = |status, text: &str| {
             let body = format!(r#"{{"success":false,"error":"forbidden","msg":"{text}"}}"#);
             let reply = crate::world::HttpReply { status, body: body.into(), ..Default::default() };
-            crate::vast::judge("GET /x/", &reply).unwrap_err()
+            crate::vast::judge("GET /x/", &reply, "").unwrap_err()
         };
         let denied: Probe<Account> = Some(Err(refused(403, "your key lacks the user_read permission group")));
         let none: Probe<Inventory> = None;

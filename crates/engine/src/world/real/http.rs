@@ -139,19 +139,23 @@ impl Http for ReqwestHttp {
             |name| reply.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
         let (status, retry_after, location, date) =
             (reply.status().as_u16(), header(RETRY_AFTER), header(LOCATION), header(DATE));
+        let mib = limits.body_bytes / 1024 / 1024;
+        let too_large = || fail(TransportErrorKind::BadBody, format!("the answer is larger than {mib} MiB"));
+        if reply.content_length().is_some_and(|length| length > limits.body_bytes as u64) {
+            return Err(too_large());
+        }
         let read = async {
             let mut body = Vec::new();
             while let Some(chunk) = reply.chunk().await.map_err(|error| {
-                let kind =
-                    if error.is_decode() { TransportErrorKind::BadBody } else { TransportErrorKind::Broken };
+                let kind = if is_badly_packed(&error) {
+                    TransportErrorKind::BadBody
+                } else {
+                    TransportErrorKind::Broken
+                };
                 fail(kind, chain(&error))
             })? {
                 if body.len() + chunk.len() > limits.body_bytes {
-                    let mib = limits.body_bytes / 1024 / 1024;
-                    return Err(fail(
-                        TransportErrorKind::BadBody,
-                        format!("the answer is larger than {mib} MiB"),
-                    ));
+                    return Err(too_large());
                 }
                 body.extend_from_slice(&chunk);
             }
@@ -165,6 +169,19 @@ impl Http for ReqwestHttp {
             Ok(body) => Ok(HttpReply { status, retry_after, location, date, body: body?.into() }),
         }
     }
+}
+
+/// Whether a body came as it was sent and cannot be decompressed. The library says the same of every body that breaks
+/// off; only there a cause is the connection's own error.
+fn is_badly_packed(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if !inner.is::<std::io::Error>() && !inner.is::<reqwest::Error>() {
+            return false;
+        }
+        cause = inner.source();
+    }
+    error.is_decode()
 }
 
 /// An error with its causes and without its URL, whose query may be a credential.
