@@ -96,7 +96,6 @@ async fn every_answer_to_a_create() {
         (400, r#"{"error":"no_ssh_key_for_vm"}"#, "nothing"),
         (422, "{}", "nothing"),
         (200, r#"{"success":false,"msg":"no"}"#, "nothing"),
-        (308, "", "nothing"),
         // refused, and rented all the same
         (200, r#"{"success":false,"error":"invalid_price","new_contract":41}"#, "unwanted"),
         (
@@ -131,11 +130,13 @@ async fn every_answer_to_a_create() {
         (200, r#"{"success":tr"#, "unknown"),
         (404, "<html>not here</html>", "unknown"),
         (302, "", "unknown"),
+        (307, "", "unknown"),
+        (308, "", "unknown"),
         // The key worked a moment later: then the answer proves nothing.
         (404, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#, "unknown"),
     ];
     for (status, body, expected) in cases {
-        let headers = if matches!(*status, 302 | 308) {
+        let headers = if matches!(*status, 302 | 307 | 308) {
             vec![("location".to_owned(), "https://x.test/".to_owned())]
         } else {
             vec![]

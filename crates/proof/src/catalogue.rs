@@ -128,7 +128,7 @@ pub fn kinds() -> Vec<Kind> {
             any,
         ),
         with("429 with retry-after", header(429, "API requests too frequent", "retry-after", "2"), true, any),
-        with("308 elsewhere", header(308, "", "location", "https://elsewhere.example/api/v0/"), false, any),
+        with("308 elsewhere", header(308, "", "location", "https://elsewhere.example/api/v0/"), true, any),
         with(
             "no such instance",
             answer(404, r#"{"success":false,"error":"no_such_instance","msg":"Instance not found."}"#),
@@ -167,6 +167,8 @@ pub fn kinds() -> Vec<Kind> {
         ),
         with("a token that repeats", repeated_token(), false, lists),
         with("308 same host", header(308, "", "location", "/api/v0/users/current/"), false, any),
+        // Followed, it would send a create twice.
+        with("308 to itself", header(308, "", "location", "?again=1"), true, creates),
         with("too large", header(200, "{}", "content-length", "8388609"), true, any),
         // A success of another type may be meant as one.
         claims(with(

@@ -1,6 +1,5 @@
 //! The simulated disk as one process sees it.
 
-use crate::history::Happening;
 use crate::life::Life;
 use crate::shared::Shared;
 use async_trait::async_trait;
@@ -18,7 +17,12 @@ pub enum DiskFault {
     Fails(usize),
     /// From the nth operation on nothing can be created or written, until the recovery.
     Full(usize),
+    /// The nth operation is carried out, and reported as failed.
+    Misreports(usize),
 }
+
+/// What an operation says once it has taken effect.
+type Said = io::Result<()>;
 
 pub(crate) struct ProcessFiles {
     pub shared: Arc<Shared>,
@@ -47,32 +51,37 @@ fn dead() -> io::Error {
 }
 
 impl ProcessFiles {
-    /// One operation that only looks.
+    /// One operation that only looks: one that fails has shown nothing.
     fn look(&self, what: &str, path: &Path) -> io::Result<()> {
         if self.life.is_dead() {
             return Err(dead());
         }
-        self.count(what, path, false)
+        self.count(what, path, false)?
     }
 
-    /// One operation that changes something: it is a step too.
-    fn change(&self, what: &str, path: &Path, takes_space: bool) -> io::Result<()> {
+    /// One operation that changes something: it is a step too. An error means that nothing was changed; what is to be
+    /// said once it was comes back otherwise.
+    fn change(&self, what: &str, path: &Path, takes_space: bool) -> io::Result<Said> {
         if !self.life.strikes() {
             return Err(dead());
         }
         self.count(what, path, takes_space)
     }
 
-    fn count(&self, what: &str, path: &Path, takes_space: bool) -> io::Result<()> {
+    fn count(&self, what: &str, path: &Path, takes_space: bool) -> io::Result<Said> {
         let operation = self.operations.fetch_add(1, Ordering::SeqCst) + 1;
-        let kind = match self.fault {
-            Some(DiskFault::Fails(at)) if at == operation => ErrorKind::Other,
-            Some(DiskFault::Full(from)) if operation >= from && takes_space => ErrorKind::StorageFull,
-            _ => return Ok(()),
+        let (kind, done) = match self.fault {
+            Some(DiskFault::Fails(at)) if at == operation => (ErrorKind::Other, false),
+            Some(DiskFault::Misreports(at)) if at == operation => (ErrorKind::Other, true),
+            Some(DiskFault::Full(from)) if operation >= from && takes_space => {
+                (ErrorKind::StorageFull, false)
+            }
+            _ => return Ok(Ok(())),
         };
-        let what = format!("{what} {}: {kind}", path.display());
-        self.shared.note(Happening::DiskFault { process: self.life.process, what });
-        Err(kind.into())
+        let how = if done { "done, and reported as failed" } else { "not done" };
+        let what = format!("{what} {}: {kind}, {how}", path.display());
+        self.shared.disk_refused(self.life.process, what);
+        if done { Ok(Err(kind.into())) } else { Err(kind.into()) }
     }
 }
 
@@ -83,42 +92,49 @@ impl Files for ProcessFiles {
     }
 
     fn write_new(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-        self.change("create", path, true)?;
+        let said = self.change("create", path, true)?;
         self.shared.disk(|disk| disk.create(path, mode))?;
-        if let Err(error) = self.change("write", path, true) {
-            // Half of it got through, whether the disk filled up or the process died over it.
-            self.shared.disk(|disk| disk.write(path, &bytes[..bytes.len() / 2]));
-            return Err(error);
-        }
+        said?;
+        let said = match self.change("write", path, true) {
+            Ok(said) => said,
+            Err(error) => {
+                // Half of it got through, whether the disk filled up or the process died over it.
+                self.shared.disk(|disk| disk.write(path, &bytes[..bytes.len() / 2]));
+                return Err(error);
+            }
+        };
         self.shared.disk(|disk| disk.write(path, bytes));
         self.shared.look_at_file(path, bytes);
-        self.change("fsync", path, false)?;
+        said?;
+        let said = self.change("fsync", path, false)?;
         self.shared.disk(|disk| disk.sync(path));
-        Ok(())
+        said
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change("rename", to, false)?;
+        let said = self.change("rename", to, false)?;
         self.shared.disk(|disk| disk.rename(from, to))?;
         self.shared.note_claim(to);
-        Ok(())
+        said
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.change("sync folder", dir, false)?;
-        self.shared.disk(|disk| disk.sync_folder(dir))
+        let said = self.change("sync folder", dir, false)?;
+        self.shared.disk(|disk| disk.sync_folder(dir))?;
+        said
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.change("remove", path, false)?;
+        let said = self.change("remove", path, false)?;
         self.shared.disk(|disk| disk.remove(path))?;
         self.shared.note_claim(path);
-        Ok(())
+        said
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.change("remove folder", path, false)?;
-        self.shared.disk(|disk| disk.remove_folder(path))
+        let said = self.change("remove folder", path, false)?;
+        self.shared.disk(|disk| disk.remove_folder(path))?;
+        said
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -127,8 +143,9 @@ impl Files for ProcessFiles {
     }
 
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.change("create folder", path, true)?;
-        self.shared.disk(|disk| disk.create_folder(path, mode))
+        let said = self.change("create folder", path, true)?;
+        self.shared.disk(|disk| disk.create_folder(path, mode))?;
+        said
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -141,15 +158,12 @@ impl Files for ProcessFiles {
         Ok(self.shared.disk(|disk| disk.mode(path)))
     }
 
+    /// A lock is a file that is made where there is none, and one that was taken says so or is none.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Guard>>> {
-        if self.life.is_dead() {
-            return Err(dead());
-        }
+        self.change("lock", path, !self.shared.disk(|disk| disk.exists(path)))??;
         let taken = self.shared.disk(|disk| disk.lock(path, self.life.process))?;
+        self.shared.note_lock(self.life.process, path, taken.is_some());
         let held = |guard| Held { shared: Arc::clone(&self.shared), path: path.to_owned(), guard };
-        if taken.is_none() {
-            self.shared.reach("a lock was waited for");
-        }
         Ok(taken.map(|guard| Box::new(held(guard)) as Box<dyn Guard>))
     }
 }
@@ -161,5 +175,49 @@ pub(crate) struct ProcessTurn(pub Arc<Life>);
 impl Turn for ProcessTurn {
     async fn take(&self) {
         self.0.pause().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{Stage, Treatment};
+    use crate::vendor::Vendor;
+
+    fn files(fault: DiskFault) -> (Stage, ProcessFiles) {
+        let stage = Stage::new(1, &Vendor::default());
+        let life = Arc::clone(&stage.process(&Treatment::default()).life);
+        let shared = Arc::clone(stage.shared());
+        (stage, ProcessFiles { shared, life, fault: Some(fault), operations: Arc::default() })
+    }
+
+    /// What a disk reports as failed may have been done all the same.
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_can_be_carried_out_and_reported_as_failed() {
+        let [old, new] = ["old", "new"].map(|name| Path::new("/proof/home").join(name));
+        let attempt = |fault| {
+            let (_stage, files) = files(fault);
+            files.write_new(&old, b"1", 0o600).unwrap();
+            let renamed = files.rename(&old, &new);
+            (renamed.is_ok(), files.exists(&new).unwrap())
+        };
+        // Created, written, synced; then the rename.
+        assert_eq!(attempt(DiskFault::Fails(4)), (false, false));
+        assert_eq!(attempt(DiskFault::Misreports(4)), (false, true));
+        let (_stage, files) = files(DiskFault::Misreports(2));
+        assert!(files.write_new(&old, b"12", 0o600).is_err());
+        assert_eq!(files.read(&old).unwrap().as_deref(), Some(&b"12"[..]));
+    }
+
+    /// A lock is refused, filled up and died over like everything else on the disk.
+    #[tokio::test(start_paused = true)]
+    async fn taking_a_lock_is_an_operation_and_a_step() {
+        let path = Path::new("/proof/home/lock");
+        for fault in [DiskFault::Fails(1), DiskFault::Misreports(1), DiskFault::Full(1)] {
+            let (_stage, files) = files(fault);
+            assert!(files.try_lock(path).is_err());
+            assert_eq!(files.life.steps(), 1);
+            assert_eq!(files.try_lock(path).is_ok(), fault != DiskFault::Full(1), "there is no room for it");
+        }
     }
 }

@@ -19,6 +19,8 @@ pub enum Death {
 pub enum Stay {
     /// Until somebody asks for its end.
     Kept,
+    /// Its disk, until somebody asks for its end: its machine is stopped.
+    Disk,
     /// Until this virtual time, if nobody uses it.
     Until(Duration),
 }
@@ -48,6 +50,10 @@ pub enum Happening {
     Created { instance: u64, lease: Option<String>, ask: u64, price: f64, claimed: bool },
     /// A create was sent.
     CreateSent { process: usize, lease: Option<String>, ask: u64 },
+    /// A create, destroy, stop or start was sent that no durable journal had announced.
+    Unrecorded { process: usize, step: &'static str, instance: Option<u64> },
+    /// A create was sent whose machine ends by itself otherwise than its user asked; `ends` is whether it does at all.
+    Misarmed { process: usize, ends: bool, why: String },
     /// The vendor ended a contract: at the call of one of our processes, or for reasons of its own.
     Destroyed { instance: u64, by: Option<usize> },
     /// One of our processes had an instance stopped.
@@ -73,6 +79,10 @@ pub enum Happening {
     InUse { process: usize, instance: u64 },
     /// A process acquires this lease under its id, which others may have begun.
     Acquires { process: usize, lease: String },
+    /// A process starts, adopts or touches this lease, until it ends.
+    Uses { process: usize, lease: String },
+    /// A process said that the machine of a lease is gone, or that there never was one.
+    SaidGone { process: usize, lease: String, instance: Option<u64> },
     /// A user asked a process to end a lease: to destroy its machine, or only to stop it.
     Asked { process: usize, lease: String, destroy: bool },
     /// An instance of others appeared.
@@ -93,6 +103,8 @@ pub enum Happening {
     Reached(&'static str),
     /// From here on nothing fails any more and fresh processes clean up.
     Recovery,
+    /// Something of a lease that is over, and that no command removes.
+    Remains(String),
     /// The clean-up is over; `left` claims could not be cleared.
     Settled { left: usize },
 }

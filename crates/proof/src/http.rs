@@ -3,7 +3,7 @@
 
 use crate::history::Happening;
 use crate::life::Life;
-use crate::shared::{KEY, Shared};
+use crate::shared::{ORIGIN, Shared};
 use async_trait::async_trait;
 use crabbox_vast_engine::world::{Http, HttpReply, HttpRequest, TransportError, TransportErrorKind};
 use crabbox_vast_sim::api::{Delivery, Reply, Request};
@@ -25,11 +25,14 @@ fn fail(kind: TransportErrorKind, message: &str) -> TransportError {
 impl Http for ProcessHttp {
     async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
         self.life.step().await;
-        let target = request.url.splitn(4, '/').nth(3).unwrap_or_default();
-        if request.url.contains(KEY) {
-            self.shared.note(Happening::Secret { place: format!("the address {target}") });
-        }
-        let mut out = Request::new(request.method.as_str(), &format!("/{target}"));
+        let Some(target) = request.url.strip_prefix(ORIGIN).filter(|target| target.starts_with('/')) else {
+            // Whoever answers there has read the key by now.
+            if request.bearer.is_some() {
+                self.shared.note(Happening::Secret { place: format!("a call of {}", request.url) });
+            }
+            return Err(fail(TransportErrorKind::NotSent, "there is no such host"));
+        };
+        let mut out = Request::new(request.method.as_str(), target);
         out.bearer = request.bearer.as_ref().map(|key| key.expose_secret().to_owned());
         out.body = request.body.map(|body| body.to_vec()).unwrap_or_default();
         let reply = self.shared.exchange(self.life.process, request.method.as_str(), &out);
@@ -110,4 +113,54 @@ pub(crate) fn rents(request: &Request) -> Option<u64> {
 pub(crate) fn field(body: &[u8], name: &str) -> Option<String> {
     let body: BTreeMap<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
     body.get(name)?.as_str().map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::judge;
+    use crate::shared::KEY;
+    use crate::stage::{Stage, Treatment};
+    use crate::vendor::Vendor;
+    use crabbox_vast_engine::world::{Limits, Method};
+    use std::collections::BTreeSet;
+
+    async fn send(stage: &Stage, method: Method, url: &str, body: &str) -> Result<HttpReply, TransportError> {
+        let life = Arc::clone(&stage.process(&Treatment::default()).life);
+        let http = ProcessHttp { shared: Arc::clone(stage.shared()), life };
+        let limit = Duration::from_secs(1);
+        http.send(HttpRequest {
+            method,
+            url: url.to_owned(),
+            bearer: Some(KEY.to_owned().into()),
+            body: Some(body.to_owned().into()),
+            limits: Limits { connect: limit, headers: limit, body: limit, body_bytes: 1 << 20 },
+        })
+        .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_goes_elsewhere_is_a_secret_shown() {
+        for url in
+            ["https://elsewhere.example/api/v0/", "http://127.0.0.1:9.example/", "http://127.0.0.1:90/"]
+        {
+            let stage = Stage::new(1, &Vendor::default());
+            assert!(send(&stage, Method::Get, url, "").await.is_err(), "{url}");
+            assert_eq!(judge(&stage.history(), &BTreeSet::new(), 1.0).secrets, 1, "{url}");
+        }
+        let stage = Stage::new(1, &Vendor::default());
+        send(&stage, Method::Get, &format!("{ORIGIN}/api/v0/users/current/"), "").await.unwrap();
+        assert_eq!(judge(&stage.history(), &BTreeSet::new(), 1.0).secrets, 0);
+    }
+
+    /// What a client does that follows a redirect of a create to the same host.
+    #[tokio::test(start_paused = true)]
+    async fn a_create_that_is_sent_to_another_address_of_its_offer_is_a_replay() {
+        let stage = Stage::new(1, &Vendor::default());
+        let create = r#"{"label": "cbx1|cbx_0123456789ab|blue|provisioning"}"#;
+        for url in ["/api/v0/asks/77/", "/api/v0/asks/77/?again=1"] {
+            let _ = send(&stage, Method::Put, &format!("{ORIGIN}{url}"), create).await;
+        }
+        assert_eq!(judge(&stage.history(), &BTreeSet::new(), 1.0).double_creates, 1);
+    }
 }

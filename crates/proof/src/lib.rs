@@ -6,11 +6,13 @@
 //! - [`life`] is a process that counts its steps and may die at one of them; `files`, `http`, `ssh` and `ambient` are
 //!   the world as such a process sees it.
 //! - [`stage`] is the world of one seed: one vendor, one disk, one clock, many processes; `shared` is what these share
-//!   and takes note of everything, `stock` compares the vendor's books with it.
+//!   and takes note of everything: `stock` compares the vendor's books with it, `records` reads what stands on the disk,
+//!   `secrets` looks through whatever leaves a process, `start_script` through what a machine is told to do.
 //! - `crabbox` is the other tool on the same claims.
 //! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data; `play` runs it and
 //!   `operate` does what a process does.
-//! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises.
+//! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises, and `users` knows who
+//!   needs a machine at a moment.
 //! - [`catalogue`] knows every single fault, [`sweeps`] puts one thing wrong at every place, [`seeds`] makes a
 //!   plan out of a seed, [`tally`] adds up many runs.
 //!
@@ -31,13 +33,17 @@ pub mod life;
 mod operate;
 pub mod plan;
 mod play;
+mod records;
+mod secrets;
 pub mod seeds;
 mod shared;
 pub mod ssh;
 pub mod stage;
+mod start_script;
 mod stock;
 pub mod sweeps;
 pub mod tally;
+mod users;
 pub mod vendor;
 
 pub use checker::Verdict;

@@ -51,9 +51,10 @@ fn main() -> ExitCode {
         }
     }
     // Beside the one line, whose form others read.
-    let Verdict { unsettled, taken, .. } = tally.verdict;
+    let Verdict { unsettled, taken, false_proofs, .. } = tally.verdict;
     for (count, what) in [
         (taken, "taken: machines that a process of ours took from somebody who needed them"),
+        (false_proofs, "false_proofs: machines that were said to be gone, or never to have been, and bill"),
         (unsettled, "unsettled: claims that no command could clear, and operations that hung"),
     ] {
         if count > 0 {

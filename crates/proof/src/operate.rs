@@ -4,7 +4,7 @@ use crate::crabbox::crabbox;
 use crate::history::Happening;
 use crate::plan::Operation;
 use crate::stage::{Process, Stage};
-use crabbox_vast_engine::lease::ReleaseAction;
+use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::adopt::AdoptRequest;
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
 use crabbox_vast_engine::ops::start::StartRequest;
@@ -14,6 +14,7 @@ use crabbox_vast_engine::ops::{
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Code, Error};
+use serde::Serialize;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -51,44 +52,52 @@ async fn perform(
     let result: Result<(), Error> = match operation {
         Operation::Acquire => {
             let request = AcquireRequest { keep: true, ..AcquireRequest::default() };
-            engine.acquire(&request, &call).await.map(|_| ())
+            acquire(stage, process, &request, &call).await
         }
         Operation::Again => {
             let lease_id = Some(CHOSEN.to_owned());
             stage.shared().note(Happening::Acquires { process: number, lease: CHOSEN.to_owned() });
             let request = AcquireRequest { keep: true, lease_id, ..AcquireRequest::default() };
-            engine.acquire(&request, &call).await.map(|_| ())
+            acquire(stage, process, &request, &call).await
         }
         Operation::Cleanup => {
             let cleaned = engine.cleanup(&CleanupRequest::default(), &call).await;
             cleaned.map(|cleaned| {
-                note_items(stage, &cleaned);
+                note_items(stage, process, &cleaned);
             })
         }
         Operation::Start => match first_claim(stage).await {
-            Some(identifier) => engine.start(&StartRequest { identifier }, &call).await.map(|_| ()),
+            Some(identifier) => {
+                uses(stage, process, &identifier);
+                let started = engine.start(&StartRequest { identifier }, &call).await;
+                started.map(|lease| shown(stage, "a start", lease.facts()))
+            }
             None => Ok(()),
         },
-        Operation::Adopt => match stage.disowned().map(|instance| instance.to_string()) {
-            Some(identifier) => {
-                engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await.map(|_| ())
-            }
-            None => match first_claim(stage).await {
+        Operation::Adopt => {
+            let disowned = stage.disowned().map(|instance| instance.to_string());
+            let found = if disowned.is_some() { disowned } else { first_claim(stage).await };
+            match found {
                 Some(identifier) => {
-                    engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await.map(|_| ())
+                    uses(stage, process, &identifier);
+                    let adopted = engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await;
+                    adopted.map(|adopted| shown(stage, "an adoption", &adopted))
                 }
                 None => Ok(()),
-            },
-        },
+            }
+        }
         Operation::CrabboxTouch | Operation::CrabboxUse | Operation::CrabboxStop => {
             if let Some(lease) = first_claim(stage).await {
                 crabbox(stage, process, operation, &lease).await;
             }
             Ok(())
         }
-        Operation::Run => command(process, None, &call).await,
+        Operation::Run => {
+            stage.shared().wishes(number, false);
+            command(stage, process, None, &call).await
+        }
         Operation::RunOn => match first_claim(stage).await {
-            Some(lease) => command(process, Some(lease), &call).await,
+            Some(lease) => command(stage, process, Some(lease), &call).await,
             None => Ok(()),
         },
         Operation::Stop | Operation::Pause => match first_claim(stage).await {
@@ -100,19 +109,47 @@ async fn perform(
             None => Ok(()),
         },
         Operation::Touch => match first_claim(stage).await {
-            Some(lease) => engine.touch(&lease, None, &call).await.map(|_| ()),
+            Some(lease) => {
+                uses(stage, process, &lease);
+                let touched = engine.touch(&lease, None, &call).await;
+                touched.map(|touched| shown(stage, "a touch", &touched))
+            }
             None => Ok(()),
         },
         Operation::Look => match first_claim(stage).await {
             Some(lease) => {
-                let listed = engine.list(false, &call).await.map(|_| ());
-                let shown = engine.status(&lease, &call).await.map(|_| ());
-                listed.and(shown)
+                let listed = engine.list(false, &call).await;
+                let listed = listed.map(|listed| shown(stage, "a list", &listed));
+                let status = engine.status(&lease, &call).await;
+                listed.and(status.map(|status| shown(stage, "a status", &status)))
             }
             None => Ok(()),
         },
     };
     ended(stage, process, result.map(|()| "ok".to_owned()))
+}
+
+async fn acquire(
+    stage: &Stage,
+    process: &Process,
+    request: &AcquireRequest,
+    call: &crabbox_vast_engine::Call,
+) -> Result<(), Error> {
+    stage.shared().wishes(process.life.process, request.keep);
+    process.engine.acquire(request, call).await.map(|lease| shown(stage, "an acquire", lease.facts()))
+}
+
+/// What a caller is told is looked through, in the form in which both skins pass it on.
+fn shown(stage: &Stage, what: &str, result: &impl Serialize) {
+    stage.shared().look_at_result(what, result);
+}
+
+/// A process is at work on this lease, named by its id or its machine, until it ends.
+fn uses(stage: &Stage, process: &Process, identifier: &str) {
+    let shared = stage.shared();
+    let of_machine = identifier.parse().ok().and_then(|instance: u64| shared.lease_of(instance));
+    let lease = of_machine.unwrap_or_else(|| identifier.to_owned());
+    shared.note(Happening::Uses { process: process.life.process, lease });
 }
 
 /// The first lease with a claim, once there is one.
@@ -127,6 +164,7 @@ async fn first_claim(stage: &Stage) -> Option<String> {
 }
 
 async fn command(
+    stage: &Stage,
     process: &Process,
     identifier: Option<String>,
     call: &crabbox_vast_engine::Call,
@@ -135,7 +173,31 @@ async fn command(
     let request = RunRequest { identifier, ..RunRequest::new(script) };
     let (output, mut receive) = mpsc::channel(16);
     let drain = async { while receive.recv().await.is_some() {} };
-    tokio::join!(process.engine.run(&request, ExecIo { stdin: None, output }, call), drain).0.map(|_| ())
+    let ran = tokio::join!(process.engine.run(&request, ExecIo { stdin: None, output }, call), drain).0?;
+    shown(stage, "a run", &ran);
+    if let Some(outcome) = ran.release_outcome {
+        note_gone(stage, process, ran.lease.id.as_str(), Some(ran.lease.instance), outcome.into());
+    }
+    Ok(())
+}
+
+/// A process said what became of a lease.
+fn note_gone(
+    stage: &Stage,
+    process: &Process,
+    lease: &str,
+    instance: Option<InstanceId>,
+    outcome: ItemOutcome,
+) {
+    let gone =
+        [ItemOutcome::Destroyed, ItemOutcome::AlreadyGone, ItemOutcome::NeverCreated, ItemOutcome::Forgotten];
+    if gone.contains(&outcome) && !process.life.is_dead() {
+        let shared = stage.shared();
+        // What the vendor ended by itself until now is gone indeed.
+        shared.take_stock(None, None, None);
+        let (process, lease) = (process.life.process, lease.to_owned());
+        shared.note(Happening::SaidGone { process, lease, instance: instance.map(|instance| instance.0) });
+    }
 }
 
 pub(crate) async fn release(
@@ -152,6 +214,9 @@ pub(crate) async fn release(
     });
     let result = process.engine.release(request, &call).await;
     if let Ok(released) = &result {
+        shown(stage, "a release", released);
+        let outcome = released.outcome.into();
+        note_gone(stage, process, released.lease.as_str(), released.instance, outcome);
         match released.outcome {
             ReleaseOutcome::AlreadyGone => {
                 stage.shared().reach("a machine that others destroyed was proved gone")
@@ -204,8 +269,12 @@ fn branch(code: Code) -> Option<&'static str> {
 }
 
 /// Notes what a cleanup did.
-pub(crate) fn note_items(stage: &Stage, cleaned: &Cleaned) -> String {
+pub(crate) fn note_items(stage: &Stage, process: &Process, cleaned: &Cleaned) -> String {
+    shown(stage, "a cleanup", cleaned);
     for item in &cleaned.items {
+        if item.action != ItemKind::ForgetKeys {
+            note_gone(stage, process, &item.lease, item.instance, item.outcome);
+        }
         let branch = match (item.action, item.outcome) {
             (ItemKind::Recover, ItemOutcome::Destroyed) => "a cleanup destroyed what a dead process had left",
             (ItemKind::Recover, ItemOutcome::NeverCreated) => {

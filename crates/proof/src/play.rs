@@ -21,6 +21,8 @@ const IDLE: Duration = Duration::from_secs(31 * 60);
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 /// How often the clean-up is repeated before it counts as stuck.
 const ROUNDS: usize = 8;
+/// Longer than a journal without a lease is kept.
+const DAY: Duration = Duration::from_secs(25 * 3600);
 /// Time that passes before what is left counts: longer than a lease may live.
 const AFTERWARDS: Duration = Duration::from_secs(2 * 3600);
 
@@ -123,6 +125,7 @@ async fn prepare(stage: &Stage, left: Left) {
         lease_id: (left == Left::CutOff).then(|| CHOSEN.to_owned()),
         ..AcquireRequest::default()
     };
+    stage.shared().wishes(process.life.process, acquire.keep);
     let call = process.call(CancellationToken::new());
     let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
     let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
@@ -200,8 +203,16 @@ async fn recover(stage: &Stage, afterwards: Duration) -> usize {
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
-    tokio::time::sleep(afterwards).await;
-    stage.shared().note(Happening::Settled { left: stuck + stage.claims().len().abs_diff(stale) });
+    // What proves that a machine is gone is kept for a day.
+    tokio::time::sleep(afterwards + DAY).await;
+    clean_up(stage).await;
+    let claims = stage.claims();
+    let shared = stage.shared();
+    shared.note_all_claims();
+    let remains = shared.remains(&claims);
+    let left = stuck + claims.len().abs_diff(stale) + remains.len();
+    remains.into_iter().for_each(|one| shared.note(Happening::Remains(one)));
+    shared.note(Happening::Settled { left });
     kept.len() - stale
 }
 
@@ -209,12 +220,14 @@ async fn recover(stage: &Stage, afterwards: Duration) -> usize {
 /// that is right.
 async fn clean_up(stage: &Stage) -> bool {
     let process = stage.process(&Treatment::default());
+    let (number, what) = (process.life.process, format!("{:?}", Operation::Cleanup));
+    stage.shared().note(Happening::Began { process: number, what });
     let call = process.call(CancellationToken::new());
     let cleaned = process.engine.cleanup(&CleanupRequest::default(), &call).await;
     let done = match &cleaned {
         Ok(cleaned) => cleaned.summary.failed == 0,
         Err(_) => false,
     };
-    ended(stage, &process, cleaned.map(|cleaned| note_items(stage, &cleaned)));
+    ended(stage, &process, cleaned.map(|cleaned| note_items(stage, &process, &cleaned)));
     done
 }

@@ -6,6 +6,7 @@ use crate::history::{Death, Happening, History, Stay};
 use crate::http::{changes, field, rents};
 use crate::life::{Life, Side};
 use crate::ssh::Doors;
+use crate::start_script::{self, Lifetime};
 use crate::vendor::Quirk;
 use crabbox_vast_sim::api::{self, Reply, Request, SshAccess};
 use serde_json::Value;
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 
 /// The account's key: wherever it shows up, a secret was lost.
 pub const KEY: &str = "canary-api-key-0123456789abcdef";
+/// Where the simulated vendor is; everything else is somebody else's.
+pub(crate) const ORIGIN: &str = "http://127.0.0.1:9";
 /// Unix seconds at the beginning.
 pub(crate) const EPOCH: u64 = 1_780_000_000;
 
@@ -33,6 +36,7 @@ pub struct Shared {
     pub(crate) secrets: Arc<Mutex<Vec<String>>>,
     pub(crate) lives: Mutex<Vec<Arc<Life>>>,
     pub(crate) claims: PathBuf,
+    pub(crate) journals: PathBuf,
     pub(crate) keys: PathBuf,
     pub(crate) quirk: Mutex<Option<(usize, Quirk)>>,
 }
@@ -43,7 +47,16 @@ pub(crate) struct Books {
     pub(crate) foreign: BTreeMap<u64, Option<String>>,
     pub(crate) ours: BTreeSet<u64>,
     pub(crate) claims: BTreeMap<String, Option<u64>>,
-    pub(crate) promised: BTreeMap<String, Stay>,
+    /// What a claim promises, and how far off the clock was that its times were read by.
+    pub(crate) promised: BTreeMap<String, (Stay, i64)>,
+    /// How long what a process rents is to live.
+    pub(crate) wishes: BTreeMap<usize, Lifetime>,
+    /// Processes that the disk has refused something.
+    pub(crate) hindered: BTreeSet<usize>,
+    /// Processes that found the operation lock of a lease held by another one.
+    pub(crate) kept_out: BTreeSet<(usize, String)>,
+    /// Whose label each instance of ours was made with.
+    pub(crate) lease_of: BTreeMap<u64, String>,
     /// Leases that were to be kept and whose claims crabbox rewrote.
     pub(crate) rewritten: BTreeSet<String>,
     /// What the other machine of our user has rented.
@@ -100,10 +113,6 @@ impl Shared {
         work(&mut lock(&self.disk))
     }
 
-    pub(crate) fn keep_secret(&self, secret: String) {
-        lock(&self.secrets).push(secret);
-    }
-
     /// A process dies, or the power fails for all of them.
     pub(crate) fn die(&self, life: &Life, step: usize, death: Death) {
         // What fails elsewhere fails there alone.
@@ -133,96 +142,6 @@ impl Shared {
         }
     }
 
-    /// The claim at this path was changed or removed, if it is one.
-    pub(crate) fn note_claim(&self, path: &Path) {
-        if path.parent() != Some(&self.claims) {
-            return;
-        }
-        let Some(lease) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else {
-            return;
-        };
-        if lease.starts_with('.') {
-            return;
-        }
-        let lease = lease.to_owned();
-        let bytes = self.disk(|disk| disk.read(path)).ok().flatten();
-        self.note_promise(&lease, bytes.as_deref());
-        let claim = bytes.map(|bytes| instance_of(&bytes));
-        let before = {
-            let mut books = lock(&self.books);
-            match claim {
-                Some(instance) => books.claims.insert(lease.clone(), instance),
-                None => books.claims.remove(&lease),
-            }
-        };
-        match claim {
-            Some(instance) if before != Some(instance) => {
-                if lock(&self.books).recovering && before == Some(None) && instance.is_some() {
-                    self.reach("a later process found an unclear create by its label");
-                }
-                self.note(Happening::Claim { lease, instance });
-            }
-            None if before.is_some() => self.note(Happening::Unclaimed { lease }),
-            _ => {}
-        }
-    }
-
-    /// Notes what the claim of a lease promises its user by now.
-    fn note_promise(&self, lease: &str, claim: Option<&[u8]>) {
-        let stays = {
-            let mut books = lock(&self.books);
-            let rewritten = books.rewritten.contains(lease);
-            let stays = claim.and_then(|claim| stay_of(claim, books.jump, rewritten));
-            let before = match stays {
-                Some(stays) => books.promised.insert(lease.to_owned(), stays),
-                None => books.promised.remove(lease),
-            };
-            if before == stays {
-                return;
-            }
-            stays
-        };
-        self.note(Happening::Promised { lease: lease.to_owned(), stays });
-    }
-
-    fn note_all_claims(&self) {
-        let known: Vec<String> = lock(&self.books).claims.keys().cloned().collect();
-        for lease in known {
-            self.note_claim(&self.claims.join(format!("{lease}.json")));
-        }
-    }
-
-    /// Something was written: no secret may be in it, unless it belongs there.
-    pub(crate) fn look_at_file(&self, path: &Path, bytes: &[u8]) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.starts_with(&self.keys) {
-            if name.contains("id_ed25519") && !name.contains(".pub") {
-                let text = String::from_utf8_lossy(bytes);
-                let private = text.lines().skip(3).filter(|line| !line.starts_with("---"));
-                private.for_each(|line| self.keep_secret(line.to_owned()));
-            }
-            return;
-        }
-        let text = String::from_utf8_lossy(bytes);
-        self.look_at_text(&text, || format!("the file {}", path.display()));
-        for (piece, branch) in [
-            ("adopted: ", "a create without an answer was adopted by its label"),
-            ("nothing: proved", "a lost create was proved never to have been"),
-            ("discarded: bid_too_low", "a refused create left a machine, which was discarded"),
-            ("\"rollback-cleanup\"", "a failed acquire was rolled back"),
-        ] {
-            if text.contains(piece) {
-                self.reach(branch);
-            }
-        }
-    }
-
-    pub(crate) fn look_at_text(&self, text: &str, place: impl FnOnce() -> String) {
-        if lock(&self.secrets).iter().any(|secret| text.contains(secret.as_str())) {
-            self.note(Happening::Secret { place: place() });
-        }
-    }
-
     pub(crate) fn ssh_access(&self, port: u16) -> Option<(u64, SshAccess)> {
         let (id, door) = lock(&self.doors).get(&port).copied()?;
         Some((id, lock(&self.vast).ssh_access(self.now(), id, door)))
@@ -239,9 +158,14 @@ impl Shared {
         let ask = rents(request);
         let label = ask.and_then(|_| field(&request.body, "label"));
         let lease = label.as_deref().and_then(|label| label.split('|').nth(1)).map(ToOwned::to_owned);
+        self.look_at_request(request);
+        if side == Side::Ours {
+            self.look_for_record(process, lease.as_deref(), request);
+        }
         let mut quirk = None;
         if let Some(ask) = ask.filter(|_| side == Side::Ours) {
             self.note(Happening::CreateSent { process, lease: lease.clone(), ask });
+            self.look_at_lifetime(process, request);
             let mut books = lock(&self.books);
             books.creates += 1;
             quirk = lock(&self.quirk).filter(|(nth, _)| *nth == books.creates).map(|(_, quirk)| quirk);
@@ -290,6 +214,30 @@ impl Shared {
             }
         }
         reply
+    }
+
+    /// How long what this process rents is to live.
+    pub(crate) fn wishes(&self, process: usize, keep: bool) {
+        lock(&self.books).wishes.insert(process, Lifetime::of_default_lease(keep));
+    }
+
+    /// A create was sent: what it rents ends by itself when it was asked to, and never otherwise.
+    fn look_at_lifetime(&self, process: usize, request: &Request) {
+        let wish = lock(&self.books).wishes.get(&process).copied();
+        let script = field(&request.body, "onstart");
+        let armed = script.as_deref().map_or_else(Lifetime::default, start_script::lifetime);
+        if let Some(wish) = wish.filter(|wish| *wish != armed) {
+            self.note(Happening::Misarmed {
+                process,
+                ends: armed.ends(),
+                why: format!("{armed:?} instead of {wish:?}"),
+            });
+        }
+    }
+
+    /// The lease that this machine was rented for.
+    pub(crate) fn lease_of(&self, instance: u64) -> Option<String> {
+        lock(&self.books).lease_of.get(&instance).cloned()
     }
 
     fn a_foreigner(&self) -> u64 {
@@ -386,26 +334,4 @@ impl Shared {
         lock(&self.books).jump += milliseconds;
         self.note(Happening::ClockJumped(milliseconds));
     }
-}
-
-/// The instance that a claim names, if any.
-fn instance_of(bytes: &[u8]) -> Option<u64> {
-    let claim: Value = serde_json::from_slice(bytes).ok()?;
-    claim.get("cloudID")?.as_str()?.parse().ok()
-}
-
-/// What a claim promises its user. Its times are those of a clock that is `jump` milliseconds off; a lease that crabbox
-/// made to expire is kept all the same.
-fn stay_of(claim: &[u8], jump: i64, rewritten: bool) -> Option<Stay> {
-    let claim: Value = serde_json::from_slice(claim).ok()?;
-    let label = |name: &str| claim["labels"][name].as_str();
-    if claim["cloudID"].is_null() || !matches!(label("state")?, "ready" | "running" | "leased" | "active") {
-        return None;
-    }
-    if label("keep") == Some("true") || rewritten {
-        return Some(Stay::Kept);
-    }
-    let expires: i64 = label("expires_at")?.parse().ok()?;
-    let from_beginning = expires - i64::try_from(EPOCH).unwrap_or(0) - jump / 1000;
-    Some(Stay::Until(Duration::from_secs(u64::try_from(from_beginning).unwrap_or(0))))
 }

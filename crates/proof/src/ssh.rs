@@ -148,6 +148,7 @@ struct Session {
 impl SshSession for Session {
     async fn exec(&self, command: &str, io: ExecIo) -> Result<ExecExit, SshError> {
         self.life.step().await;
+        self.shared.look_at_text(command, || "a command on the machine".to_owned());
         let limit = Duration::from_secs(600);
         let struck =
             strike(&self.shared, &self.life, self.fault, &self.steps, SshErrorKind::Lost, limit).await;
@@ -175,4 +176,33 @@ impl SshSession for Session {
     }
 
     async fn close(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::judge;
+    use crate::shared::KEY;
+    use crate::stage::{Stage, Treatment};
+    use crate::vendor::Vendor;
+    use std::collections::BTreeSet;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_in_a_command_is_found() {
+        for (command, secrets) in [("nvidia-smi".to_owned(), 0), (format!("K={KEY} nvidia-smi"), 1)] {
+            let stage = Stage::new(1, &Vendor::default());
+            let (shared, life) = (Arc::clone(stage.shared()), stage.process(&Treatment::default()).life);
+            let session = Session {
+                shared,
+                life,
+                fault: None,
+                steps: Arc::default(),
+                instance: 1,
+                closed: AtomicBool::new(false),
+            };
+            let (output, _) = tokio::sync::mpsc::channel(1);
+            let _ = session.exec(&command, ExecIo { stdin: None, output }).await;
+            assert_eq!(judge(&stage.history(), &BTreeSet::new(), 1.0).secrets, secrets, "{command}");
+        }
+    }
 }

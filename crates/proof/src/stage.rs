@@ -6,7 +6,7 @@ use crate::files::{DiskFault, ProcessFiles, ProcessTurn};
 use crate::history::{Happening, History};
 use crate::http::ProcessHttp;
 use crate::life::{Kill, Life, Side};
-use crate::shared::{EPOCH, KEY, Shared, lock};
+use crate::shared::{EPOCH, KEY, ORIGIN, Shared, lock};
 use crate::ssh::{Doors, Ports, ProcessSsh, SshFault};
 use crate::vendor::{Quirk, Vendor};
 use crabbox_vast_engine::config::{InstanceType, Overrides, Settings, Snapshot, resolve};
@@ -147,6 +147,7 @@ impl Stage {
             secrets,
             lives: Mutex::default(),
             claims: settings.paths.claims(),
+            journals: settings.paths.journal(),
             keys: settings.paths.config.join("crabbox").join("testboxes"),
             quirk: Mutex::default(),
         });
@@ -315,7 +316,7 @@ fn settings(side: Side) -> &'static Settings {
             ("XDG_STATE_HOME", &format!("{home}/state")),
             ("XDG_CONFIG_HOME", &format!("{home}/config")),
             ("CRABBOX_VAST_API_KEY", KEY),
-            ("CRABBOX_VAST_API_URL", "http://127.0.0.1:9/api/v0"),
+            ("CRABBOX_VAST_API_URL", &format!("{ORIGIN}/api/v0")),
         ] {
             snapshot.vars.insert(name.to_owned(), value.to_owned());
         }

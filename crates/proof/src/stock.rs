@@ -90,9 +90,11 @@ impl Shared {
         for instance in new.clone() {
             lock(&self.books).ours.insert(instance);
             let price = lock(&self.vast).contract_price(instance).unwrap_or(0.0);
-            let path = lease.map(|lease| self.claims.join(format!("{lease}.json")));
-            let claimed = path.is_some_and(|path| self.disk(|disk| disk.is_durable(&path)));
+            let claimed = lease.is_some_and(|lease| self.is_claimed(lease));
             let lease = lease.map(ToOwned::to_owned);
+            if let Some(lease) = lease.clone() {
+                lock(&self.books).lease_of.insert(instance, lease);
+            }
             self.note(Happening::Created { instance, lease, ask: ask.unwrap_or(0), price, claimed });
         }
         new

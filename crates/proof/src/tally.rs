@@ -49,8 +49,9 @@ impl Tally {
             *self.outcomes.entry(outcome.clone().unwrap_or_else(|| "died".to_owned())).or_default() += 1;
         }
         if !ran.verdict.is_clean() {
-            let Verdict { unsettled, taken, .. } = ran.verdict;
-            self.failures.push(format!("{}: {} unsettled {unsettled} taken {taken}", what(), ran.verdict));
+            let Verdict { unsettled, taken, false_proofs, .. } = ran.verdict;
+            let more = format!("unsettled {unsettled} taken {taken} false_proofs {false_proofs}");
+            self.failures.push(format!("{}: {} {more}", what(), ran.verdict));
         }
     }
 

@@ -39,6 +39,15 @@ struct Prepared {
     choice: Choice,
 }
 
+/// What the account shows, and the intent that was written.
+struct Known {
+    account: Account,
+    claim: Claim,
+    slug: Slug,
+    /// The first page of its instances; all of them where all had to be read.
+    instances: Vec<Instance>,
+}
+
 impl Engine {
     /// Rents the best offer that meets the settings and waits until commands run on it.
     ///
@@ -176,12 +185,15 @@ impl Engine {
             self.spending(id, request.keep)
         );
         recovered.iter().for_each(|one| call.warn(one.line()));
-        let ((account, claim, slug), key, spending) = (known?, key?, spending?);
+        let (Known { account, claim, slug, instances }, key, spending) = (known?, key?, spending?);
         let selection = select(&offers?, &query, &spending.terms);
         let Some(best) = selection.candidates.first() else {
             return Err(self.no_offers(&selection, &spending));
         };
         self.check_credit(&account, best)?;
+        if let Some(warning) = self.credit_warning(&account, best, &instances) {
+            call.warn(warning);
+        }
         Ok(Prepared { claim, slug, key, choice: Choice { account, selection, spending } })
     }
 
@@ -194,7 +206,7 @@ impl Engine {
         journal: &Journal,
         request: &AcquireRequest,
         call: &Call,
-    ) -> Result<(Account, Claim, Slug)> {
+    ) -> Result<Known> {
         let whole = wanted.is_some() || request.lease_id.is_some();
         let read = async {
             let (account, page) =
@@ -249,7 +261,7 @@ impl Engine {
         };
         let claim = self.store.create_claim_with_slug(id, &base, &taken, make).await?;
         let slug = claim.slug().unwrap_or(base);
-        Ok((account, claim, slug))
+        Ok(Known { account, claim, slug, instances })
     }
 
     /// What the journal records of the request: what a repeated one is compared with, and what the money is counted by.

@@ -98,8 +98,9 @@ impl Failure {
     /// Whether a create that failed so has certainly rented nothing.
     #[must_use]
     pub fn proves_nothing_created(&self) -> bool {
-        // A redirect to a page to be read says that the call was carried out; one that repeats it says that it was not.
-        let lost = matches!(self.status, Some(300..=303 | 408 | 409 | 425 | 500..));
+        // A redirect to a page to be read says that the call was carried out. One that asks to repeat it should say that
+        // it was not; but it may come from something in between that has passed the call on before.
+        let lost = matches!(self.status, Some(300..=399 | 408 | 409 | 425 | 500..));
         self.new_contract.is_none()
             && !lost
             && !self.contradicts_itself

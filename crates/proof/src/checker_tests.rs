@@ -1,0 +1,316 @@
+//! Each promise, broken alone.
+
+use super::*;
+use crate::history::{Death, Stay};
+
+fn history(events: Vec<Happening>) -> History {
+    let mut history = History::default();
+    for (second, event) in (0_u64..).zip(events) {
+        history.push(Duration::from_secs(second), event);
+    }
+    history
+}
+
+fn created(instance: u64, lease: &str, price: f64, claimed: bool) -> Happening {
+    Happening::Created { instance, lease: Some(lease.into()), ask: instance, price, claimed }
+}
+
+fn claim(lease: &str, instance: Option<u64>) -> Happening {
+    Happening::Claim { lease: lease.into(), instance }
+}
+
+fn gone(instance: u64) -> Happening {
+    Happening::Destroyed { instance, by: None }
+}
+
+fn of(events: Vec<Happening>) -> Verdict {
+    judge(&history(events), &BTreeSet::from([7]), 1.0)
+}
+
+#[test]
+fn an_orderly_life_is_clean() {
+    let verdict = of(vec![
+        claim("a", None),
+        created(1, "a", 0.9, true),
+        claim("a", Some(1)),
+        Happening::Ready { process: 0, instance: 1 },
+        gone(1),
+        Happening::Unclaimed { lease: "a".into() },
+        Happening::Settled { left: 0 },
+    ]);
+    assert!(verdict.is_clean(), "{verdict:?}");
+}
+
+#[test]
+fn each_broken_promise_is_counted() {
+    let leak = of(vec![claim("a", None), created(1, "a", 0.9, true)]);
+    assert_eq!(leak, Verdict { leaked: 1, ..Verdict::default() });
+    let unclaimed = of(vec![created(1, "a", 0.9, false), gone(1)]);
+    assert_eq!(unclaimed, Verdict { lost_claims: 1, ..Verdict::default() });
+    let forgotten = of(vec![
+        claim("a", None),
+        created(1, "a", 0.9, true),
+        Happening::Unclaimed { lease: "a".into() },
+        gone(1),
+    ]);
+    assert_eq!(forgotten, Verdict { lost_claims: 1, ..Verdict::default() });
+    let dear = of(vec![
+        claim("a", None),
+        created(1, "a", 0.9, true),
+        Happening::Repriced { instance: 1, price: 2.0 },
+        Happening::PriceShown { process: 0, instance: 1, price: 2.0 },
+        Happening::Ready { process: 0, instance: 1 },
+        gone(1),
+    ]);
+    assert_eq!(dear, Verdict { over_cap_seconds: 1, ..Verdict::default() });
+    let twice =
+        of(vec![claim("a", None), created(1, "a", 0.9, true), created(2, "a", 0.9, true), gone(1), gone(2)]);
+    assert_eq!(twice, Verdict { double_creates: 1, ..Verdict::default() });
+    let sent = Happening::CreateSent { process: 0, lease: Some("a".into()), ask: 3 };
+    assert_eq!(of(vec![sent.clone(), sent]).double_creates, 1);
+    let touched = Happening::Called {
+        process: 0,
+        method: "DELETE",
+        path: String::new(),
+        status: 200,
+        struck: false,
+        instance: Some(7),
+    };
+    assert_eq!(of(vec![touched]).foreign, 1);
+    assert_eq!(of(vec![Happening::Secret { place: String::new() }]).secrets, 1);
+    assert_eq!(of(vec![Happening::Settled { left: 2 }]).unsettled, 2);
+    let unrecorded = Happening::Unrecorded { process: 0, step: "destroy", instance: Some(1) };
+    assert_eq!(of(vec![unrecorded]), Verdict { lost_claims: 1, ..Verdict::default() });
+    let misarmed = |ends| Happening::Misarmed { process: 0, ends, why: String::new() };
+    assert_eq!(of(vec![misarmed(false)]), Verdict { leaked: 1, ..Verdict::default() });
+    assert_eq!(of(vec![misarmed(true)]), Verdict { taken: 1, ..Verdict::default() });
+}
+
+/// A rise counts once the process that hands the lease over was shown it, or had the time to be.
+#[test]
+fn a_price_that_nobody_could_have_seen_is_excused_for_a_while() {
+    let raised = |shown: Option<Happening>, later: u64| {
+        let mut history = history(vec![
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            Happening::Repriced { instance: 1, price: 2.0 },
+        ]);
+        let ready = Duration::from_secs(2 + later);
+        shown.into_iter().for_each(|shown| history.push(ready, shown));
+        history.push(ready, Happening::Ready { process: 0, instance: 1 });
+        history.push(ready + Duration::from_secs(5), gone(1));
+        judge(&history, &BTreeSet::new(), 1.0).over_cap_seconds
+    };
+    let shown = |process, price| Some(Happening::PriceShown { process, instance: 1, price });
+    assert_eq!(raised(None, 1), 0);
+    assert_eq!(raised(None, 14), 0);
+    assert_eq!(raised(None, 15), 5);
+    assert_eq!(raised(shown(0, 2.0), 1), 5);
+    // What another process saw, this one did not; an old price is none that is above the cap.
+    assert_eq!(raised(shown(1, 2.0), 1), 0);
+    assert_eq!(raised(shown(0, 0.9), 1), 0);
+}
+
+/// A create that is sent again after its lease was settled is a new one, and after its claim was lost a replay.
+#[test]
+fn a_lease_that_left_nothing_may_be_begun_anew() {
+    let sent = || Happening::CreateSent { process: 0, lease: Some("a".into()), ask: 3 };
+    let unclaimed = || Happening::Unclaimed { lease: "a".into() };
+    assert_eq!(of(vec![sent(), unclaimed(), sent()]).double_creates, 0);
+    let lost = of(vec![sent(), created(1, "a", 0.9, true), unclaimed(), sent(), gone(1)]);
+    assert_eq!((lost.double_creates, lost.lost_claims), (1, 1));
+}
+
+#[test]
+fn what_somebody_needs_is_not_to_be_taken() {
+    let ends = |before: Vec<Happening>, end: Happening| {
+        let mut events = vec![
+            Happening::CreateSent { process: 0, lease: Some("a".into()), ask: 3 },
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            claim("a", Some(1)),
+            Happening::Ready { process: 0, instance: 1 },
+        ];
+        events.extend(before);
+        events.extend([end, gone(1)]);
+        of(events).taken
+    };
+    let destroyed = |by| Happening::Destroyed { instance: 1, by: Some(by) };
+    let stopped = |by| Happening::Stopped { instance: 1, by };
+    let promised = |stay| Happening::Promised { lease: "a".into(), stays: Some(stay) };
+    let working = || Happening::InUse { process: 4, instance: 1 };
+    let asked = |destroy| Happening::Asked { process: 2, lease: "a".into(), destroy };
+    let minute = Stay::Until(Duration::from_secs(60));
+    // A process that works on it, and a claim that says that it stays.
+    assert_eq!(ends(vec![working()], destroyed(2)), 1);
+    assert_eq!(ends(vec![working()], stopped(2)), 1);
+    assert_eq!(ends(vec![promised(Stay::Kept)], destroyed(2)), 1);
+    assert_eq!(ends(vec![promised(minute)], destroyed(2)), 1);
+    // Asked to be stopped is not asked to be destroyed.
+    assert_eq!(ends(vec![promised(Stay::Kept), asked(false)], destroyed(2)), 1);
+    assert_eq!(ends(vec![promised(Stay::Kept), asked(false)], stopped(2)), 0);
+    assert_eq!(ends(vec![working(), asked(true)], destroyed(2)), 0);
+    // Expired, dead, done, its own.
+    assert_eq!(ends(vec![promised(Stay::Until(Duration::from_secs(5)))], destroyed(2)), 0);
+    let died = Happening::Died { process: 4, step: 1, death: Death::Kill };
+    assert_eq!(ends(vec![working(), died], destroyed(2)), 0);
+    let ended = Happening::Ended { process: 4, outcome: "ok".into() };
+    assert_eq!(ends(vec![working(), ended], destroyed(2)), 0);
+    assert_eq!(ends(vec![promised(Stay::Kept)], destroyed(0)), 0);
+    // A machine that is stopped may be stopped again, and its disk stays.
+    assert_eq!(ends(vec![promised(Stay::Disk)], destroyed(2)), 1);
+    assert_eq!(ends(vec![promised(Stay::Disk)], stopped(2)), 0);
+}
+
+/// A date that was written while the clock was behind by so much comes so much too early, and by no more. Everything else
+/// is what it says.
+#[test]
+fn a_clock_that_was_behind_excuses_what_was_dated_by_it() {
+    let ends = |events: Vec<Happening>, at: u64| {
+        let mut history = history(vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))]);
+        for event in events {
+            history.push(Duration::from_secs(3), event);
+        }
+        history.push(Duration::from_secs(at), Happening::Destroyed { instance: 1, by: Some(2) });
+        judge(&history, &BTreeSet::new(), 1.0).taken
+    };
+    let promised = |stay| Happening::Promised { lease: "a".into(), stays: Some(stay) };
+    let until = || promised(Stay::Until(Duration::from_secs(600)));
+    let jump = |seconds: i64| Happening::ClockJumped(seconds * 1000);
+    assert_eq!(ends(vec![until()], 599), 1);
+    assert_eq!(ends(vec![until()], 600), 0);
+    // Dated by a clock that is a minute behind, and right again.
+    assert_eq!(ends(vec![jump(-60), until(), jump(60)], 539), 1);
+    assert_eq!(ends(vec![jump(-60), until(), jump(60)], 540), 0);
+    // Still behind; dated before; dated after.
+    assert_eq!(ends(vec![jump(-60), until()], 599), 1);
+    assert_eq!(ends(vec![until(), jump(-60)], 599), 1);
+    assert_eq!(ends(vec![jump(-60), jump(60), until()], 599), 1);
+    // A clock that went ahead ends nothing early: the vendor's does not go with it.
+    assert_eq!(ends(vec![until(), jump(60)], 599), 1);
+    assert_eq!(ends(vec![jump(-60), promised(Stay::Kept), jump(60)], 599), 1);
+}
+
+/// Who is at work on a lease is not to be disturbed, before it says so itself too.
+#[test]
+fn a_start_an_adoption_and_a_run_are_at_work_from_their_beginning() {
+    let ends = |what: &str, more: Vec<Happening>| {
+        let mut events = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.push(Happening::Began { process: 4, what: what.into() });
+        events.push(Happening::Uses { process: 4, lease: "a".into() });
+        events.extend(more);
+        events.push(Happening::Destroyed { instance: 1, by: Some(2) });
+        of(events).taken
+    };
+    let ended = || Happening::Ended { process: 4, outcome: "ok".into() };
+    let died = |process, death| Happening::Died { process, step: 1, death };
+    let promised = |stay| Happening::Promised { lease: "a".into(), stays: Some(stay) };
+    for what in ["Start", "Adopt"] {
+        assert_eq!(ends(what, vec![]), 1, "{what}");
+        assert_eq!(ends(what, vec![ended()]), 0, "{what}");
+        assert_eq!(ends(what, vec![died(4, Death::Kill)]), 0, "{what}");
+        assert_eq!(ends(what, vec![died(9, Death::PowerCut)]), 0, "{what}");
+        assert_eq!(ends(what, vec![died(9, Death::Kill)]), 1, "{what}");
+        let asked = Happening::Asked { process: 2, lease: "a".into(), destroy: true };
+        assert_eq!(ends(what, vec![asked]), 0, "{what}");
+    }
+    // A touch saves what is not over yet.
+    assert_eq!(ends("Touch", vec![]), 0);
+    assert_eq!(ends("Touch", vec![promised(Stay::Until(Duration::from_secs(90)))]), 1);
+    assert_eq!(ends("Touch", vec![promised(Stay::Until(Duration::from_secs(4)))]), 0);
+    // What a run rents is its own while it lives, before it works on it.
+    let of_a_run = |more: Vec<Happening>| {
+        let mut events = vec![
+            Happening::Began { process: 4, what: "Run".into() },
+            Happening::CreateSent { process: 4, lease: Some("a".into()), ask: 3 },
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            promised(Stay::Until(Duration::from_secs(90))),
+        ];
+        events.extend(more);
+        events.push(Happening::Destroyed { instance: 1, by: Some(2) });
+        of(events).taken
+    };
+    assert_eq!(of_a_run(vec![]), 1);
+    assert_eq!(of_a_run(vec![died(4, Death::Kill)]), 0);
+    assert_eq!(of_a_run(vec![ended()]), 0);
+}
+
+/// What a process says is held against the vendor's books.
+#[test]
+fn a_machine_that_is_said_to_be_gone_does_not_bill() {
+    let says = |instance, events: Vec<Happening>| {
+        let mut all = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        all.push(Happening::Asked { process: 2, lease: "a".into(), destroy: true });
+        all.extend(events);
+        all.push(Happening::SaidGone { process: 2, lease: "a".into(), instance });
+        of(all).false_proofs
+    };
+    assert_eq!(says(Some(1), vec![]), 1);
+    assert_eq!(says(None, vec![]), 1);
+    assert_eq!(says(Some(1), vec![gone(1)]), 0);
+    assert_eq!(says(None, vec![gone(1)]), 0);
+    // Another machine of the lease, rented since.
+    assert_eq!(says(Some(1), vec![gone(1), created(2, "a", 0.9, true)]), 0);
+    assert_eq!(says(None, vec![gone(1), created(2, "a", 0.9, true)]), 0);
+    assert!(!Verdict { false_proofs: 1, ..Verdict::default() }.is_clean());
+}
+
+/// A start hands over too.
+#[test]
+fn every_hand_over_is_judged_by_its_price() {
+    let starts = |before: Vec<Happening>, raised_for: u64| {
+        let mut history = history(vec![
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            Happening::Ready { process: 0, instance: 1 },
+            Happening::Stopped { instance: 1, by: 0 },
+            Happening::Repriced { instance: 1, price: 2.0 },
+        ]);
+        let ready = Duration::from_secs(4 + raised_for);
+        before.into_iter().for_each(|event| history.push(ready, event));
+        history.push(ready, Happening::Ready { process: 5, instance: 1 });
+        history.push(ready + Duration::from_secs(7), gone(1));
+        judge(&history, &BTreeSet::new(), 1.0).over_cap_seconds
+    };
+    assert_eq!(starts(vec![], 600), 7);
+    assert_eq!(starts(vec![], 5), 0, "nobody was shown it");
+    assert_eq!(starts(vec![Happening::PriceShown { process: 5, instance: 1, price: 2.0 }], 5), 7);
+    assert_eq!(starts(vec![Happening::Repriced { instance: 1, price: 0.5 }], 600), 0);
+}
+
+/// Whoever brings up a machine that is too dear asks for its end within a minute.
+#[test]
+fn a_price_that_was_shown_is_acted_upon() {
+    let waits = |what: &str, after: Vec<(u64, Happening)>| {
+        let mut history = history(vec![
+            Happening::Began { process: 4, what: what.into() },
+            Happening::CreateSent { process: 4, lease: Some("a".into()), ask: 3 },
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            Happening::Repriced { instance: 1, price: 2.0 },
+            Happening::PriceShown { process: 4, instance: 1, price: 2.0 },
+        ]);
+        for (second, event) in after {
+            history.push(Duration::from_secs(5 + second), event);
+        }
+        history.push(Duration::from_secs(105), gone(1));
+        judge(&history, &BTreeSet::new(), 1.0).over_cap_seconds
+    };
+    let destroy = || Happening::Called {
+        process: 4,
+        method: "DELETE",
+        path: "/api/v0/instances/1/".into(),
+        status: 502,
+        struck: true,
+        instance: Some(1),
+    };
+    let ended = || Happening::Ended { process: 4, outcome: "timed_out".into() };
+    assert_eq!(waits("Acquire", vec![]), 40);
+    assert_eq!(waits("Cleanup", vec![]), 0, "it brings up nothing");
+    assert_eq!(waits("Acquire", vec![(30, destroy())]), 0);
+    assert_eq!(waits("Acquire", vec![(70, destroy())]), 10);
+    assert_eq!(waits("Acquire", vec![(20, ended())]), 0, "its claim leads there");
+    assert_eq!(waits("Acquire", vec![(65, ended())]), 5);
+    assert_eq!(waits("Acquire", vec![(20, Happening::Repriced { instance: 1, price: 0.5 })]), 0);
+}

@@ -1,0 +1,127 @@
+//! Who needs a machine at a moment: what a process of ours may not take away from somebody else.
+
+use crate::checker::Live;
+use crate::history::{Death, Happening, Stay};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Whose a machine is at a moment.
+#[derive(Default)]
+pub(crate) struct Users<'a> {
+    /// What each living process does that has begun an operation.
+    living: BTreeMap<usize, &'a str>,
+    /// The machine that each living process works on.
+    working: BTreeMap<usize, u64>,
+    /// The lease that each living process starts, adopts or touches.
+    using: BTreeMap<usize, &'a str>,
+    /// Leases whose claim promises their user a machine, and how far off the clock was that the promise was dated by.
+    promised: BTreeMap<&'a str, (Stay, i64)>,
+    /// Leases that a user asked to end, and whether their machines were to be destroyed.
+    asked: BTreeMap<&'a str, bool>,
+    /// Processes that go on with a lease under its id.
+    acquires: BTreeSet<(usize, &'a str)>,
+    /// Processes that acquired for a run of their own.
+    runs: BTreeSet<usize>,
+    /// How far off the clock is, milliseconds.
+    jump: i64,
+}
+
+impl<'a> Users<'a> {
+    /// Takes note of what changes who needs what.
+    pub(crate) fn note(&mut self, happening: &'a Happening) {
+        match happening {
+            Happening::Began { process, what } => {
+                self.living.insert(*process, what);
+                if what == "Run" {
+                    self.runs.insert(*process);
+                }
+            }
+            Happening::Ended { process, .. } => self.end(*process),
+            Happening::Died { death: Death::PowerCut, .. } => {
+                self.living.clear();
+                self.working.clear();
+                self.using.clear();
+            }
+            Happening::Died { process, .. } => self.end(*process),
+            Happening::Acquires { process, lease } => {
+                self.acquires.insert((*process, lease));
+            }
+            Happening::Uses { process, lease } => {
+                self.using.insert(*process, lease);
+            }
+            Happening::InUse { process, instance } => {
+                self.working.insert(*process, *instance);
+            }
+            Happening::Ready { process, instance } if self.runs.contains(process) => {
+                self.working.insert(*process, *instance);
+            }
+            Happening::Promised { lease, stays } => {
+                match stays {
+                    Some(stay) => self.promised.insert(lease, (*stay, self.jump)),
+                    None => self.promised.remove(lease.as_str()),
+                };
+            }
+            Happening::Asked { lease, destroy, .. } => *self.asked.entry(lease).or_default() |= *destroy,
+            Happening::ClockJumped(by) => self.jump += *by,
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, process: usize) {
+        self.living.remove(&process);
+        self.working.remove(&process);
+        self.using.remove(&process);
+    }
+
+    /// Whether this process is about to hand this machine over: it rented it, goes on with its lease, or starts it.
+    pub(crate) fn brings_up(&self, process: usize, live: &Live) -> bool {
+        let lease = live.lease.as_deref().unwrap_or_default();
+        let own = live.creator == Some(process)
+            || self.acquires.contains(&(process, lease))
+            || self.using.get(&process) == Some(&lease);
+        own && self
+            .living
+            .get(&process)
+            .is_some_and(|what| matches!(*what, "Acquire" | "Run" | "Again" | "Start"))
+    }
+
+    /// Whether this process may not end this machine now, because somebody else needs it.
+    pub(crate) fn need(&self, instance: u64, live: &Live, by: usize, destroys: bool, now: Duration) -> bool {
+        let lease = live.lease.as_deref().unwrap_or_default();
+        let asked = self.asked.get(lease).is_some_and(|destroy| *destroy || !destroys);
+        // Whoever rented it, or brought on what another was cut off at, may give it up.
+        let own = live.creator == Some(by)
+            || (self.acquires.contains(&(by, lease)) && live.handed_over.is_none_or(|process| process == by));
+        if asked || own {
+            return false;
+        }
+        let is_kept = match self.promised.get(lease) {
+            Some((Stay::Kept, _)) => true,
+            Some((Stay::Disk, _)) => destroys,
+            Some((Stay::Until(end), jump)) => {
+                // A date that was written while the clock was behind comes so much too early, once it is right again.
+                let early = u64::try_from((self.jump.min(0) - jump).max(0)).unwrap_or(0);
+                now + Duration::from_millis(early) < *end
+            }
+            None => false,
+        };
+        if self.working.iter().any(|(process, machine)| *process != by && *machine == instance) {
+            return true;
+        }
+        let uses = |(process, used): (&usize, &&str)| {
+            let touches = self.living.get(process).is_some_and(|what| *what == "Touch");
+            // A touch that has not been written yet saves nothing whose time is over.
+            *process != by && *used == lease && (!touches || is_kept)
+        };
+        if self.using.iter().any(uses) {
+            return true;
+        }
+        match live.creator {
+            // It is being brought up, or what it was rented for goes on.
+            Some(creator) if creator != by && self.living.contains_key(&creator) => true,
+            // What a run rented for itself goes with it.
+            Some(creator) if self.runs.contains(&creator) => false,
+            _ => is_kept,
+        }
+    }
+}
