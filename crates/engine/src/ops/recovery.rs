@@ -238,7 +238,7 @@ impl Engine {
             // Another key's lease: that key finishes it.
             return Ok(None);
         }
-        if in_use(&claim, journal.as_ref(), why, self.cautious_now()) {
+        if in_use(&claim, journal.as_ref(), why, self.cautious_now(journal.as_ref())) {
             return Ok(Some(ItemOutcome::Skipped));
         }
         // What is begun here is brought to its end.
@@ -290,7 +290,7 @@ impl Engine {
         why: Unfinished,
     ) -> Result<()> {
         let same = unfinished(claim, journal) == Some(why);
-        if !same || in_use(claim, journal, why, self.cautious_now()) {
+        if !same || in_use(claim, journal, why, self.cautious_now(journal)) {
             return Err(changed(id));
         }
         Ok(())
