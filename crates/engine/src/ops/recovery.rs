@@ -139,7 +139,7 @@ impl Engine {
             // Another key's lease: that key finishes it.
             return Ok(None);
         }
-        if in_use(&claim, journal.as_ref(), why, self.cautious_now()) {
+        if in_use(&claim, journal.as_ref(), why, self.cautious_now(journal.as_ref())) {
             return Ok(Some(ItemOutcome::Skipped));
         }
         // What is begun here is brought to its end; only waiting for a create to show is not begun yet.
@@ -196,7 +196,7 @@ impl Engine {
         why: Unfinished,
     ) -> Result<()> {
         let same = unfinished(claim, journal) == Some(why);
-        if !same || in_use(claim, journal, why, self.cautious_now()) {
+        if !same || in_use(claim, journal, why, self.cautious_now(journal)) {
             return Err(changed(id));
         }
         Ok(())

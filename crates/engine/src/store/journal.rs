@@ -335,6 +335,13 @@ impl Journal {
         self.attempts.last().map(|attempt| attempt.started_at)
     }
 
+    /// Our clock minus the vendor's when the newest create was sent, seconds; `None` where no answer had told it.
+    #[must_use]
+    pub fn skew(&self) -> Option<i64> {
+        let attempt = self.attempts.last()?;
+        Some(attempt.started_at - attempt.vendor_at?)
+    }
+
     /// Whether the acquire got as far as a lease that can be used.
     #[must_use]
     pub fn was_ready(&self) -> bool {
