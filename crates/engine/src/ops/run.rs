@@ -377,6 +377,10 @@ impl Engine {
                 ));
             }
             (Err(error), Some(Err(left))) => return Err(timed(error.and(left))),
+            // What is gone bills no more; the error tells what to do about the claim.
+            (Err(error), None) if error.code() == Code::InstanceGone => {
+                return Err(timed(error).with("lease", facts.id.as_str()));
+            }
             (Err(error), _) if came_to.is_none_or(|outcome| outcome == ReleaseOutcome::Kept) => {
                 return Err(timed(error)
                     .hint(match came_to {

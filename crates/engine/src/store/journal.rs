@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const DISCARDED: &str = "discarded";
+pub(super) const DISCARDED: &str = "discarded";
 
 /// The outcome of a create that was never answered and whose instance no complete list showed.
 pub(crate) const PROVED_NOTHING: &str = "nothing: proved by the complete list";
@@ -201,6 +201,12 @@ pub struct Journal {
     pub drawn: bool,
     /// Slug.
     pub slug: String,
+    /// The account with which its creates were sent: what comes to light when no claim is left is looked for with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<u64>,
+    /// The API address to which they were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_url: Option<String>,
     /// Who works or worked on it, `pid@host`; for messages only.
     pub process: String,
     /// Start of the acquire, Unix seconds.
@@ -377,6 +383,13 @@ impl Journal {
     #[must_use]
     pub fn last_create_at(&self) -> Option<i64> {
         self.attempts.last().map(|attempt| attempt.started_at)
+    }
+
+    /// Our clock minus the vendor's when the newest create was sent, seconds; `None` where no answer had told it.
+    #[must_use]
+    pub fn skew(&self) -> Option<i64> {
+        let attempt = self.attempts.last()?;
+        Some(attempt.started_at - attempt.vendor_at?)
     }
 
     /// Whether the acquire got as far as a lease that can be used.
