@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,8 @@ pub struct Counts {
     pub disk: usize,
     /// SSH steps.
     pub ssh: usize,
+    /// How many steps it had taken when something first went wrong with a call of it.
+    pub struck: Option<usize>,
 }
 
 impl Process {
@@ -74,6 +77,7 @@ impl Process {
             steps: self.life.steps(),
             disk: self.disk_operations.load(Ordering::SeqCst),
             ssh: self.ssh_steps.load(Ordering::SeqCst),
+            struck: self.life.struck(),
         }
     }
 
@@ -150,6 +154,7 @@ impl Stage {
             journals: settings.paths.journal(),
             keys: settings.paths.config.join("crabbox").join("testboxes"),
             quirk: Mutex::default(),
+            called: watch::Sender::new(0),
         });
         let stage = Self { shared };
         stage.strangers(vendor.foreign);
@@ -218,6 +223,12 @@ impl Stage {
         }
         let engine = Engine::new(world, settings).expect("the settings are right");
         Process { engine, life, shared, disk_operations, ssh_steps }
+    }
+
+    /// How many processes there have been.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        lock(&self.shared.lives).len()
     }
 
     /// Leases with a claim on disk.

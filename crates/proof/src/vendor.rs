@@ -1,6 +1,7 @@
 //! How the vendor behaves in one run: its durations, its quirks around a create, and what happens on its side of the
 //! world meanwhile.
 
+use crate::acts::BROKEN_START;
 use crate::shared::Shared;
 use crate::stage::CAP;
 use crabbox_vast_sim::api::{self, Effect, Fault, Reply};
@@ -70,12 +71,20 @@ pub enum Quirk {
     Dearer,
     /// Accepted, and the named machine never exists.
     Phantom,
+    /// The host cannot start the container, and says why.
+    NeverStarts,
 }
 
 impl Quirk {
     /// Every quirk.
-    pub const ALL: [Quirk; 5] =
-        [Quirk::RefusedYetThere, Quirk::Nameless, Quirk::NamesAForeigner, Quirk::Dearer, Quirk::Phantom];
+    pub const ALL: [Quirk; 6] = [
+        Quirk::RefusedYetThere,
+        Quirk::Nameless,
+        Quirk::NamesAForeigner,
+        Quirk::Dearer,
+        Quirk::Phantom,
+        Quirk::NeverStarts,
+    ];
 
     /// The answer where nothing is created.
     pub(crate) fn instead(self, foreigner: u64) -> Option<Reply> {
@@ -101,6 +110,11 @@ impl Quirk {
             Quirk::Nameless => *reply = Reply::json(200, &json!({"success": true})),
             _ => {}
         }
+    }
+
+    /// What the new machine shows.
+    pub(crate) fn alters(self) -> Option<Value> {
+        (self == Quirk::NeverStarts).then(|| json!({ "freeze": true, "status_msg": BROKEN_START }))
     }
 
     pub(crate) fn reprices(self) -> Option<f64> {
@@ -147,9 +161,7 @@ impl Act {
             Act::Outage(effect, lasts) => {
                 let mut fault = Fault::once("GET", "*", effect.clone()).times(None);
                 fault.method = None;
-                shared.vast(|vast| vast.add_fault(fault));
-                tokio::time::sleep(*lasts).await;
-                shared.vast(api::World::clear_faults);
+                shared.spoil(&fault, *lasts).await;
             }
             Act::Revoke => {
                 shared.control("POST", "/_sim/account", &json!({ "revoked": true }));
@@ -159,9 +171,7 @@ impl Act {
             }
             Act::Lie(effect, lasts) => {
                 let lie = Fault::once("GET", "/api/v1/instances/", effect.clone()).times(None);
-                shared.vast(|vast| vast.add_fault(lie));
-                tokio::time::sleep(*lasts).await;
-                shared.vast(api::World::clear_faults);
+                shared.spoil(&lie, *lasts).await;
             }
             Act::Raise => shared.reprice_ours(CAP * 1.5),
             Act::Outbid(factor, lasts) => {

@@ -3,10 +3,10 @@
 
 use super::gone::{Sight, VISIBILITY};
 use super::provenance::ambiguous_label;
-use super::recovery::Unfinished;
 use super::recovery::changed_claim;
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
+use super::unfinished::Unfinished;
 use super::{Call, Engine, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
@@ -187,6 +187,9 @@ impl Engine {
         };
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
         self.destroy_journalled(&doomed, journal.as_mut(), fresh, call).await?;
+        if let Some(journal) = &mut journal {
+            self.finish_twins(id, &lease.claim, instance, journal, call).await?;
+        }
         self.forget(id, Some(instance)).await?;
         Ok(if lease.live.is_some() { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })
     }
@@ -211,7 +214,8 @@ impl Engine {
         }
         call.phase(Phase::Release, format!("stopping instance {instance}"));
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
-        let stopped = self.client.stop_if(instance, || self.last_look(&doomed, journal.as_ref())).await;
+        let look = || self.last_look(&doomed, journal.as_ref());
+        let stopped = self.client.set_state_if(instance, "stopped", look).await;
         match stopped {
             Ok(()) => {}
             Err(Unsent::Failed(failure)) => return Err(Error::from(failure)),
@@ -263,7 +267,8 @@ impl Engine {
             lease
         } else {
             let fresh = VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?);
-            let vanished = self.prove_vanished(instance, fresh, call).await?;
+            // Until then nothing was changed.
+            let vanished = call.until_cancelled(self.prove_vanished(instance, fresh, call)).await?;
             // That took its time: what authorises the rest is read again.
             let lease = Authorised { why: lease.why, ..self.authorise(id, instance, "stop").await? };
             if vanished && lease.live.is_none() {
@@ -283,7 +288,7 @@ impl Engine {
                 Ok(Sight::Present(seen)) if is_stopped(&seen) => return Ok(()),
                 Ok(Sight::Present(seen)) => format!("it shows {}", seen.shown_status()),
                 Ok(Sight::Absent | Sight::Unclear) => "it is not to be seen".to_owned(),
-                Err(failure) if failure.is_passing() => failure.message,
+                Err(failure) if failure.may_pass() => failure.message,
                 Err(failure) => return Err(Error::from(failure).with("instance", instance.0)),
             };
             if Instant::now() >= deadline {
@@ -299,7 +304,9 @@ impl Engine {
     }
 
     /// The journal of a lease for whoever holds its operation lock, made where there is none. Without the lock there is
-    /// none to write: a living process has its own copy.
+    /// none to write: a living process has its own copy, and two writers would lose each other's steps. Then the claim is
+    /// the record: it was there before anything was rented and stays until the proof, so that who dies after a destroy
+    /// that stands in no journal leaves a lease that every command still finds.
     pub(super) async fn journal_of(
         &self,
         id: &LeaseId,
@@ -325,16 +332,23 @@ impl Engine {
         Ok((lock, journal))
     }
 
-    /// The time for whoever destroys what is over, Unix seconds: a clock that stepped forward ends nothing early, as
-    /// the vendor's does not step with it.
-    pub(super) fn cautious_now(&self) -> i64 {
-        self.unix_now() - self.client.clock_skew().unwrap_or(0).max(0)
+    /// The time for whoever destroys what is over, Unix seconds: our own clock, by which the lease was dated. One that
+    /// stepped forward since ends nothing early: the vendor's did not step with it. That the two differ says nothing where
+    /// they did so when the lease was rented; where that is not recorded, the later of them is not believed.
+    pub(super) fn cautious_now(&self, journal: Option<&Journal>) -> i64 {
+        let before = journal.and_then(Journal::skew).unwrap_or(0);
+        let stepped = self.client.clock_skew().map_or(0, |skew| skew - before);
+        self.unix_now() - stepped.max(0)
     }
 
-    /// How long ago the create may have been sent.
+    /// How long ago the create may have been sent; for ever, where its instance was seen since.
     pub(super) async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
         // A journal that cannot be read leaves the claim's own time.
         let journal = self.store.journal(id).await.ok().flatten();
+        if journal.as_ref().is_some_and(Journal::was_ready) {
+            // It was seen, and reached over SSH: nothing about it is still to show.
+            return Ok(Duration::MAX);
+        }
         let attempt = journal.as_ref().and_then(|journal| journal.attempts.last());
         let since = attempt
             .map(|attempt| attempt.started_at)

@@ -8,7 +8,7 @@ use super::authorised::Doomed;
 use super::{Call, Engine, Phase};
 use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::store::{Journal, StepKind};
-use crate::vast::client::{Accepted, Inventory, Unsent};
+use crate::vast::client::{Accepted, Unsent};
 use crate::vast::{Failure, Filter, Instance, Kind};
 use crate::{Code, Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +26,6 @@ pub(super) const SECOND_LOOK: Duration = Duration::from_secs(10);
 
 /// How long a refused destroy is repeated.
 const INSISTENCE: Duration = Duration::from_secs(60);
-
-/// How long the proof that an instance is gone is kept and looked at again, seconds.
-const TOMBSTONE_SECS: i64 = 24 * 60 * 60;
 
 /// What one look showed.
 pub(super) enum Sight {
@@ -73,12 +70,14 @@ impl Engine {
             let last = match self.glance(id).await {
                 Ok(Sight::Absent) => match self.vouch().await {
                     Ok(()) => return Ok(()),
-                    Err(error) if error.retryable() => error.to_string(),
+                    Err(error) if error.retryable() || error.code() == Code::PermissionDenied => {
+                        error.to_string()
+                    }
                     Err(error) => return Err(unproved(id, &error.to_string()).because(error)),
                 },
                 Ok(Sight::Present(_)) => "it is still listed".to_owned(),
                 Ok(Sight::Unclear) => "the list was not complete".to_owned(),
-                Err(failure) if failure.is_passing() => failure.message,
+                Err(failure) if failure.may_pass() => failure.message,
                 Err(failure) => return Err(unproved(id, &failure.message).because(failure.message)),
             };
             if Instant::now() >= deadline {
@@ -178,7 +177,7 @@ impl Engine {
             };
             let unknown_there = failure.kind == Kind::NoSuchInstance;
             // A hammered API is known to answer 403 to everything for a while.
-            let again = failure.is_passing() || matches!(failure.kind, Kind::Rejected | Kind::Scope);
+            let again = failure.may_pass() || matches!(failure.kind, Kind::Rejected | Kind::Scope);
             if !unknown_there && !again {
                 // A bad key and the like: nothing a repetition could change, and nothing it would prove.
                 return Err(Error::from(failure).with("instance", id.0));
@@ -261,56 +260,6 @@ impl Engine {
         self.store.remove_keys(id).await?;
         self.store.remove_claim(id, same).await?;
         Ok(())
-    }
-
-    /// Looks at the tombstones of the last day: an instance that was proved gone and is listed again is reported, never
-    /// touched, since no claim belongs to it any more. Journals that have nothing more to tell are removed, those of
-    /// leases without a claim that may still have an instance are reported. Returns what is amiss.
-    pub(super) async fn look_at_tombstones(&self, inventory: &Inventory) -> Result<Vec<String>> {
-        let now = self.unix_now();
-        let mut amiss = Vec::new();
-        for journal in self.store.scan_journals().await? {
-            let Some(id) = LeaseId::parse(&journal.lease) else { continue };
-            let back: Vec<InstanceId> = journal
-                .tombstones()
-                .map(|(instance, _)| instance)
-                .filter(|instance| inventory.find(*instance).is_some_and(|seen| !seen.is_unloaded()))
-                .collect();
-            amiss.extend(back.iter().map(|instance| {
-                format!("instance {instance} of lease {id} was proved gone and is listed again: see the Vast console")
-            }));
-            // A claim that cannot be read is one that exists.
-            if !back.is_empty() || !matches!(self.store.claim(&id).await, Ok(None)) {
-                continue;
-            }
-            let stray = journal
-                .attempts
-                .iter()
-                .filter_map(|attempt| Some(InstanceId(attempt.instance?)))
-                .find(|instance| inventory.find(*instance).is_some_and(|seen| !seen.is_unloaded()));
-            let last = journal.tombstones().map(|(_, at)| at).chain(journal.forgotten_at).max();
-            let since = last.or_else(|| journal.last_create_at()).unwrap_or(journal.created_at);
-            if let Some(instance) = stray {
-                amiss.push(format!(
-                    "instance {instance} was rented for lease {id}, which has no claim any more: `adopt {instance}` \
-                     takes it back"
-                ));
-            } else if inventory.complete
-                // One that may still lead to an instance, of another account perhaps, stays.
-                && (journal.attempts.is_empty() || journal.left_nothing() || journal.forgotten_at.is_some())
-                && now - since > TOMBSTONE_SECS
-                && let Some(_alone) = self.store.operation_lock(&id).await?
-            {
-                self.store.remove_journal(&id).await?;
-            }
-        }
-        Ok(amiss)
-    }
-
-    /// Forgets a lease for which nothing was ever rented, journal included.
-    pub(super) async fn forget_unused(&self, id: &LeaseId) -> Result<()> {
-        self.forget(id, None).await?;
-        self.store.remove_journal(id).await
     }
 }
 

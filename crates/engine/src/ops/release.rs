@@ -3,7 +3,7 @@
 use super::authorised::{Doomed, Ground};
 use super::gone::VISIBILITY;
 use super::recover::Recovered;
-use super::recovery::{Patience, changed_claim};
+use super::recovery::changed_claim;
 use super::resolve::{check_account, lease_id, unclaimed};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
@@ -87,13 +87,8 @@ impl Engine {
     /// changed; [`Code::ReleaseUnproved`] and the API's refusals with the claim kept.
     pub async fn release(&self, request: &ReleaseRequest, call: &Call) -> Result<Released> {
         let (id, claim) = self.claimed(&request.identifier).await?;
-        let others = self.recover_dead(Some(&id), Patience::Now, call);
-        let (released, finished) =
-            tokio::join!(self.release_claimed(&id, &claim, request.action, None, call), others);
-        for one in finished {
-            call.warn(one.line());
-        }
-        released
+        let releasing = self.release_claimed(&id, &claim, request.action, None, call);
+        self.with_the_dead(&id, releasing, call).await
     }
 
     /// Releases a lease that this process holds, with nothing beside it.
@@ -143,25 +138,27 @@ impl Engine {
     ) -> Result<Released> {
         let account = self.client.account().await.map_err(Error::from)?;
         check_account(claim, account.id, &self.settings.api_url, "recover")?;
-        let lock = match self.wait_for_owner(id, call).await? {
+        // Waiting changes nothing: who gives up leaves the claim, and with it the way to what may have been rented.
+        let lock = match call.until_cancelled(self.wait_for_owner(id, call)).await? {
             Owner::Us(lock) => lock,
             Owner::Bound(instance) => return self.release_instance(id, instance, action, None, call).await,
         };
         let (lock, mut journal) = self.journal_of(id, claim, Some(lock), call).await?;
         let window = self.window(id, claim, journal.as_ref()).await?;
-        match self.recover_by_label(id, &claim.slug, window, call).await? {
+        let found = call.until_cancelled(self.recover_by_label(id, &claim.slug, window, call)).await?;
+        match found {
             found @ Recovered::Found { .. } => {
                 let instance = self.take_over(id, found, journal.as_mut(), call).await?;
                 self.release_instance(id, instance, action, lock, call).await
             }
             Recovered::Nothing => {
-                self.forget_unused(id).await?;
+                let gone = self.forget_unused(id).await?;
                 Ok(Released {
                     lease: id.clone(),
                     slug: claim.slug.clone(),
-                    instance: None,
+                    instance: gone,
                     action: ReleaseAction::Destroy,
-                    outcome: ReleaseOutcome::NeverCreated,
+                    outcome: gone.map_or(ReleaseOutcome::NeverCreated, |_| ReleaseOutcome::AlreadyGone),
                 })
             }
         }
@@ -188,12 +185,12 @@ impl Engine {
         mut journal: Option<&mut Journal>,
         call: &Call,
     ) -> Result<InstanceId> {
-        let Recovered::Found { instance, surplus } = found else {
+        let Recovered::Found { instance, surplus, made_by } = found else {
             return Err(Error::new(Code::Internal, "there is no instance to take over"));
         };
         let bound = instance.id;
         if let Some(journal) = journal.as_deref_mut() {
-            self.begin_surplus(journal, &surplus).await?;
+            self.begin_surplus(journal, &surplus, &made_by).await?;
         }
         self.store
             .update_claim(id, move |claim| {
@@ -205,7 +202,7 @@ impl Engine {
             })
             .await?;
         if let Some(journal) = journal.as_deref_mut() {
-            journal.note(format!("adopted: {bound}"), Some(bound));
+            journal.adopt(made_by.get(&bound).copied(), bound);
             self.note_or_warn(journal, call).await;
         }
         for extra in surplus {
