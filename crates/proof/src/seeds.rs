@@ -166,7 +166,7 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
     let mut place = |count: usize| 1 + dice.below(2 * count);
     let (step, at, ssh) = (place(bounds.steps), place(bounds.disk), place(bounds.ssh));
     let treatment = Treatment {
-        kill: dice.chance(40).then(|| Kill { step, death }),
+        kill: dice.chance(40).then_some(Kill { step, death }),
         disk: dice
             .chance(15)
             .then(|| if dice.chance(60) { DiskFault::Fails(at) } else { DiskFault::Full(at) }),

@@ -252,7 +252,7 @@ impl Rehearsal {
         let mut dice = Dice::new(number as u64, 2);
         let death = if dice.chance(50) { Death::Kill } else { Death::PowerCut };
         let left = steps.saturating_sub(at).max(1);
-        let after = 1 + dice.below(if number % 2 == 0 { left.min(SOON) } else { left });
+        let after = 1 + dice.below(if number.is_multiple_of(2) { left.min(SOON) } else { left });
         plan.treated(Treatment { kill: Some(Kill { step: at + after, death }), ..Treatment::default() })
     }
 
