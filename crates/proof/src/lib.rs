@@ -13,6 +13,7 @@
 //!   `operate` does what a process does.
 //! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises, and `users` knows who
 //!   needs a machine at a moment.
+//! - [`abandoned`] is a run after which nobody comes back.
 //! - [`catalogue`] knows every single fault, [`sweeps`] puts one thing wrong at every place, [`seeds`] makes a
 //!   plan out of a seed, [`tally`] adds up many runs.
 //!
@@ -20,6 +21,7 @@
 //! socket and no blocking pool. A run of the same plan has the same history.
 #![forbid(unsafe_code)]
 
+pub mod abandoned;
 mod ambient;
 pub mod catalogue;
 pub mod checker;

@@ -66,6 +66,11 @@ pub fn plan(seed: u64) -> Plan {
     let leases = leases(&mut dice, cast);
     let mut actors: Vec<Actor> =
         cast.iter().map(|operation| actor(&mut dice, *operation, cast.len())).collect();
+    if Dice::new(seed, 7).chance(10) {
+        // Room for one or two kept leases, or for none.
+        let limit = *Dice::new(seed, 8).pick(&[1.0, 9.0, 18.0]);
+        actors.iter_mut().for_each(|actor| actor.treatment.day_limit = Some(limit));
+    }
     if dice.chance(10) {
         // The same user on another machine.
         let operation = *dice.pick(&[Operation::Acquire, Operation::Run, Operation::Cleanup]);
@@ -143,6 +148,7 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
             if dice.chance(60) { SshFault::Drops(at) } else { SshFault::Hangs(at) }
         }),
         interruptible: dice.chance(15),
+        day_limit: None,
         side: Side::Ours,
     };
     Actor { operation, after: Duration::from_millis(after), gives_up, treatment }

@@ -70,12 +70,20 @@ pub enum Quirk {
     Dearer,
     /// Accepted, and the named machine never exists.
     Phantom,
+    /// Rented as interruptible, whatever was asked for.
+    OtherTerms,
 }
 
 impl Quirk {
     /// Every quirk.
-    pub const ALL: [Quirk; 5] =
-        [Quirk::RefusedYetThere, Quirk::Nameless, Quirk::NamesAForeigner, Quirk::Dearer, Quirk::Phantom];
+    pub const ALL: [Quirk; 6] = [
+        Quirk::RefusedYetThere,
+        Quirk::Nameless,
+        Quirk::NamesAForeigner,
+        Quirk::Dearer,
+        Quirk::Phantom,
+        Quirk::OtherTerms,
+    ];
 
     /// The answer where nothing is created.
     pub(crate) fn instead(self, foreigner: u64) -> Option<Reply> {
@@ -101,6 +109,11 @@ impl Quirk {
             Quirk::Nameless => *reply = Reply::json(200, &json!({"success": true})),
             _ => {}
         }
+    }
+
+    /// What the new machine shows.
+    pub(crate) fn alters(self) -> Option<Value> {
+        (self == Quirk::OtherTerms).then(|| json!({ "is_bid": true }))
     }
 
     pub(crate) fn reprices(self) -> Option<f64> {
