@@ -63,7 +63,7 @@ export interface LeaseSummary {
   readonly state: string
   readonly gpu: string
   readonly price: number | null
-  /** What it cost so far at that price, in dollars; at most, since only running GPUs are billed in full. */
+  /** What it cost so far, in dollars, at most. */
   readonly accruedDollars: number | null
   readonly host: string | null
   readonly keep: boolean
@@ -89,8 +89,12 @@ export interface LeaseStatus {
   readonly price: number | null
   /** What to do about a price that rose above the cap, where it did. */
   readonly priceWarning: string | null
-  /** What it cost so far at that price, in dollars; at most, since only running GPUs are billed in full. */
+  /** What it cost so far, in dollars, at most. */
   readonly accruedDollars: number | null
+  /** When the host's contract ends: the machine is stopped then, and its data removed later. */
+  readonly contractEndsAt: string | null
+  /** What to do about a contract that ends before the lease, where it does. */
+  readonly contractWarning: string | null
   /** The one that let us in, or the first one known. */
   readonly endpoint: Endpoint | null
   /** Where the lease's private key is on this machine. */

@@ -16,6 +16,7 @@ const OURS: &[(&str, &str)] = &[
     ("billed at ", "`billed at`"),
     ("deadman ", "`deadman`"),
     ("cost so far: ", "`cost so far`"),
+    ("contract of its host: ", "`contract of its host`"),
     ("hint: ", "`hint:` line"),
     ("cleanup: ", "one summary line"),
     ("lease ttl=", "`config show` has no `lease` line"),

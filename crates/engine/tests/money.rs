@@ -202,6 +202,123 @@ async fn a_day_has_a_budget_and_its_last_dollar_is_spent_once() {
     assert_eq!(stage.ledger().created, 2);
 }
 
+/// The day holds for what was rented, not only for what was offered.
+#[tokio::test(start_paused = true)]
+async fn a_day_holds_on_the_price_that_the_instance_shows() {
+    let budget = |settings: &mut Settings| settings.max_cost_per_day = Some(Dollars(2.0));
+    let began = tokio::time::Instant::now();
+    let error = refused(&Stage::new(), budget, Some(json!({"dph_total": 5.0}))).await;
+    assert_eq!((error.code(), error.exit_code()), (Code::PriceCapExceeded, 5), "{error}");
+    assert!(error.to_string().contains("day's budget"), "{error}");
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("vast.maxCostPerDay")), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(40), "before it is ready: {:?}", began.elapsed());
+    // A price that is shown only once it is ready.
+    let stage = Stage::new();
+    let process = stage.process_with(None, budget);
+    let call = stage.call();
+    let (outcome, ()) = tokio::join!(acquire(&process.engine, &call), async {
+        while stage.ledger().open.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let path = format!("/_sim/instances/{}", stage.ledger().open[0].id);
+        stage.control("POST", &path, &json!({"dph_total": null}));
+        let ready = |call: &String| call.starts_with("PUT /api/v0/instances/");
+        while !stage.calls.lock().expect("not poisoned").iter().any(ready) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stage.control("POST", &path, &json!({"dph_total": 5.0}));
+    });
+    assert_eq!(outcome.map(|_| ()).map_err(|error| error.code()), Err(Code::PriceCapExceeded));
+    assert_eq!((stage.ledger().open.len(), stage.claims().len()), (0, 0));
+}
+
+/// Two leases that turn out dearer, each of which fits alone: the second is given back.
+#[tokio::test(start_paused = true)]
+async fn the_last_dollar_is_spent_once_on_dearer_instances_too() {
+    let stage = Stage::new();
+    let budget = |settings: &mut Settings| settings.max_cost_per_day = Some(Dollars(3.0));
+    let (one, other) = (stage.process_with(None, budget), stage.process_with(None, budget));
+    let call = stage.call();
+    let meddle = async {
+        let mut done = std::collections::BTreeSet::new();
+        while done.len() < 2 {
+            for instance in stage.ledger().open {
+                if done.insert(instance.id) {
+                    let path = format!("/_sim/instances/{}", instance.id);
+                    stage.control("POST", &path, &json!({"dph_total": 1.5}));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (first, second, ()) =
+        tokio::join!(acquire(&one.engine, &call), acquire(&other.engine, &call), meddle);
+    let (lease, error) = match (first, second) {
+        (Ok(lease), Err(error)) | (Err(error), Ok(lease)) => (lease, error),
+        (first, second) => panic!("{:?} {:?}", first.map(|_| ()), second.map(|_| ())),
+    };
+    assert!(matches!(error.code(), Code::CostLimitExceeded | Code::PriceCapExceeded), "{error}");
+    let ledger = stage.ledger();
+    assert_eq!((ledger.created, ledger.open.len()), (2, 1), "{error}");
+    assert_eq!(stage.claims(), [lease.facts().id.to_string()], "{error}");
+    // One that does not fit at all, and was taken for as dear as its offer.
+    assert_eq!(lease.facts().price, Some(DollarsPerHour(1.5)));
+}
+
+/// Where a price never shows, whatever limit there is was checked on the offer alone, and that is said.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_no_price_can_be_held_against_is_told() {
+    type Change = fn(&mut Settings);
+    let limits: [(Change, bool); 4] = [
+        (|settings| settings.max_dph_total = Some(DollarsPerHour(0.9)), true),
+        (|settings| settings.max_cost = Some(Dollars(0.9)), true),
+        (|settings| settings.max_cost_per_day = Some(Dollars(3.0)), true),
+        (|_| (), false),
+    ];
+    for (change, told) in limits {
+        let stage = Stage::new();
+        let process = stage.process_with(None, |settings| {
+            settings.max_dph_total = None;
+            change(settings);
+        });
+        let call = stage.call();
+        let meddle = async {
+            while stage.ledger().open.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let path = format!("/_sim/instances/{}", stage.ledger().open[0].id);
+            stage.control("POST", &path, &json!({"dph_total": null}));
+        };
+        let (outcome, ()) = tokio::join!(acquire(&process.engine, &call), meddle);
+        outcome.expect("acquires");
+        let said = warnings(&stage).iter().any(|text| text.contains("shows no price"));
+        assert_eq!(said, told, "{:?}", warnings(&stage));
+    }
+}
+
+fn warnings(stage: &Stage) -> Vec<String> {
+    let events = stage.events.lock().expect("not poisoned");
+    let warning = |event: &Event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(warning).collect()
+}
+
+/// What runs already spends the same credit.
+#[tokio::test(start_paused = true)]
+async fn a_credit_that_others_use_up_too_is_told() {
+    for (running, told) in [("running", true), ("exited", false)] {
+        let stage = Stage::with(|settings| settings.credit = 1.5);
+        let other = json!({"label": "hand made", "actual_status": running, "dph_total": 2.0, "storage_total_cost": 0.01});
+        stage.control("POST", "/_sim/instances", &other);
+        acquire(&stage.process().engine, &stage.call()).await.expect("a warning is no refusal");
+        let said: Vec<String> = warnings(&stage).into_iter().filter(|text| text.contains("credit")).collect();
+        assert_eq!(said.len(), usize::from(told), "{running}: {said:?}");
+        assert!(said.iter().all(|text| text.contains("$2.0000/h") && text.contains("lasts")), "{said:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn too_little_credit_is_told_before_anything_is_rented() {
     let stage = Stage::with(|settings| settings.credit = 0.05);
@@ -238,4 +355,77 @@ async fn an_outbid_lease_says_so_everywhere() {
     let listed = process.engine.list(false, &call).await.expect("lists");
     assert!(listed[0].accrued_dollars.is_some_and(|cost| cost > 0.0));
     assert!(listed[0].line().contains(" target=linux cost=$"), "{}", listed[0].line());
+}
+
+/// A machine that stands still shows the same whatever stopped it: the account and the contract tell the cause, and what
+/// to do about it is said wherever somebody meets it.
+#[tokio::test(start_paused = true)]
+async fn a_halt_is_told_by_its_cause() {
+    let cases = [
+        (true, 5.0, 9000, "outbid", Code::Outbid, "billed on"),
+        (true, -0.01, 9000, "exited", Code::InsufficientCredit, "add credit"),
+        (false, 0.0, 9000, "exited", Code::InsufficientCredit, "add credit"),
+        (false, 5.0, -60, "exited", Code::InstanceNotRunning, "contract ended"),
+        (true, 5.0, -60, "exited", Code::InstanceNotRunning, "contract ended"),
+        (false, 5.0, 9000, "exited", Code::InstanceNotRunning, "by others"),
+    ];
+    for (bid, credit, ends_in, state, code, word) in cases {
+        let stage = Stage::new();
+        let process = stage.process_with(None, |settings| {
+            if bid {
+                bidding(None)(settings)
+            }
+        });
+        let call = stage.call();
+        let lease = acquire(&process.engine, &call).await.expect("acquires");
+        let id = lease.facts().id.to_string();
+        let halted = json!({"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped",
+                            "next_state": "stopped", "end_date": stage.unix_now() + ends_in});
+        stage.control("POST", &format!("/_sim/instances/{}", lease.facts().instance), &halted);
+        stage.control("POST", "/_sim/account", &json!({"credit": credit}));
+        let status = process.engine.status(&id, &call).await.expect("shows");
+        assert_eq!(status.state, state, "{word}");
+        let advice = status.advice.as_deref().expect("advice");
+        assert!(advice.contains(word) && advice.contains(&status.slug), "{advice}");
+        let waited = process.engine.status_wait(&id, Duration::from_secs(60), &call).await;
+        let opened = process.engine.open(&id, false, &call).await;
+        for error in [waited.map(|_| ()).expect_err("halted"), opened.map(|_| ()).expect_err("halted")] {
+            assert_eq!(error.code(), code, "{error}");
+            let said = format!("{error} {}", error.hint_text().unwrap_or_default());
+            assert!(said.contains(word), "{said}");
+        }
+        // Stopped by ourselves it needs no explanation, and the account is not asked for one.
+        let path = stage.settings().paths.claims().join(format!("{id}.json"));
+        let text = std::fs::read_to_string(&path).expect("a claim");
+        std::fs::write(&path, text.replace(r#""state": "ready""#, r#""state": "stopped""#)).expect("written");
+        stage.calls.lock().expect("not poisoned").clear();
+        let status = process.engine.status(&id, &call).await.expect("shows");
+        assert_eq!((status.state.as_str(), status.advice), ("stopped", None), "{word}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credit_that_ends_during_the_boot_is_no_lost_bid() {
+    for bid in [true, false] {
+        let stage = Stage::new();
+        let process = stage.process_with(None, |settings| {
+            if bid {
+                bidding(None)(settings)
+            }
+        });
+        let call = stage.call();
+        let meddle = async {
+            while stage.ledger().open.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let halted = json!({"freeze": true, "actual_status": "exited", "intended_status": "stopped",
+                                "cur_state": "stopped", "next_state": "stopped"});
+            stage.control("POST", &format!("/_sim/instances/{}", stage.ledger().open[0].id), &halted);
+            stage.control("POST", "/_sim/account", &json!({"credit": -0.02}));
+        };
+        let (outcome, ()) = tokio::join!(acquire(&process.engine, &call), meddle);
+        let error = outcome.map(|_| ()).expect_err("no credit");
+        assert_eq!(error.code(), Code::InsufficientCredit, "{error}");
+        assert_eq!((stage.ledger().created, stage.ledger().open.len()), (1, 0), "{error}");
+    }
 }

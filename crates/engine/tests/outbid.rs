@@ -51,6 +51,22 @@ async fn a_command_that_was_outbid_says_so() {
 }
 
 #[tokio::test]
+async fn a_command_whose_account_ran_out_of_credit_says_so() {
+    let stop = json!({"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped",
+                      "next_state": "stopped"});
+    let (bench, error) = cut_off(|bench, id| {
+        send(bench, "POST", "/_sim/account", &json!({"credit": -0.5}));
+        send(bench, "POST", &format!("/_sim/instances/{id}"), &stop);
+    })
+    .await;
+    assert_eq!(error.code(), Code::InsufficientCredit, "{error}");
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(hint.contains("cut off") && hint.contains("add credit"), "{hint}");
+    let events = bench.events.lock().expect("not poisoned");
+    assert!(!events.iter().any(|event| matches!(event, Event::Outbid { .. })), "{events:?}");
+}
+
+#[tokio::test]
 async fn a_command_whose_machine_was_destroyed_says_so() {
     let (_bench, error) =
         cut_off(|bench, id| send(bench, "DELETE", &format!("/api/v0/instances/{id}/"), &json!({}))).await;

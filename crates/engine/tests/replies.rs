@@ -212,3 +212,34 @@ fn start_faults_by_their_words() {
     assert_eq!(start_fault("no space left on device"), Some(StartFault::Host));
     assert_eq!(start_fault("success, running image/ssh"), None);
 }
+
+/// The registry could not be reached: nothing is known of the image. What the registry answered is about the image.
+#[test]
+fn a_registry_out_of_reach_is_the_hosts_fault() {
+    let unresolved = "failed to resolve reference \"docker.io/library/ubuntu:24.04\": ";
+    let host = [
+        "failed to do request: Head \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: i/o timeout",
+        "failed to do request: Head \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io on 127.0.0.53:53: server misbehaving",
+        "failed to do request: Head \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host",
+        "failed to do request: Head \"https://ghcr.io/v2/\": dial tcp 140.82.121.34:443: i/o timeout",
+    ];
+    let image = [
+        "docker.io/library/ubuntu:24.04: not found",
+        "pulling from host registry-1.docker.io failed: 429 toomanyrequests",
+    ];
+    for (words, fault) in [(&host[..], StartFault::Host), (&image[..], StartFault::Image)] {
+        for text in words {
+            assert_eq!(start_fault(&format!("{unresolved}{text}")), Some(fault), "{text}");
+            assert_eq!(
+                start_fault(&format!("{text}; {unresolved}")),
+                Some(fault),
+                "the other way round: {text}"
+            );
+        }
+    }
+    // A name that no resolver knows is a mistake in the image's name, unless it is a registry that is known to exist.
+    let misnamed = "failed to resolve reference \"regisrty.example/a:1\": dial tcp: lookup regisrty.example: no such host";
+    assert_eq!(start_fault(misnamed), Some(StartFault::Image));
+    assert_eq!(start_fault("manifest unknown; retried: dial tcp: i/o timeout"), Some(StartFault::Image));
+    assert_eq!(start_fault("dial tcp: i/o timeout, then: pull access denied"), Some(StartFault::Image));
+}

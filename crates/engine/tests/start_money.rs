@@ -190,6 +190,41 @@ async fn a_price_that_rises_during_the_start_ends_it() {
     assert_eq!(state.unwrap().unwrap().intended_status.as_deref(), Some("stopped"));
 }
 
+/// Nor does a price that rose beyond what the day allows.
+#[tokio::test(start_paused = true)]
+async fn a_price_that_rises_beyond_the_day_ends_the_start() {
+    let stage = Stage::new();
+    let lease = stopped(&stage, |_| (), false, &json!(0.5)).await;
+    let process = stage.process_with(None, |settings| settings.max_cost_per_day = Some(Dollars(2.0)));
+    let path = format!("/_sim/instances/{}", lease.instance);
+    let (outcome, ()) = tokio::join!(start(&process.engine, &stage), async {
+        let sent = |call: &String| call.starts_with("PUT /api/v0/instances/");
+        while !stage.calls.lock().unwrap().iter().any(sent) {
+            pass(Duration::from_millis(20)).await;
+        }
+        stage.control("POST", &path, &json!({"dph_total": 3.0}));
+    });
+    let error = outcome.expect_err("too dear");
+    assert_eq!(error.code(), Code::PriceCapExceeded, "{error}");
+    assert!(error.to_string().contains("day's budget"), "{error}");
+    assert_eq!(claim(&process, &lease.id).await.state(), "stopped");
+    let state = process.engine.client().show(crabbox_vast_engine::lease::InstanceId(lease.instance)).await;
+    assert_eq!(state.unwrap().unwrap().intended_status.as_deref(), Some("stopped"));
+    // A price that rose and fits is what counts from now on.
+    let wider = stage.process_with(None, |settings| settings.max_cost_per_day = Some(Dollars(9.0)));
+    stage.control("POST", &path, &json!({"dph_total": 0.5}));
+    stage.calls.lock().unwrap().clear();
+    let (outcome, ()) = tokio::join!(start(&wider.engine, &stage), async {
+        let sent = |call: &String| call.starts_with("PUT /api/v0/instances/");
+        while !stage.calls.lock().unwrap().iter().any(sent) {
+            pass(Duration::from_millis(20)).await;
+        }
+        stage.control("POST", &path, &json!({"dph_total": 3.0}));
+    });
+    outcome.expect("within the day");
+    assert_eq!(journal(&wider, &lease.id).await.price, Some(3.0));
+}
+
 /// The time of the lease is over: it may still be used for one idle timeout, and that is what is counted.
 #[tokio::test(start_paused = true)]
 async fn a_start_over_its_time_counts_one_idle_timeout() {

@@ -1,14 +1,18 @@
 //! Starts that fail: whose fault it was, what the error says, and that the next acquire has learned from it.
 
+mod support;
 mod virtual_time;
 
 use crabbox_vast_engine::config::Settings;
-use crabbox_vast_engine::ops::{AcquireRequest, Lease};
+use crabbox_vast_engine::lease::ReleaseAction;
+use crabbox_vast_engine::ops::{AcquireRequest, Lease, ReleaseRequest, StartRequest};
+use crabbox_vast_engine::vast::EndpointKind;
 use crabbox_vast_engine::{Call, Code, Engine, Error, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use support::{claim, pass, warm};
 use virtual_time::Stage;
 
 async fn acquire(engine: &Engine, call: &Call) -> Result<Lease> {
@@ -17,7 +21,16 @@ async fn acquire(engine: &Engine, call: &Call) -> Result<Lease> {
 
 /// Acquires while the first `many` machines are made like this, the moment they appear.
 async fn spoilt(stage: &Stage, many: usize, columns: &Value) -> Result<Lease> {
-    let process = stage.process();
+    spoilt_with(stage, |_| (), many, columns).await
+}
+
+async fn spoilt_with(
+    stage: &Stage,
+    change: impl FnOnce(&mut Settings),
+    many: usize,
+    columns: &Value,
+) -> Result<Lease> {
+    let process = stage.process_with(None, change);
     let call = stage.call();
     let spoil = async {
         let mut done = BTreeSet::new();
@@ -223,4 +236,140 @@ async fn a_machine_whose_ssh_stays_silent_makes_room_for_another() {
     assert_eq!(ledger.open[0].id, lease.facts().instance.0);
     let remembered = machines(&stage);
     assert!(remembered.len() == 1 && remembered[0].contains("has not let anybody in"), "{remembered:?}");
+}
+
+/// The last one says what its container had logged.
+#[tokio::test(start_paused = true)]
+async fn a_silent_ssh_shows_the_containers_log() {
+    let stage = Stage::new();
+    let boot = |settings: &mut Settings| settings.boot_timeout = Duration::from_secs(600);
+    let error = error_of(spoilt_with(&stage, boot, 2, &json!({"sshd": false})).await);
+    assert_eq!(error.code(), Code::SshTimeout, "{error}");
+    let log = error.details()["log"].as_array().expect("lines");
+    assert!(log[0].as_str().is_some_and(|line| line.starts_with("success, running")), "{log:?}");
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("its log ends with")), "{error:?}");
+    assert_eq!((stage.ledger().created, stage.ledger().open.len()), (2, 0));
+}
+
+/// The text of a boot that moves on all the time, and never comes to its end.
+async fn never_done(stage: &Stage, texts: &[String], every: Duration) -> std::convert::Infallible {
+    while stage.ledger().open.is_empty() {
+        pass(Duration::from_millis(20)).await;
+    }
+    let path = format!("/_sim/instances/{}", stage.ledger().open[0].id);
+    for text in texts.iter().cycle() {
+        stage.control(
+            "POST",
+            &path,
+            &json!({"freeze": true, "actual_status": "loading", "status_msg": text}),
+        );
+        pass(every).await;
+    }
+    unreachable!("it goes round")
+}
+
+/// A boot that was given no time says nothing of the machine.
+#[tokio::test(start_paused = true)]
+async fn only_a_boot_that_was_given_time_is_held_against_its_machine() {
+    for (limit, remembered) in [(120, 0), (900, 1)] {
+        let stage = Stage::new();
+        let process = stage.process_with(None, |settings| settings.boot_timeout = Duration::from_secs(limit));
+        let texts: Vec<String> = (0..1000).map(|layer| format!("{layer}: Pull complete")).collect();
+        let call = stage.call();
+        let error = tokio::select! {
+            biased;
+            outcome = acquire(&process.engine, &call) => error_of(outcome),
+            never = never_done(&stage, &texts, Duration::from_secs(30)) => match never {},
+        };
+        assert_eq!(error.code(), Code::BootTimeout, "{error}");
+        assert_eq!(machines(&stage).len(), remembered, "after {limit} s");
+    }
+}
+
+/// Two reads that do not agree are no progress.
+#[tokio::test(start_paused = true)]
+async fn a_boot_that_goes_to_and_fro_stands_still() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let call = stage.call();
+    let texts = ["a: Pulling fs layer", "a: Waiting"].map(str::to_owned);
+    let began = tokio::time::Instant::now();
+    let given_up = async {
+        while machines(&stage).is_empty() {
+            pass(Duration::from_millis(100)).await;
+        }
+        began.elapsed()
+    };
+    let took = tokio::select! {
+        biased;
+        took = given_up => took,
+        outcome = acquire(&process.engine, &call) => panic!("{:?}", outcome.map(|_| ())),
+        never = never_done(&stage, &texts, Duration::from_millis(1500)) => match never {},
+    };
+    assert!((Duration::from_secs(300)..Duration::from_secs(340)).contains(&took), "{took:?}");
+    assert!(machines(&stage)[0].contains("stood still"), "{:?}", machines(&stage));
+}
+
+/// The relay of some rentals refuses every key; the direct way may open minutes later.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_refuses_for_life_does_not_end_what_direct_still_opens() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let call = stage.call();
+    let meddle = async {
+        while stage.ledger().open.is_empty() {
+            pass(Duration::from_millis(20)).await;
+        }
+        let path = format!("/_sim/instances/{}", stage.ledger().open[0].id);
+        stage.control("POST", &path, &json!({"refuse_proxy": true, "direct": false}));
+        pass(Duration::from_secs(240)).await;
+        stage.control("POST", &path, &json!({"direct": true}));
+    };
+    let (outcome, ()) = tokio::join!(acquire(&process.engine, &call), meddle);
+    let lease = outcome.expect("the direct way opened");
+    assert_eq!(lease.facts().endpoint.kind, EndpointKind::Direct);
+    assert_eq!(stage.ledger().created, 1);
+    // Refused on both ways it is the end, as it ever was.
+    let stage = Stage::new();
+    let began = tokio::time::Instant::now();
+    let error = error_of(spoilt(&stage, 1, &json!({"refuse_keys": true})).await);
+    assert_eq!(error.code(), Code::SshRefused, "{error}");
+    assert!(began.elapsed() < Duration::from_secs(260), "{:?}", began.elapsed());
+}
+
+/// A start that fails is explained, and its machine remembered, as at an acquire.
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_is_explained_and_its_machine_remembered() {
+    let broken =
+        json!({"freeze": true, "actual_status": "created", "status_msg": "OCI runtime create failed: x"});
+    let no_image = json!({"freeze": true, "actual_status": "loading", "status_msg": "manifest unknown"});
+    for (columns, code, remembered) in
+        [(broken, Code::StartFailedHost, 1), (no_image, Code::StartFailedImage, 0)]
+    {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let request = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
+        process.engine.release(&request, &stage.call()).await.expect("stops");
+        pass(Duration::from_secs(10)).await;
+        stage.calls.lock().expect("not poisoned").clear();
+        let request = StartRequest { identifier: "one".into() };
+        let call = stage.call();
+        let meddle = async {
+            let sent = |call: &String| call.starts_with("PUT /api/v0/instances/");
+            while !stage.calls.lock().expect("not poisoned").iter().any(sent) {
+                pass(Duration::from_millis(20)).await;
+            }
+            stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &columns);
+        };
+        let (outcome, ()) = tokio::join!(process.engine.start(&request, &call), meddle);
+        let error = error_of(outcome);
+        assert_eq!(error.code(), code, "{error}");
+        assert!(
+            error.details()["log"][0].as_str().is_some_and(|line| line.starts_with("host: ")),
+            "{error:?}"
+        );
+        assert_eq!(machines(&stage).len(), remembered, "{error}");
+        assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "{error}");
+    }
 }

@@ -51,6 +51,9 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         if let Some(cost) = status.accrued_dollars {
             session.progress.say(&format!("cost so far: at most {}", Dollars(cost)));
         }
+        if let Some(end) = &status.contract_ends_at {
+            session.progress.say(&format!("contract of its host: until {end}"));
+        }
         if let Some(advice) = &status.advice {
             session.progress.say(&format!("hint: {advice}"));
         }

@@ -13,9 +13,9 @@ use crate::config::InstanceType;
 use crate::lease::labels;
 use crate::lease::{self, Claim, LabelPlan, LeaseId, Slug, State, claim_state};
 use crate::store::{Journal, JournalRequest, LeaseKey, OperationGuard};
-use crate::vast::Filter;
 use crate::vast::decode::Account;
 use crate::vast::select::select;
+use crate::vast::{Filter, Instance};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
 
@@ -37,6 +37,15 @@ struct Prepared {
     slug: Slug,
     key: LeaseKey,
     choice: Choice,
+}
+
+/// What the account shows, and the intent that was written.
+struct Known {
+    account: Account,
+    claim: Claim,
+    slug: Slug,
+    /// The first page of its instances; all of them where all had to be read.
+    instances: Vec<Instance>,
 }
 
 impl Engine {
@@ -160,12 +169,15 @@ impl Engine {
             self.spending(id, request.keep)
         );
         recovered.iter().for_each(|one| call.warn(one.line()));
-        let ((account, claim, slug), key, spending) = (known?, key?, spending?);
+        let (Known { account, claim, slug, instances }, key, spending) = (known?, key?, spending?);
         let selection = select(&offers?, &query, &spending.terms);
         let Some(best) = selection.candidates.first() else {
             return Err(self.no_offers(&selection, &spending));
         };
         self.check_credit(&account, best)?;
+        if let Some(warning) = self.credit_warning(&account, best, &instances) {
+            call.warn(warning);
+        }
         Ok(Prepared { claim, slug, key, choice: Choice { account, selection, spending } })
     }
 
@@ -178,7 +190,7 @@ impl Engine {
         journal: &Journal,
         request: &AcquireRequest,
         call: &Call,
-    ) -> Result<(Account, Claim, Slug)> {
+    ) -> Result<Known> {
         let whole = wanted.is_some() || request.lease_id.is_some();
         let read = async {
             let (account, page) =
@@ -229,7 +241,7 @@ impl Engine {
         };
         let claim = self.store.create_claim_with_slug(id, &base, &taken, make).await?;
         let slug = claim.slug().unwrap_or(base);
-        Ok((account, claim, slug))
+        Ok(Known { account, claim, slug, instances })
     }
 
     /// What the journal records of the request: what a repeated one is compared with, and what the money is counted by.

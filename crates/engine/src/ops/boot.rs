@@ -10,6 +10,7 @@ use crate::vast::pacing::LimitClass;
 use crate::vast::{Failure, Instance, Kind};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -71,7 +72,8 @@ impl Engine {
             }
         };
         let connected = match tokio::time::timeout(limit, raced).await {
-            Ok(connected) => connected?,
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(self.with_cause(error, sightings.last(), call).await),
             Err(_) => return Err(timed_out(booting.instance, limit, sightings.last().as_ref())),
         };
         let instance = self.priced(sightings.last(), booting).await?;
@@ -80,7 +82,8 @@ impl Engine {
 
     /// The instance as last seen, with its price: where none showed and a limit needs one, it is read once more.
     async fn priced(&self, seen: Option<Instance>, booting: &Booting<'_>) -> Result<Instance> {
-        let limited = booting.asked.cap.or(booting.asked.affordable).is_some();
+        let Asked { cap, affordable, by_day, .. } = booting.asked;
+        let limited = cap.or(affordable).or(by_day).is_some();
         if let Some(instance) = seen.clone().filter(|instance| instance.dph_total.is_some() || !limited) {
             return Ok(instance);
         }
@@ -250,17 +253,20 @@ struct Sightings {
     seen: Mutex<Seen>,
 }
 
-/// The last sighting, and since when it reads so.
+/// What was seen so far, and since when it reads so.
 struct Seen {
     last: Option<Instance>,
     status_since: Instant,
-    text_since: Instant,
+    /// Every status with its text. Reads of the two kinds, or of two servers, that do not agree take turns: only what
+    /// none has shown before is progress.
+    told: BTreeSet<(Option<String>, Option<String>)>,
+    progress_at: Instant,
 }
 
 impl Sightings {
     fn new(whereabouts: watch::Sender<Whereabouts>) -> Self {
         let began = Instant::now();
-        let seen = Seen { last: None, status_since: began, text_since: began };
+        let seen = Seen { last: None, status_since: began, told: BTreeSet::new(), progress_at: began };
         Self { began, whereabouts, seen: Mutex::new(seen) }
     }
 
@@ -316,15 +322,14 @@ impl Sightings {
         let before = seen.last.as_ref();
         let new_text = before.is_none_or(|before| progress(before) != told);
         let same_status = before.is_some_and(|before| before.actual_status == instance.actual_status);
-        let same_text = before.is_some_and(|before| before.status_msg == instance.status_msg);
         if !same_status {
             seen.status_since = now;
         }
-        if !same_status || !same_text {
-            seen.text_since = now;
+        if seen.told.insert((instance.actual_status.clone(), instance.status_msg.clone())) {
+            seen.progress_at = now;
         }
         seen.last = Some(instance.clone());
-        let ages = Ages { status: now - seen.status_since, text: now - seen.text_since };
+        let ages = Ages { status: now - seen.status_since, progress: now - seen.progress_at };
         drop(seen);
         if new_text {
             call.phase(Phase::Boot, told);

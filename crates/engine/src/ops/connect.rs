@@ -9,7 +9,7 @@ use crate::store::LeaseKey;
 use crate::vast::{Endpoint, EndpointKind};
 use crate::world::{HostKeyPolicy, SshError, SshErrorKind, SshSession, SshTarget};
 use crate::{Code, Error, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -48,7 +48,7 @@ impl Engine {
     /// Tries every endpoint that `whereabouts` names, now and later, until one lets us in.
     ///
     /// # Errors
-    /// [`Code::SshRefused`] when the key is refused for longer than `ssh_timeout` by a running instance;
+    /// [`Code::SshRefused`] when the key is refused for longer than `ssh_timeout` by a running instance, on every way to it;
     /// [`Code::HostKeyChanged`]. Anything else is tried again: the caller limits the time.
     pub(super) async fn knock(
         &self,
@@ -59,7 +59,8 @@ impl Engine {
     ) -> Result<Connected> {
         let mut attempts: JoinSet<Attempt> = JoinSet::new();
         let mut busy: BTreeSet<Endpoint> = BTreeSet::new();
-        let mut refused_since: Option<Instant> = None;
+        // By endpoint: a relay may refuse a good key for a rental's entire life, while the direct way opens late.
+        let mut refused_since: BTreeMap<Endpoint, Instant> = BTreeMap::new();
         let mut said = false;
         loop {
             let known = whereabouts.borrow_and_update().clone();
@@ -90,9 +91,14 @@ impl Engine {
             match error.kind {
                 SshErrorKind::HostKeyChanged => return Err(changed(lease, &error)),
                 SshErrorKind::KeyRefused if known.running => {
-                    let since = *refused_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.settings.ssh_timeout {
-                        return Err(refused(&error, since.elapsed()));
+                    refused_since.entry(attempt.endpoint.clone()).or_insert_with(Instant::now);
+                    // The one that began to refuse last decides; one that never did may still let us in.
+                    let all = known.endpoints.iter().map(|endpoint| refused_since.get(endpoint));
+                    let last = all.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max().copied());
+                    if let Some(for_long) = last.map(|since| since.elapsed())
+                        && for_long >= self.settings.ssh_timeout
+                    {
+                        return Err(refused(&error, for_long));
                     }
                 }
                 _ => {}
@@ -100,6 +106,7 @@ impl Engine {
             if !known.endpoints.contains(&attempt.endpoint) {
                 // The address is history (ports change at every start): if it comes back, it is tried anew.
                 busy.remove(&attempt.endpoint);
+                refused_since.remove(&attempt.endpoint);
                 continue;
             }
             let patient = !known.running || error.kind == SshErrorKind::KeyRefused;

@@ -3,14 +3,13 @@
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
-use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug, accrued};
+use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Whose an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,7 +38,7 @@ pub struct Listed {
     pub host: String,
     /// $/h, disk included.
     pub price: Option<DollarsPerHour>,
-    /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
+    /// What it cost so far, $: an upper bound.
     pub accrued_dollars: Option<f64>,
     /// Whose it is.
     pub ownership: Ownership,
@@ -137,8 +136,9 @@ impl Engine {
     /// The API's refusals.
     pub async fn list(&self, all: bool, call: &Call) -> Result<Vec<Listed>> {
         let read = async { Ok(self.client.list(&Filter::All).await?) };
-        let (inventory, scan) = tokio::join!(call.until_cancelled(read), self.store.scan_claims());
-        let (inventory, scan) = (inventory?, scan?);
+        let (inventory, scan, journals) =
+            tokio::join!(call.until_cancelled(read), self.store.scan_claims(), self.store.scan_journals());
+        let (inventory, scan, journals) = (inventory?, scan?, journals?);
         for problem in &scan.problems {
             call.warn(format!("claim file {} is left alone: {}", problem.file, problem.message));
         }
@@ -158,7 +158,12 @@ impl Engine {
             Err(error) => call.warn(error.to_string()),
         }
         let relabelled = self.relabelled(&inventory, &claims).await;
-        let listed = inventory.instances.iter().map(|instance| self.listed(instance, &claims, &relabelled));
+        let listed = inventory.instances.iter().map(|instance| {
+            let mut line = self.listed(instance, &claims, &relabelled);
+            let journal = journals.iter().find(|journal| Some(journal.lease.as_str()) == line.lease());
+            line.accrued_dollars = self.cost_so_far(instance, &line.labels, journal).map(|cost| cost.0);
+            line
+        });
         let shown = listed.filter(|line| all || line.ownership != Ownership::Foreign);
         Ok(match self.kept_to_pond() {
             None => shown.collect(),
@@ -238,18 +243,9 @@ impl Engine {
             gpu: instance.gpu_name.clone().unwrap_or_default(),
             host,
             price: instance.dph_total,
-            accrued_dollars: instance
-                .dph_total
-                .zip(self.age(instance, &labels))
-                .map(|(price, age)| accrued(price, age).0),
+            accrued_dollars: None,
             ownership,
             labels,
         }
-    }
-
-    /// How long the rental has been billed, as the vendor tells it, or its claim.
-    pub(super) fn age(&self, instance: &Instance, labels: &Labels) -> Option<Duration> {
-        let since = instance.start_date.map(|at| at as i64).or_else(|| labels::created_at(labels))?;
-        Some(Duration::from_secs(u64::try_from(self.unix_now() - since).unwrap_or(0)))
     }
 }

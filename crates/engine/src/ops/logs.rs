@@ -1,7 +1,10 @@
-//! What an instance and its host have logged, for the error of a start that failed.
+//! A start that failed: what the instance and its host have logged goes into the error, and a machine that is to blame is
+//! remembered.
 
+use super::verdict::{Blame, blame};
 use super::{Call, Engine, Phase};
-use crate::lease::InstanceId;
+use crate::lease::{InstanceId, MachineId};
+use crate::store::FailedMachine;
 use crate::vast::request::LogSource;
 use crate::{Code, Error};
 use std::time::Duration;
@@ -14,13 +17,35 @@ const LINE: usize = 300;
 const PATIENCE: Duration = Duration::from_secs(9);
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// A boot that was given less than this says nothing of its machine: large images take minutes (Vast API, documented).
+const FAIR: Duration = Duration::from_secs(10 * 60);
+
 impl Engine {
+    /// Everybody here avoids a machine for a day that failed to start because of itself.
+    pub(super) async fn remember(&self, machine: Option<MachineId>, why: &Error, call: &Call) {
+        let given_time = why.code() == Code::BootTimeout && self.settings.boot_timeout >= FAIR;
+        let to_blame = given_time || blame(why.code(), false) == Blame::Machine;
+        let Some(machine) = machine.filter(|_| to_blame) else { return };
+        let failed = FailedMachine {
+            machine: machine.0,
+            api: self.settings.api_url.clone(),
+            failed_at: self.unix_now(),
+            why: why.to_string(),
+        };
+        // Only a courtesy to the next acquire.
+        if let Err(error) = self.store.remember_machine(failed).await {
+            call.warn(format!("machine {machine} could not be remembered as failed: {error}"));
+        }
+    }
+
     /// Adds the last lines of the log to an error of a failed start, as the fact `log`; the last one goes into the hint.
     /// An error that no log explains, and a log that cannot be had, leave it as it is.
     pub(super) async fn with_log(&self, error: Error, instance: InstanceId, call: &Call) -> Error {
         let source = match error.code() {
             Code::StartFailedHost | Code::StartFailedImage | Code::StartStalled => LogSource::Daemon,
-            Code::InstanceNotRunning | Code::BootTimeout | Code::SshRefused => LogSource::Container,
+            Code::InstanceNotRunning | Code::BootTimeout | Code::SshRefused | Code::SshTimeout => {
+                LogSource::Container
+            }
             _ => return error,
         };
         call.phase(Phase::Boot, format!("instance {instance} failed; fetching its log"));

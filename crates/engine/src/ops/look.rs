@@ -1,7 +1,7 @@
 //! One look at an instance whose connection broke while a command ran: what became of the machine, and what to do.
 
 use super::gone::Sight;
-use super::verdict::outbid_advice;
+use super::halt::Halt;
 use super::{Call, Engine, Event, Facts};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -41,14 +41,15 @@ impl Engine {
                 .with("instance", instance.0);
             }
         };
-        if live.is_outbid() {
-            call.event(Event::Outbid { lease: facts.id.clone(), instance });
-            return Error::new(
-                Code::Outbid,
-                format!("instance {instance} was stopped because somebody bid more: {error}"),
-            )
-            .hint(format!("the command was cut off; {}", outbid_advice(slug)))
-            .with("instance", instance.0);
+        let claim = self.store.claim(&facts.id).await.ok().flatten();
+        if let Some(halt) = self.halt(&live, claim.as_ref()).await {
+            if halt == Halt::Outbid {
+                call.event(Event::Outbid { lease: facts.id.clone(), instance });
+            }
+            return halt
+                .error(instance, Some(slug))
+                .and(&error)
+                .hint(format!("the command was cut off; {}", halt.advice(slug)));
         }
         if live.is_running() {
             let message = format!("{error}; instance {instance} still runs");

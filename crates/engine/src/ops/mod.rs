@@ -13,6 +13,7 @@ pub mod claims;
 pub mod cleanup;
 mod collect;
 mod connect;
+mod cost;
 pub mod cp;
 #[cfg(all(test, unix))]
 mod cp_tests;
@@ -21,6 +22,7 @@ pub mod doctor;
 mod env_profile;
 pub mod forget;
 mod gone;
+mod halt;
 mod input;
 mod inspect;
 mod lease;

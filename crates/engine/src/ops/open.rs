@@ -1,9 +1,7 @@
 //! Opening a lease that is there: resolve it, connect, bind it to this repository.
 
 use super::lease::Machine;
-use super::verdict::outbid;
 use super::{Call, Engine, Lease};
-use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::{Endpoint, Instance};
@@ -42,7 +40,7 @@ impl Engine {
         let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
         })?;
-        let endpoints = require_usable(&claim, &instance)?;
+        let endpoints = call.until_cancelled(self.require_usable(&claim, &instance)).await?;
         let mut resumed = self.resume(&id, &claim, lock, call).await?;
         let key = self.lease_key(&id).await?;
         let connected = call.until_cancelled(self.connect(&id, &key, endpoints, CONNECT, call)).await?;
@@ -151,34 +149,38 @@ pub(super) fn call_off(journal: &mut Journal, instance: InstanceId, call: &Call)
     begun
 }
 
-/// Where an instance can be reached that runs; at least one address.
-///
-/// # Errors
-/// [`Code::InstanceNotRunning`], [`Code::Outbid`].
-pub(super) fn require_usable(claim: &Claim, instance: &Instance) -> Result<Vec<Endpoint>> {
-    if instance.is_outbid() && claim.label(key::STATE) != Some("stopped") {
-        return Err(outbid(instance.id, Some(&claim.slug)));
+impl Engine {
+    /// Where an instance can be reached that runs; at least one address.
+    ///
+    /// # Errors
+    /// [`Code::InstanceNotRunning`]; [`Code::Outbid`] or [`Code::InsufficientCredit`] where that is why it does not.
+    pub(super) async fn require_usable(&self, claim: &Claim, instance: &Instance) -> Result<Vec<Endpoint>> {
+        if let Some(halt) = self.halt(instance, Some(claim)).await {
+            return Err(halt.error(instance.id, Some(&claim.slug)));
+        }
+        if !instance.is_running() {
+            let status = instance.shown_status();
+            return Err(Error::new(
+                Code::InstanceNotRunning,
+                format!("vast instance {} of lease {} is {status}", instance.id, claim.lease_id),
+            )
+            .hint(match status.as_str() {
+                "provisioning" | "loading" | "created" => {
+                    "it is still starting: see `status --wait`".to_owned()
+                }
+                _ => ended_hint(&claim.slug),
+            }));
+        }
+        let endpoints = instance.endpoints();
+        if endpoints.is_empty() {
+            return Err(Error::new(
+                Code::InstanceNotRunning,
+                format!("vast instance {} is missing SSH endpoint", instance.id),
+            )
+            .hint("it may still be starting: see `status --wait`"));
+        }
+        Ok(endpoints)
     }
-    if !instance.is_running() {
-        let status = instance.shown_status();
-        return Err(Error::new(
-            Code::InstanceNotRunning,
-            format!("vast instance {} of lease {} is {status}", instance.id, claim.lease_id),
-        )
-        .hint(match status.as_str() {
-            "provisioning" | "loading" | "created" => "it is still starting: see `status --wait`".to_owned(),
-            _ => ended_hint(&claim.slug),
-        }));
-    }
-    let endpoints = instance.endpoints();
-    if endpoints.is_empty() {
-        return Err(Error::new(
-            Code::InstanceNotRunning,
-            format!("vast instance {} is missing SSH endpoint", instance.id),
-        )
-        .hint("it may still be starting: see `status --wait`"));
-    }
-    Ok(endpoints)
 }
 
 /// What can be done with a lease whose machine does not run.

@@ -13,7 +13,7 @@ use crate::lease::labels::{self, key};
 use crate::lease::{
     self, Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, OwnershipLabel, Slug, State, claim_state,
 };
-use crate::store::{Attempt, FailedMachine, Journal, LeaseKey, PROVED_NOTHING};
+use crate::store::{Attempt, Journal, LeaseKey, PROVED_NOTHING};
 use crate::vast::Kind;
 use crate::vast::client::Created;
 use crate::vast::decode::Account;
@@ -206,9 +206,7 @@ impl Acquiring<'_> {
             Err(error) => self.engine.with_log(error, instance, call).await,
         };
         let blame = blame(error.code(), rental.own_bid);
-        if blame == Blame::Machine || error.code() == Code::BootTimeout {
-            self.remember(rental.machine, &error, call).await;
-        }
+        self.engine.remember(rental.machine, &error, call).await;
         // A machine that keeps silent has used up minutes: another one is tried while the time for one boot lasts.
         let late =
             error.code() == Code::SshTimeout && self.began.elapsed() >= self.engine.settings.boot_timeout;
@@ -218,21 +216,6 @@ impl Acquiring<'_> {
         call.warn(format!("{error}; trying another machine"));
         self.discard(&error, call).await.map_err(Next::Stop)?;
         Err(Next::Another(rental.machine, error))
-    }
-
-    /// Everybody here avoids the machine for a day.
-    async fn remember(&self, machine: Option<MachineId>, why: &Error, call: &Call) {
-        let Some(machine) = machine else { return };
-        let failed = FailedMachine {
-            machine: machine.0,
-            api: self.engine.settings.api_url.clone(),
-            failed_at: self.engine.unix_now(),
-            why: why.to_string(),
-        };
-        // Only a courtesy to the next acquire.
-        if let Err(error) = self.engine.store.remember_machine(failed).await {
-            call.warn(format!("machine {machine} could not be remembered as failed: {error}"));
-        }
     }
 
     /// The record before the paid call.
@@ -267,11 +250,7 @@ impl Acquiring<'_> {
     /// The journal of the attempt, which is also what counts against the day's budget. Where that does not allow it,
     /// the attempt was never made.
     async fn take_money(&mut self) -> Result<()> {
-        let (store, settings) = (&self.engine.store, &self.engine.settings);
-        let written = match settings.max_cost_per_day {
-            Some(limit) => store.write_journal_within(&self.journal, limit, self.engine.unix_now()).await,
-            None => store.write_journal(&self.journal).await,
-        };
+        let written = self.engine.write_within_day(&self.journal).await;
         if written.is_err() {
             self.journal.attempts.pop();
         }
@@ -412,6 +391,7 @@ impl Acquiring<'_> {
             asked: Asked {
                 cap: settings.max_dph_total,
                 affordable: self.engine.lease_limit(),
+                by_day: self.engine.day_rate(&self.journal).await,
                 interruptible: rental.interruptible,
                 again: false,
             },
@@ -432,10 +412,12 @@ impl Acquiring<'_> {
         })
         .await?;
         let price = booted.instance.dph_total.unwrap_or(rental.price);
-        if settings.max_dph_total.is_some() && booted.instance.dph_total.is_none() {
-            call.warn(format!("instance {instance} shows no price: the cap was checked on the offer only"));
+        if self.engine.has_limit() && booted.instance.dph_total.is_none() {
+            call.warn(format!(
+                "instance {instance} shows no price: its limits were checked on the offer only"
+            ));
         }
-        self.journal.price = Some(price.0);
+        self.note_price(price, rental).await?;
         let arm = self.engine.arm(&mut self.journal, booted.connected.session.as_ref(), call);
         let deadman = call.until_cancelled(async { Ok(arm.await) }).await?;
         let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -451,6 +433,16 @@ impl Acquiring<'_> {
         let claim = self.engine.store.claim(&self.id).await?.ok_or_else(|| self.claim_removed(instance))?;
         let machine = Machine { instance, gpu, price: Some(price), deadman };
         Ok(Lease::new(self.engine, &self.id, &claim, machine, &self.key, booted.connected))
+    }
+
+    /// Notes what the lease costs. A machine that is dearer than its offer is counted anew against the day, as others may
+    /// have taken the rest of it meanwhile.
+    async fn note_price(&mut self, price: DollarsPerHour, rental: &Rental) -> Result<()> {
+        self.journal.price = Some(price.0);
+        if price.exceeds(rental.price) {
+            self.engine.write_within_day(&self.journal).await?;
+        }
+        Ok(())
     }
 
     fn claim_removed(&self, instance: InstanceId) -> Error {

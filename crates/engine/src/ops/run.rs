@@ -1,12 +1,13 @@
 //! Run: one command on a lease, its own or a present one, with the release that the policy asks for.
 
+use super::cost::run_cost;
 use super::release::ReleaseOutcome;
 use super::run_artifacts::{Archive, Glob};
 use super::run_job::{Job, Measures};
 use super::run_report::{Again, Commands, TimingReport};
 use super::workspace::Owner;
 use super::{AcquireRequest, Call, Engine, SyncReport, SyncRequest};
-use crate::lease::{ReleaseAction, RunId, accrued};
+use crate::lease::{ReleaseAction, RunId};
 use crate::ssh::command::{Script, shown_word};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
@@ -402,7 +403,7 @@ impl Engine {
             sync,
             command_secs: seconds(timing.command_ms),
             total_secs: began.elapsed().as_secs_f64(),
-            cost_dollars: facts.price.map(|price| accrued(price, began.elapsed()).0),
+            cost_dollars: run_cost(facts, began.elapsed()).map(|cost| cost.0),
             released: timing.lease_stopped,
             release_outcome: came_to,
             release_error: timing.lease_stop_error.clone(),

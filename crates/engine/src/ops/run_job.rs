@@ -1,5 +1,6 @@
 //! The steps of one run on its lease: workspace, script, command, downloads, and the words about them.
 
+use super::cost::run_cost;
 use super::remote::Remote;
 use super::run::{RunRequest, exit_code, seconds};
 use super::run_artifacts::{Archive, Glob, missing, shown};
@@ -9,7 +10,7 @@ use super::run_report::{Commands, Tails, TimingPhase, TimingReport, millis};
 use super::workspace::{Input, Owner};
 use super::{Call, Event, ExecRequest, Lease, Phase, SyncReport};
 use crate::config::Environment;
-use crate::lease::{Claim, RunId, accrued, go_duration, labels, moment};
+use crate::lease::{Claim, RunId, go_duration, labels, moment};
 use crate::ssh::command::Script;
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Result};
@@ -297,8 +298,7 @@ impl<'a> Job<'a> {
         if let Some(failure) = failure {
             self.measures.timing.failed(failure);
         }
-        let price = self.lease.facts().price;
-        let cost = price.map(|price| format!(" cost={}", accrued(price, self.began.elapsed())));
+        let cost = run_cost(self.lease.facts(), self.began.elapsed()).map(|cost| format!(" cost={cost}"));
         let mut lines = vec![self.measures.timing.summary() + cost.as_deref().unwrap_or_default()];
         if !self.request.sync_only {
             lines.push(self.measures.timing.details());

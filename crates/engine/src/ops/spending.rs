@@ -4,7 +4,8 @@
 use super::Engine;
 use crate::config::InstanceType;
 use crate::lease::{Dollars, DollarsPerHour, LeaseId, accrued, affordable, go_duration, lasts};
-use crate::store::{DayCost, left_hint};
+use crate::store::{DayCost, Journal, left_hint};
+use crate::vast::Instance;
 use crate::vast::decode::Account;
 use crate::vast::select::{Candidate, Selection, Terms};
 use crate::{Code, Error, Result};
@@ -86,6 +87,29 @@ impl Engine {
         Ok(Spending { terms: Terms { avoid, bid: settings.bid, affordable }, left })
     }
 
+    /// Writes a journal, if what its lease costs fits what is left of the day.
+    ///
+    /// # Errors
+    /// [`Code::CostLimitExceeded`] with nothing written; [`Code::StateUnavailable`].
+    pub(super) async fn write_within_day(&self, journal: &Journal) -> Result<()> {
+        match self.settings.max_cost_per_day {
+            Some(limit) => self.store.write_journal_within(journal, limit, self.unix_now()).await,
+            None => self.store.write_journal(journal).await,
+        }
+    }
+
+    /// The highest price at which a lease that is counted already stays within the day. A record that cannot be read
+    /// tells nothing here: a price that rises is held against the day once more when it is written down.
+    pub(super) async fn day_rate(&self, journal: &Journal) -> Option<DollarsPerHour> {
+        self.store.day_rate(journal, self.settings.max_cost_per_day?, self.unix_now()).await.ok()
+    }
+
+    /// Whether anything limits what a lease may cost.
+    pub(super) fn has_limit(&self) -> bool {
+        let settings = &self.settings;
+        settings.max_dph_total.is_some() || settings.max_cost.is_some() || settings.max_cost_per_day.is_some()
+    }
+
     /// The highest price at which a lease stays within its own limit.
     pub(super) fn lease_limit(&self) -> Option<DollarsPerHour> {
         self.settings.max_cost.map(|limit| affordable(limit, self.settings.ttl))
@@ -114,6 +138,31 @@ impl Engine {
         .hint("add credit on the Vast billing page, or take a cheaper machine; nothing was rented")
         .with("credit", credit)
         .with("needed", needed.0))
+    }
+
+    /// What to say where the credit carries this rental alone for that time, but not together with what runs already;
+    /// `instances` are those that a first look at the account showed.
+    pub(super) fn credit_warning(
+        &self,
+        account: &Account,
+        candidate: &Candidate,
+        instances: &[Instance],
+    ) -> Option<String> {
+        let credit = Dollars(account.credit?);
+        let running: Vec<f64> =
+            instances.iter().filter(|one| one.is_billed()).filter_map(|one| Some(one.dph_total?.0)).collect();
+        let others = DollarsPerHour(running.iter().sum());
+        let together = DollarsPerHour(candidate.price.0 + others.0);
+        let time = RUNWAY.min(self.settings.ttl);
+        (!running.is_empty() && credit.0 < accrued(together, time).0).then(|| {
+            format!(
+                "the account's credit of {credit} lasts {} only: this machine costs {}, and the {} that run already {others}; \
+                 add credit on the Vast billing page, or release one",
+                go_duration(lasts(credit, together)),
+                candidate.price,
+                running.len()
+            )
+        })
     }
 
     /// Why no offer is left to try, by what alone ruled offers out.

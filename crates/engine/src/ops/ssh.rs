@@ -52,7 +52,7 @@ impl Engine {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
         })?;
         super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
-        let endpoints = super::open::require_usable(&claim, &instance)?;
+        let endpoints = call.until_cancelled(self.require_usable(&claim, &instance)).await?;
         let mut resumed = self.resume(&id, &claim, None, call).await?;
         let key = self.lease_key(&id).await?;
         let first = endpoints[0].clone();

@@ -10,7 +10,7 @@ use super::start_money::{StartTerms, note_price};
 use super::verdict::Asked;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
-use crate::lease::{self, Claim, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
+use crate::lease::{self, Claim, DollarsPerHour, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
 use crate::store::{Journal, StepKind};
 use crate::vast::{Failure, Instance, Kind};
 use crate::{Code, Error, Result};
@@ -73,15 +73,23 @@ impl Engine {
             asked: Asked {
                 cap: self.settings.max_dph_total,
                 affordable: terms.affordable,
+                by_day: if sent { self.day_rate(&starting.journal).await } else { None },
                 interruptible: live.is_bid == Some(true),
                 again: true,
             },
         };
         let label = starting.label(claim_state(State::Ready).2);
         let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {
+            Ok(booted) if sent => starting.hold_to_day(booted.instance.dph_total).await.map(|()| booted),
+            other => other,
+        };
+        let booted = match booted {
             Ok(booted) => booted,
-            Err(error) if sent => return Err(starting.take_back(error, live.id, call).await),
-            Err(error) => return Err(error),
+            Err(error) => {
+                let error = self.with_log(error, live.id, call).await;
+                self.remember(live.machine, &error, call).await;
+                return Err(if sent { starting.take_back(error, live.id, call).await } else { error });
+            }
         };
         let endpoint = booted.connected.endpoint.clone();
         let claim = starting.ready(live.id, endpoint.host, endpoint.port, call).await?;
@@ -147,7 +155,7 @@ impl Starting<'_> {
         note_price(&mut self.journal, &self.claim, terms);
         call_off(&mut self.journal, instance, call);
         self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
-        if let Err(error) = self.engine.take_start_money(&self.journal).await {
+        if let Err(error) = self.engine.write_within_day(&self.journal).await {
             self.journal = before;
             return Err(error.with("instance", instance.0));
         }
@@ -182,6 +190,20 @@ impl Starting<'_> {
         }
         let state = claim_state(State::Booting).0;
         self.mark(state).await.map(|_| ())
+    }
+
+    /// A price that rose while it started is counted, and held against the day.
+    async fn hold_to_day(&mut self, price: Option<DollarsPerHour>) -> Result<()> {
+        let counted = self.journal.price.map(DollarsPerHour);
+        let Some(price) = price.filter(|price| counted.is_none_or(|counted| price.exceeds(counted))) else {
+            return Ok(());
+        };
+        note_price(
+            &mut self.journal,
+            &self.claim,
+            StartTerms { price: Some(price), ..StartTerms::default() },
+        );
+        self.engine.write_within_day(&self.journal).await
     }
 
     /// The claim's state, and nothing else of it.

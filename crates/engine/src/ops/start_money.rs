@@ -46,7 +46,7 @@ fn ages(claim: &Claim, journal: &Journal, now: i64) -> (Duration, Option<Duratio
 
 impl Engine {
     /// Whether this start keeps within the price cap, the lease's own limit and the account's credit. The day's budget
-    /// is taken with the journal of the start.
+    /// is taken with the journal of the start, and once more where the price rises while it starts.
     ///
     /// # Errors
     /// [`Code::PriceCapExceeded`], [`Code::CostLimitExceeded`], [`Code::InsufficientCredit`], [`Code::InvalidArgument`]
@@ -64,8 +64,7 @@ impl Engine {
         let on_record = recorded(journal);
         let recorded_only = live.dph_total.is_none();
         let Some(price) = live.dph_total.or(on_record) else {
-            let limited =
-                settings.max_dph_total.is_some() || limit.is_some() || settings.max_cost_per_day.is_some();
+            let limited = self.has_limit() || limit.is_some();
             return if limited { Err(unknown_price(live)) } else { Ok(StartTerms::default()) };
         };
         let refuse = |code, message: String| {
@@ -119,17 +118,6 @@ impl Engine {
                 .with("needed", needed.0));
         }
         Ok(StartTerms { price: Some(price), affordable: most, recorded: recorded_only })
-    }
-
-    /// Writes the journal of a start that is about to be sent, if the day's budget allows it.
-    ///
-    /// # Errors
-    /// [`Code::CostLimitExceeded`] with nothing written; [`Code::StateUnavailable`].
-    pub(super) async fn take_start_money(&self, journal: &Journal) -> Result<()> {
-        match self.settings.max_cost_per_day {
-            Some(limit) => self.store.write_journal_within(journal, limit, self.unix_now()).await,
-            None => self.store.write_journal(journal).await,
-        }
     }
 }
 

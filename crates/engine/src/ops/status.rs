@@ -1,11 +1,11 @@
 //! Status: the truth about one lease, from its claim and a look at the cloud and at SSH.
 
+use super::halt::Halt;
 use super::lease::Address;
 use super::resolve::Resolved;
-use super::verdict::{outbid, outbid_advice};
 use super::{Call, Deadman, Engine, Event, Phase};
 use crate::lease::labels::{self, Labels, key};
-use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, accrued, go_duration, moment};
+use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, go_duration, moment};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use serde::ser::SerializeStruct;
@@ -63,7 +63,11 @@ pub struct LeaseStatus {
     pub price: Option<DollarsPerHour>,
     /// What to do about a price that rose above the cap, where it did.
     pub price_warning: Option<String>,
-    /// What it cost so far at that price, $; an upper bound, since only running GPUs are billed in full.
+    /// When the host's contract ends, RFC 3339: the machine is stopped then, and its data removed later.
+    pub contract_ends_at: Option<String>,
+    /// What to do about a contract that ends before the lease, where it does.
+    pub contract_warning: Option<String>,
+    /// What it cost so far, $: an upper bound.
     pub accrued_dollars: Option<f64>,
     /// What to do about its state, where something is to be done.
     pub advice: Option<String>,
@@ -80,7 +84,7 @@ pub struct LeaseStatus {
 impl Serialize for LeaseStatus {
     /// In the words of the other results; the command line prints [`LeaseStatus::to_json`] instead.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut out = to.serialize_struct("LeaseStatus", 22)?;
+        let mut out = to.serialize_struct("LeaseStatus", 25)?;
         out.serialize_field("id", &self.id)?;
         out.serialize_field("slug", &self.slug)?;
         out.serialize_field("instance", &self.instance)?;
@@ -89,7 +93,10 @@ impl Serialize for LeaseStatus {
         out.serialize_field("ready", &self.ready)?;
         out.serialize_field("gpu", &self.gpu)?;
         out.serialize_field("price", &self.price)?;
+        out.serialize_field("priceWarning", &self.price_warning)?;
         out.serialize_field("accruedDollars", &self.accrued_dollars)?;
+        out.serialize_field("contractEndsAt", &self.contract_ends_at)?;
+        out.serialize_field("contractWarning", &self.contract_warning)?;
         let user = self.user.as_str();
         let address = self.endpoint.as_ref().map(|endpoint| Address { endpoint, user });
         out.serialize_field("endpoint", &address)?;
@@ -110,6 +117,12 @@ impl Serialize for LeaseStatus {
 }
 
 impl LeaseStatus {
+    /// Says what is to be done about it before it costs something.
+    fn warn(&self, call: &Call) {
+        let warnings = self.price_warning.iter().chain(&self.contract_warning);
+        warnings.for_each(|warning| call.warn(warning.clone()));
+    }
+
     /// The line crabbox prints.
     #[must_use]
     pub fn line(&self) -> String {
@@ -176,6 +189,8 @@ impl LeaseStatus {
         put("pricePerHour", json!(self.price.map(|price| price.0)));
         put("priceWarning", text(&self.price_warning));
         put("accruedDollars", json!(self.accrued_dollars));
+        put("contractEndsAt", text(&self.contract_ends_at));
+        put("contractWarning", text(&self.contract_warning));
         put("deadman", json!(self.deadman));
         put("advice", text(&self.advice));
         Value::Object(out)
@@ -188,12 +203,12 @@ impl Engine {
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::InstanceGone`].
     pub async fn status(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
-        let status = self.look_at(identifier, call).await?;
-        status.price_warning.iter().for_each(|warning| call.warn(warning.clone()));
+        let (status, _) = self.look_at(identifier, call).await?;
+        status.warn(call);
         Ok(status)
     }
 
-    async fn look_at(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
+    async fn look_at(&self, identifier: &str, call: &Call) -> Result<(LeaseStatus, Option<Halt>)> {
         call.until_cancelled(async {
             let resolved = self.resolve(identifier).await?;
             self.status_of(resolved, call).await
@@ -205,17 +220,17 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engine::status`]; [`Code::SshTimeout`] after `limit`; [`Code::InstanceNotRunning`] once it cannot
-    /// become ready any more.
+    /// become ready any more, [`Code::Outbid`] and [`Code::InsufficientCredit`] where that is why.
     pub async fn status_wait(&self, identifier: &str, limit: Duration, call: &Call) -> Result<LeaseStatus> {
         let deadline = Instant::now() + limit;
         loop {
-            let status = self.look_at(identifier, call).await?;
+            let (status, halt) = self.look_at(identifier, call).await?;
             if status.ready {
-                status.price_warning.iter().for_each(|warning| call.warn(warning.clone()));
+                status.warn(call);
                 return Ok(status);
             }
-            if let (OUTBID, Some(instance)) = (status.state.as_str(), status.instance) {
-                return Err(outbid(instance, Some(&status.slug)));
+            if let (Some(halt), Some(instance)) = (halt, status.instance) {
+                return Err(halt.error(instance, Some(&status.slug)));
             }
             if labels::is_terminal(&status.state) || matches!(status.state.as_str(), "exited" | "offline") {
                 return Err(Error::new(
@@ -246,7 +261,7 @@ impl Engine {
         }
     }
 
-    async fn status_of(&self, resolved: Resolved, call: &Call) -> Result<LeaseStatus> {
+    async fn status_of(&self, resolved: Resolved, call: &Call) -> Result<(LeaseStatus, Option<Halt>)> {
         let Resolved { claim, instance } = resolved;
         let lease = match (&claim, &instance) {
             (Some(claim), _) => claim.lease_id.clone(),
@@ -293,9 +308,12 @@ impl Engine {
             });
         }
         let slug = slug_of(claim.as_ref(), instance.as_ref());
-        let state = state_of(claim.as_ref(), instance.as_ref());
-        let advice = (state == OUTBID).then(|| outbid_advice(&slug));
-        if let (Some(_), Some(lease), Some(instance)) = (&advice, &id, &instance) {
+        let halt = match &instance {
+            Some(instance) => self.halt(instance, claim.as_ref()).await,
+            None => None,
+        };
+        let state = state_of(claim.as_ref(), instance.as_ref(), halt);
+        if let (Some(Halt::Outbid), Some(lease), Some(instance)) = (halt, &id, &instance) {
             call.event(Event::Outbid { lease: lease.clone(), instance: instance.id });
         }
         let labels = claim.as_ref().map(|claim| claim.labels.clone()).unwrap_or_default();
@@ -303,11 +321,26 @@ impl Engine {
         let price = instance.as_ref().and_then(|instance| instance.dph_total);
         let now = self.unix_now();
         let since = labels::created_at(&labels);
-        let age = instance.as_ref().and_then(|instance| self.age(instance, &labels));
-        Ok(LeaseStatus {
+        let journal = match &id {
+            Some(id) => self.store.journal(id).await.ok().flatten(),
+            None => None,
+        };
+        let cost =
+            instance.as_ref().and_then(|instance| self.cost_so_far(instance, &labels, journal.as_ref()));
+        let contract_end = instance.as_ref().and_then(Instance::contract_ends_at);
+        let contract_warning =
+            instance.as_ref().and_then(|instance| self.contract_warning(instance, &slug, &labels));
+        let status = LeaseStatus {
+            advice: halt.map(|halt| {
+                format!(
+                    "instance {} {}; {}",
+                    instance.as_ref().map_or_else(String::new, |i| i.id.to_string()),
+                    halt.why(),
+                    halt.advice(&slug)
+                )
+            }),
             slug,
             state,
-            advice,
             instance: instance.as_ref().map(|instance| instance.id),
             gpu: instance.as_ref().and_then(|instance| instance.gpu_name.clone()).unwrap_or_default(),
             ready: answered.is_some(),
@@ -321,7 +354,9 @@ impl Engine {
             idle_timeout_secs: labels::idle_timeout(&labels).map(|idle| idle.as_secs()),
             ttl_secs: labels::ttl(&labels).map(|ttl| ttl.as_secs()),
             expires_at: labels::expires_at(&labels).map(moment),
-            accrued_dollars: price.zip(age).map(|(price, age)| accrued(price, age).0),
+            accrued_dollars: cost.map(|cost| cost.0),
+            contract_ends_at: contract_end.map(moment),
+            contract_warning,
             price,
             price_warning,
             pond: claim.as_ref().and_then(Claim::pond).map(|pond| pond.to_string()),
@@ -329,6 +364,21 @@ impl Engine {
             deadman,
             id: lease,
             labels,
+        };
+        Ok((status, halt))
+    }
+
+    /// What to say of a host's contract that ends before its lease; `None` where it does not, or is not told.
+    fn contract_warning(&self, instance: &Instance, slug: &str, labels: &Labels) -> Option<String> {
+        let (end, expires) = instance.contract_ends_at().zip(labels::expires_at(labels))?;
+        (self.on_our_clock(end) < expires).then(|| {
+            format!(
+                "the contract of its host ends at {}, before the lease does at {}: the machine is stopped then, and its data \
+                 removed about two days later; fetch what you need, and take another with a longer one (`stop {slug}` gives \
+                 this one back)",
+                moment(end),
+                moment(expires)
+            )
         })
     }
 }
@@ -338,17 +388,14 @@ fn slug_of(claim: Option<&Claim>, instance: Option<&Instance>) -> String {
 }
 
 /// The claim's word counts while the container runs; otherwise what the container does.
-fn state_of(claim: Option<&Claim>, instance: Option<&Instance>) -> String {
+fn state_of(claim: Option<&Claim>, instance: Option<&Instance>, halt: Option<Halt>) -> String {
     let claimed = claim.and_then(|claim| claim.label(key::STATE));
     match instance {
         Some(instance) if instance.is_running() => match claimed {
             Some(state) => state.to_owned(),
             None => instance.ownership().map_or_else(|| instance.shown_status(), |label| label.state),
         },
-        // We did not stop it.
-        Some(instance) if instance.is_outbid() && !claimed.is_some_and(labels::is_terminal) => {
-            OUTBID.to_owned()
-        }
+        Some(_) if halt == Some(Halt::Outbid) => OUTBID.to_owned(),
         Some(_) if claimed.is_some_and(labels::is_terminal) => claimed.unwrap_or_default().to_owned(),
         Some(instance) if matches!(instance.actual_status.as_deref(), None | Some("created" | "loading")) => {
             "provisioning".to_owned()

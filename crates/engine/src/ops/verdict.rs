@@ -1,13 +1,14 @@
 //! What a read of a starting instance means: go on waiting, or why this one will not do.
 
 use super::answer::brief;
-use crate::lease::{DollarsPerHour, InstanceId};
+use super::halt::Halt;
+use crate::lease::DollarsPerHour;
 use crate::vast::Instance;
 use crate::vast::instance::{StartFault, start_fault};
 use crate::{Code, Error};
 use std::time::Duration;
 
-/// A start whose status text stays the same for so long is stuck: throttled pulls look exactly so.
+/// A start that shows nothing new for so long is stuck: throttled pulls look exactly so.
 const STALLED: Duration = Duration::from_secs(5 * 60);
 /// A host that reports no disk and no text for so long is not working on it.
 const LIFELESS: Duration = Duration::from_secs(3 * 60);
@@ -24,6 +25,8 @@ pub(super) struct Asked {
     pub cap: Option<DollarsPerHour>,
     /// Highest price at which the lease stays within what it may cost.
     pub affordable: Option<DollarsPerHour>,
+    /// Highest price at which the lease stays within what is left of the day.
+    pub by_day: Option<DollarsPerHour>,
     /// Rented at a bid.
     pub interruptible: bool,
     /// It ran before and is started again: it reads as ended for minutes, with the text of its last run.
@@ -35,8 +38,8 @@ pub(super) struct Asked {
 pub(super) struct Ages {
     /// The same status.
     pub status: Duration,
-    /// The same status and text.
-    pub text: Duration,
+    /// Nothing that was not shown before.
+    pub progress: Duration,
 }
 
 /// Whose fault a failed start is, which decides what follows.
@@ -75,6 +78,7 @@ fn wrong_terms(instance: &Instance, asked: Asked) -> Option<Error> {
     for (limit, what, setting) in [
         (asked.cap, "cap", "vast.maxDphTotal"),
         (asked.affordable, "price that --max-cost leaves", "--max-cost"),
+        (asked.by_day, "price that the day's budget leaves", "vast.maxCostPerDay"),
     ] {
         if let (Some(limit), Some(price)) = (limit, instance.dph_total)
             && price.exceeds(limit)
@@ -121,8 +125,8 @@ fn wrong_start(instance: &Instance, ages: Ages, asked: Asked) -> Option<Error> {
         }
         None => {}
     }
-    if instance.is_outbid() {
-        return Some(outbid(id, None));
+    if instance.is_stopped() && instance.is_bid == Some(true) {
+        return Some(Halt::Outbid.error(id, None));
     }
     if status == Some("created") && instance.cur_state.as_deref() == Some("stopped") {
         return host(format!("the host of instance {id} made the container and did not start it"));
@@ -149,13 +153,13 @@ fn wrong_start(instance: &Instance, ages: Ages, asked: Asked) -> Option<Error> {
         Some("unknown" | "offline") if ages.status >= AWAY => {
             host(format!("the host of instance {id} has been away for {} s", seconds(ages.status)))
         }
-        Some("loading") if lifeless(instance) && ages.text >= LIFELESS => Some(stalled(format!(
+        Some("loading") if lifeless(instance) && ages.progress >= LIFELESS => Some(stalled(format!(
             "the host of instance {id} has shown no sign of life for {} s",
-            seconds(ages.text)
+            seconds(ages.progress)
         ))),
-        None | Some("created" | "loading") if ages.text >= STALLED => {
+        None | Some("created" | "loading") if ages.progress >= STALLED => {
             let at = if brief.is_empty() { "without a word".to_owned() } else { format!("at: {brief}") };
-            Some(stalled(format!("instance {id} has stood still for {} s {at}", seconds(ages.text))))
+            Some(stalled(format!("instance {id} has stood still for {} s {at}", seconds(ages.progress))))
         }
         _ => None,
     }
@@ -170,25 +174,6 @@ fn stalled(message: String) -> Error {
         .hint("another machine may do; where many stall, the image's registry throttles: use another one or a login")
 }
 
-/// Somebody bid more. `slug` names the lease where it is one that was ready.
-pub(super) fn outbid(id: InstanceId, slug: Option<&str>) -> Error {
-    let error =
-        Error::new(Code::Outbid, format!("instance {id} is stopped: somebody bid more for its machine"));
-    match slug {
-        Some(slug) => error.hint(outbid_advice(slug)),
-        None => error.hint("bid more (--bid), or rent on demand"),
-    }
-    .with("instance", id.0)
-}
-
-/// What to do about a lease that was outbid.
-pub(super) fn outbid_advice(slug: &str) -> String {
-    format!(
-        "its disk is billed on; it resumes by itself once your bid is the highest again, or give it back with \
-         `stop {slug} --vast-release-action destroy` and take another with a higher --bid or on demand"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +183,7 @@ mod tests {
         let asked = Asked {
             cap: Some(DollarsPerHour(0.5)),
             affordable: Some(DollarsPerHour(0.4)),
+            by_day: Some(DollarsPerHour(0.45)),
             interruptible,
             again: false,
         };
@@ -208,7 +194,7 @@ mod tests {
         }
         let age = Duration::from_secs(secs);
         let instance = Instance::read(&raw).expect("an id");
-        unusable(&instance, Ages { status: age, text: age }, asked).map(|error| error.code())
+        unusable(&instance, Ages { status: age, progress: age }, asked).map(|error| error.code())
     }
 
     #[test]

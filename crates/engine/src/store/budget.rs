@@ -49,7 +49,9 @@ impl DayCost {
         }
         let since = journal.adopted_at.into_iter().chain(started(journal).map(|(first, _)| first)).min();
         if let (Some(rate), true, Some(from)) = (journal.price, elsewhere, since) {
-            let one = between(rate, from, lives_until(journal, journal.instance, from, claimed, now), now);
+            // Whatever instance the lease has, or had where none is on record.
+            let gone = ended(journal, |gone| journal.instance.is_none_or(|instance| instance == gone.0));
+            let one = between(rate, from, lives_until(journal, gone, from, claimed, now), now);
             cost.spent += one.spent;
             cost.committed += one.committed;
         }
@@ -76,7 +78,14 @@ fn end(journal: &Journal, index: usize, attempt: &Attempt, claimed: bool, now: i
     if let Some(next) = journal.attempts.get(index + 1) {
         return Some(next.started_at);
     }
-    lives_until(journal, attempt.instance, journal.created_at, claimed, now)
+    // A create that was not answered has no machine whose end could be on record: the tombstones are those of others.
+    let gone = attempt.instance.and_then(|instance| ended(journal, |gone| instance == gone.0));
+    lives_until(journal, gone, journal.created_at, claimed, now)
+}
+
+/// When an instance was proved gone, Unix seconds.
+fn ended(journal: &Journal, which: impl Fn(InstanceId) -> bool) -> Option<i64> {
+    journal.tombstones().find(|(gone, _)| which(*gone)).map(|(_, at)| at)
 }
 
 /// The first and the last start that was not taken back.
@@ -86,10 +95,10 @@ fn started(journal: &Journal) -> Option<(i64, i64)> {
     Some((first, starts.next_back().map_or(first, |last| last.requested_at)))
 }
 
-/// When the last machine of a lease, whose time began at `from`, stops costing; `None`: nothing ends it.
-fn lives_until(journal: &Journal, instance: Option<u64>, from: i64, claimed: bool, now: i64) -> Option<i64> {
-    let gone = journal.tombstones().find(|(gone, _)| instance.is_none_or(|instance| instance == gone.0));
-    gone.map(|(_, at)| at).or_else(|| {
+/// When the last machine of a lease, whose time began at `from` and which was proved `gone` then if it was, stops costing;
+/// `None`: nothing ends it.
+fn lives_until(journal: &Journal, gone: Option<i64>, from: i64, claimed: bool, now: i64) -> Option<i64> {
+    gone.or_else(|| {
         let ttl = journal.request.ttl_secs.map(|ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
         if !claimed {
             return Some(from.saturating_add(ttl.unwrap_or(DAY)));
@@ -125,6 +134,22 @@ impl Store {
         self.transact(move |files, inner| others(files, inner, &except, unknown.0, now)).await
     }
 
+    /// The highest price at which the lease of `journal`, which is counted already, stays within the day's `limit`: never
+    /// less than what it is counted at.
+    ///
+    /// # Errors
+    /// As [`Store::day_cost`].
+    pub async fn day_rate(&self, journal: &Journal, limit: Dollars, now: i64) -> Result<DollarsPerHour> {
+        let others = self.day_cost(&journal.lease_id()?, DollarsPerHour(unknown(journal)), now).await?;
+        let (own, rate) = (DayCost::of(journal, true, now), rate(journal));
+        if own.committed <= 0.0 {
+            return Ok(rate);
+        }
+        let left = limit.0 - others.total().0 - own.spent;
+        // What it may still cost grows as its price does.
+        Ok(DollarsPerHour(rate.0 * (left / own.committed).max(1.0)))
+    }
+
     /// Writes a journal whose last attempt is about to be sent, if what its lease may cost fits what is left of the
     /// day's `limit`.
     ///
@@ -134,9 +159,8 @@ impl Store {
         let lease = journal.lease_id()?;
         let (path, bytes) = (self.journal_path(&lease), journal.encode()?);
         let own = DayCost::of(journal, true, now);
-        let attempt = journal.attempts.last().map(|attempt| attempt.price);
-        let rate = DollarsPerHour(attempt.or(journal.price).unwrap_or(0.0));
-        let unknown = journal.request.cap.unwrap_or(rate.0).max(rate.0);
+        let rate = rate(journal);
+        let unknown = unknown(journal);
         self.locked([self.paths().budget_lock()], move |files, inner| {
             let others = others(files, inner, &lease, unknown, now)?;
             if others.total().0 + own.total().0 > limit.0 + 1e-9 {
@@ -146,6 +170,18 @@ impl Store {
         })
         .await
     }
+}
+
+/// The price that a lease is counted at.
+fn rate(journal: &Journal) -> DollarsPerHour {
+    let attempt = journal.attempts.last().map(|attempt| attempt.price);
+    DollarsPerHour(journal.price.or(attempt).unwrap_or(0.0))
+}
+
+/// The price that leases of others are taken for: the cap, or what the lease itself costs.
+fn unknown(journal: &Journal) -> f64 {
+    let rate = rate(journal).0;
+    journal.request.cap.unwrap_or(rate).max(rate)
 }
 
 /// What all leases but `except` count.

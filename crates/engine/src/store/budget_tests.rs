@@ -120,6 +120,23 @@ fn only_the_proof_for_its_own_instance_ends_a_lease() {
     assert_eq!(DayCost::of(&second, true, NOW), cost(1.0, 0.0));
 }
 
+/// A create may have rented although the machine before it is gone, and counts for everybody.
+#[tokio::test]
+async fn an_unanswered_create_after_a_discarded_machine_counts() {
+    let mut second = bare(1, NOW - HOUR, Some(3));
+    create(&mut second, 1.0, NOW - HOUR, Some(FIVE));
+    gone(&mut second, FIVE, NOW - HOUR / 2);
+    create(&mut second, 2.0, NOW - HOUR / 2, None);
+    assert_eq!(DayCost::of(&second, true, NOW), cost(0.5 + 1.0, 4.0));
+    let bench = Bench::new();
+    let store = &bench.store;
+    let refused = store.write_journal_within(&second, Dollars(5.0), NOW).await.unwrap_err();
+    assert_eq!(refused.code(), Code::CostLimitExceeded);
+    store.write_journal_within(&second, Dollars(6.0), NOW).await.unwrap();
+    let seen = store.day_cost(&lease(2), DollarsPerHour(0.0), NOW).await.unwrap();
+    assert_eq!(seen, cost(1.5, 4.0), "and for others");
+}
+
 #[test]
 fn the_price_of_the_lease_is_that_of_its_last_machine() {
     let mut second = bare(1, NOW - 2 * HOUR, Some(3));

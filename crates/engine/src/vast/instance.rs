@@ -61,8 +61,12 @@ pub struct Instance {
     pub is_bid: Option<bool>,
     /// Disk in use; negative while the host has reported nothing yet.
     pub disk_util: Option<f64>,
+    /// $/h of the disk, which is billed in every state; the dearest that the record tells.
+    pub storage_price: Option<DollarsPerHour>,
     /// Seconds since 1970 at which the rental began.
     pub start_date: Option<f64>,
+    /// Seconds since 1970 at which the host's contract ends: the machine is stopped then, and its data removed later.
+    pub end_date: Option<f64>,
     /// The start script that the rental was made with, as far as the API shows it; never to be shown.
     pub start_script: Option<SecretString>,
 }
@@ -89,7 +93,9 @@ impl Instance {
             dph_total: field::number(raw, "dph_total").map(DollarsPerHour),
             is_bid: field::flag(raw, "is_bid"),
             disk_util: field::number(raw, "disk_util"),
+            storage_price: storage_price(raw),
             start_date: field::number(raw, "start_date"),
+            end_date: field::number(raw, "end_date"),
             start_script: field::text(raw, "onstart").map(SecretString::from),
         })
     }
@@ -112,6 +118,18 @@ impl Instance {
         self.actual_status.as_deref() == Some("running")
     }
 
+    /// When the host's contract ends, Unix seconds on the vendor's clock.
+    #[must_use]
+    pub fn contract_ends_at(&self) -> Option<i64> {
+        self.end_date.filter(|at| *at > 0.0).map(|at| at as i64)
+    }
+
+    /// Its GPUs are on the bill (Vast API, documented: while running, frozen or rebooting).
+    #[must_use]
+    pub fn is_billed(&self) -> bool {
+        matches!(self.actual_status.as_deref(), Some("running" | "frozen" | "rebooting"))
+    }
+
     /// The contract holds no hardware and is not about to: outbid, out of credit, at its end, or stopped by hand.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -119,12 +137,6 @@ impl Instance {
         // A reader that was not told what comes next goes by what is and what was asked.
         let next = self.next_state.is_none() || stopped(&self.next_state);
         stopped(&self.intended_status) && stopped(&self.cur_state) && next && !self.is_running()
-    }
-
-    /// Stopped, and rented at a bid: as long as we did not stop it, somebody bid more.
-    #[must_use]
-    pub fn is_outbid(&self) -> bool {
-        self.is_bid == Some(true) && self.is_stopped()
     }
 
     /// The contract is already taken apart: the record lingers for some seconds after a destroy.
@@ -166,6 +178,13 @@ fn proxy(raw: &Value) -> Option<Endpoint> {
     Some(Endpoint { kind: EndpointKind::Proxy, host, port })
 }
 
+/// What the listing says of the disk, and what the contract says, which may be dearer while it is stopped.
+fn storage_price(raw: &Value) -> Option<DollarsPerHour> {
+    let now = raw.get("instance").and_then(|now| field::number(now, "diskHour"));
+    let told = field::number(raw, "storage_total_cost").into_iter().chain(now);
+    told.filter(|price| *price >= 0.0).reduce(f64::max).map(DollarsPerHour)
+}
+
 fn port(value: &Value) -> Option<u16> {
     field::as_integer(value).and_then(|n| u16::try_from(n).ok()).filter(|port| *port > 0)
 }
@@ -182,32 +201,37 @@ pub enum StartFault {
 /// Looks for the tokens of known start failures. The text never tells the *state*: it can be stale.
 #[must_use]
 pub fn start_fault(status_msg: &str) -> Option<StartFault> {
+    /// What a registry answers, or what cannot be asked of any.
     const IMAGE: &[&str] = &[
         "manifest unknown",
         "manifest for",
         "pull access denied",
         "unauthorized",
-        "failed to resolve reference",
         "repository does not exist",
         "toomanyrequests",
         "invalid reference format",
     ];
+    /// The registry was not reached: that tells nothing of the image.
+    const NETWORK: &[&str] = &["dial tcp: lookup", "i/o timeout"];
+    /// Registries that exist: a host that cannot find them has no name service.
+    const REGISTRIES: &[&str] = &["docker.io", "ghcr.io", "nvcr.io", "quay.io"];
+    const UNRESOLVED: &str = "failed to resolve reference";
     const HOST: &[&str] = &[
         "oci runtime create failed",
         "unresolvable cdi devices",
         "nvidia-container-cli",
         "no space left on device",
         "failed to create task",
-        "dial tcp: lookup",
-        "i/o timeout",
         "error response from daemon",
         "failed to pull image",
     ];
     let said = status_msg.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if says(IMAGE) {
+    // A registry whose name nobody knows is a mistake in the image's name.
+    let misnamed = says(&["no such host"]) && !says(REGISTRIES);
+    if says(IMAGE) || (says(&[UNRESOLVED]) && (misnamed || !says(NETWORK))) {
         Some(StartFault::Image)
-    } else if says(HOST) {
+    } else if says(NETWORK) || says(HOST) {
         Some(StartFault::Host)
     } else {
         None

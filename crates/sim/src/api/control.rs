@@ -151,8 +151,8 @@ impl World {
     }
 
     /// Sets columns and knobs of a record. `label`, the states and `status_msg` become what the vendor stores;
-    /// `freeze`, `relet`, `hidden`, `direct`, `proxy`, `sshd` and `refuse_keys` are switches; `wipe_keys` takes every attached
-    /// key away; any other name is a column that shows this value from now on.
+    /// `freeze`, `relet`, `hidden`, `direct`, `proxy`, `sshd`, `refuse_keys` and `refuse_proxy` are switches; `wipe_keys` takes every
+    /// attached key away; any other name is a column that shows this value from now on.
     fn alter_instance(&mut self, id: &str, body: &Value) -> Result<Value, String> {
         let id: u64 = id.parse().map_err(|_| format!("`{id}` is not an instance id"))?;
         let instance = self.instances.get_mut(&id).ok_or_else(|| format!("there is no instance {id}"))?;
@@ -235,6 +235,7 @@ fn alter(instance: &mut Instance, name: &str, value: &Value) {
         "wipe_keys" if switch => instance.keys.clear(),
         "wipe_keys" => {}
         "refuse_keys" => instance.knobs.refuse_keys = switch,
+        "refuse_proxy" => instance.knobs.refuse_proxy = switch,
         // What a create call takes, and not a column of reads.
         "image" | "disk" | "env" | "runtype" | "ssh_key" | "gpu_name" => {}
         column => {

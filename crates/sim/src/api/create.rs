@@ -146,6 +146,7 @@ impl World {
                 direct: !self.settings.break_direct,
                 proxy: !self.settings.break_proxy,
                 refuse_keys: false,
+                refuse_proxy: false,
                 sshd: true,
                 hidden: false,
             },

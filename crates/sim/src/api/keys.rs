@@ -56,7 +56,7 @@ impl World {
         let keys = instance.keys.iter().filter(|key| self.now >= key.attached_at.max(ready) + lag);
         SshAccess::Open {
             keys: keys.map(|key| key.text.clone()).collect(),
-            refuse_all: instance.knobs.refuse_keys,
+            refuse_all: instance.knobs.refuse_keys || (door == Door::Proxy && instance.knobs.refuse_proxy),
         }
     }
 

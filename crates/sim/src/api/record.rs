@@ -68,6 +68,8 @@ pub(crate) struct Knobs {
     pub direct: bool,
     pub proxy: bool,
     pub refuse_keys: bool,
+    /// Only the proxy refuses them (observed: for a rental's entire life).
+    pub refuse_proxy: bool,
     pub sshd: bool,
     pub hidden: bool,
 }
