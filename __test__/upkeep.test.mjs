@@ -129,6 +129,7 @@ test('a claim that is lost is adopted again, and forgotten only on request', asy
   assert.deepEqual(sim.claims(), [])
   const adopted = await crabbox.adopt(lease.instance, sim.options)
   assert.deepEqual([adopted.id, adopted.instance, adopted.claimed], [lease.id, lease.instance, true])
+  assert.deepEqual([adopted.deadman.armed, adopted.deadman.confirmed], [true, true])
   assert.equal((await crabbox.release(lease.id, sim.options)).outcome, 'destroyed')
   await sim.nothingLeft()
 })

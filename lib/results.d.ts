@@ -204,7 +204,7 @@ export interface Cleaned {
   /** What should be looked at by hand. */
   readonly problems: readonly string[]
   readonly summary: CleanupSummary
-  /** The first refusal or failure, where there is one; a dry run that foresees a refusal has none. */
+  /** What cut it short, else the first refusal or failure, where there is one; a dry run that foresees a refusal has none. */
   readonly error?: ErrorFacts
 }
 
@@ -296,6 +296,8 @@ export interface Adopted {
   readonly claimed: boolean
   readonly keyAttached: boolean
   readonly expiresAt: string | null
+  /** What ends the instance by itself from now on; where SSH did not answer, `whyNot` says so. */
+  readonly deadman: Deadman
 }
 
 /** A finished copy. */

@@ -16,3 +16,17 @@ pub fn refuse_core_dumps() {
 /// Elsewhere there is nothing to turn off.
 #[cfg(not(unix))]
 pub fn refuse_core_dumps() {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+
+    #[test]
+    fn a_core_has_neither_a_size_nor_leave_to_be_written() {
+        let before = getrlimit(Resource::Core).maximum;
+        super::refuse_core_dumps();
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), before));
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
+}

@@ -97,7 +97,13 @@ fn a_lease_is_stopped_started_cleaned_up_forgotten_and_adopted() {
     }
     let line = desk.run(&["stop", "--sim", "--vast-release-action", "stop", "kept"]).exits(0).stderr;
     assert!(line.contains(&format!("stop lease={lease} vast={instance} name=kept")), "{line}");
-    let started = desk.run(&["start", "--sim", "kept"]).exits(0).stdout;
+    let started = desk.run(&["start", "--sim", "kept"]).exits(0);
+    assert!(
+        started.stderr.contains("deadman not armed: the lease is kept and no ttl was given"),
+        "{}",
+        started.stderr
+    );
+    let started = started.stdout;
     assert!(
         started.starts_with(&format!("started {lease} slug=kept provider=vast server={instance} ")),
         "{started}"
@@ -127,6 +133,13 @@ fn a_lease_is_stopped_started_cleaned_up_forgotten_and_adopted() {
     assert_eq!(unclaimed["error"]["code"], "claim_missing");
     let adopted = desk.run(&["adopt", "--sim", "--json", instance]).exits(0).json();
     assert_eq!((&adopted["id"], &adopted["keyAttached"]), (&json!(lease), &json!(true)));
+    assert_eq!(
+        (&adopted["deadman"]["armed"], &adopted["deadman"]["confirmed"]),
+        (&json!(true), &json!(true)),
+        "{adopted}"
+    );
+    let again = desk.run(&["adopt", "--sim", instance]).exits(0);
+    assert!(again.stderr.contains("deadman armed until 20"), "{}", again.stderr);
     let gone = desk.run(&["stop", "--sim", "--vast-release-action", "destroy", "kept"]).exits(0).stderr;
     assert!(gone.contains(&format!("destroyed lease={lease} vast={instance} name=kept")), "{gone}");
     assert_eq!(desk.run(&["list", "--sim", "--json"]).exits(0).stdout, "[]\n");

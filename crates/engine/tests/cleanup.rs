@@ -4,13 +4,15 @@ mod support;
 mod virtual_time;
 
 use crabbox_vast_engine::Code;
-use crabbox_vast_engine::lease::LeaseId;
+use crabbox_vast_engine::lease::{InstanceId, LeaseId};
 use crabbox_vast_engine::ops::cleanup::ItemOutcome;
 use crabbox_vast_engine::ops::{Cleaned, CleanupRequest};
+use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
 use std::time::Duration;
 use support::{Warm, claim, edit, mutations, open, pass, rented_elsewhere, strangers, warm, warnings};
+use tokio_util::sync::CancellationToken;
 use virtual_time::{Process, Stage};
 
 async fn cleanup(stage: &Stage, process: &Process, dry_run: bool) -> Cleaned {
@@ -355,4 +357,116 @@ async fn an_unanswered_create_of_another_account_is_not_bound_by_a_sweep() {
     let cleaned = cleanup(&stage, &process, false).await;
     assert_eq!(cleaned.failure().map(|error| error.code()), Some(Code::IdentityMismatch));
     assert_eq!(claim(&process, &lease.id).await.cloud_id, "");
+}
+
+/// Leases whose destroys were recorded by a process that died.
+async fn doomed(stage: &Stage, process: &Process, slugs: &[&str]) -> Vec<Warm> {
+    let mut leases = Vec::new();
+    for slug in slugs {
+        leases.push(Box::pin(warm(stage, process, slug, true)).await);
+    }
+    for lease in &leases {
+        let mut journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
+        journal.begin(StepKind::Destroy, InstanceId(lease.instance), stage.unix_now());
+        process.engine.store().write_journal(&journal).await.unwrap();
+    }
+    leases
+}
+
+fn stall(stage: &Stage, instance: &str) {
+    let path = format!("/api/v0/instances/{instance}/");
+    stage.vast(|vast, _| vast.add_fault(Fault::once("DELETE", &path, Effect::Stall).times(None)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_that_are_stuck_share_one_limit_and_are_told() {
+    let stage = Stage::with(|settings| settings.rate_limits = false);
+    let process = stage.process();
+    let over = Box::pin(warm(&stage, &process, "over", false)).await;
+    label(&process, &over, &[PAST]).await;
+    doomed(&stage, &process, &["one", "two", "three"]).await;
+    stall(&stage, "*");
+    let began = tokio::time::Instant::now();
+    let cleaned = cleanup(&stage, &process, false).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(305), "{took:?}");
+    assert_eq!((cleaned.items.len(), cleaned.summary.failed), (4, 4), "{cleaned:?}");
+    for item in &cleaned.items {
+        let hint = item.error.as_ref().and_then(|error| error["hint"].as_str()).unwrap_or_default();
+        assert!(hint.contains("`cleanup`") || hint.contains("`stop`"), "{item:?}");
+    }
+    stage.control("DELETE", "/_sim/faults", &json!({}));
+    assert_eq!(cleanup(&stage, &process, false).await.summary.destroyed, 4);
+    assert_eq!(open(&stage), Vec::<u64>::new());
+}
+
+/// Whichever comes first by name: one that is stuck takes no time from the others.
+#[tokio::test(start_paused = true)]
+async fn one_stuck_lease_starves_no_other_in_the_time_of_another_command() {
+    let stage = Stage::with(|settings| settings.rate_limits = false);
+    let process = stage.process();
+    let mut leases = doomed(&stage, &process, &["one", "two"]).await;
+    leases.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    stall(&stage, &leases[0].instance.to_string());
+    let kept = Box::pin(warm(&stage, &stage.process(), "kept", true)).await;
+    assert_eq!(open(&stage), [leases[0].instance, kept.instance]);
+}
+
+/// What was done until then is told, with why it ended.
+#[tokio::test(start_paused = true)]
+async fn a_cleanup_that_is_cut_short_tells_what_it_has_done() {
+    for (how, code) in [("the API goes away", Code::ApiUnavailable), ("cancelled", Code::Cancelled)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        doomed(&stage, &process, &["one"]).await;
+        let cancel = CancellationToken::new();
+        let (call, request) = (stage.call_with(cancel.clone()), CleanupRequest::default());
+        let (cleaned, ()) = tokio::join!(process.engine.cleanup(&request, &call), async {
+            while !stage.claims().is_empty() {
+                pass(Duration::from_millis(1)).await;
+            }
+            if how == "cancelled" {
+                return cancel.cancel();
+            }
+            let down = Fault::once("GET", "/api/v1/instances/", Effect::Html(502)).times(None);
+            stage.vast(|vast, _| vast.add_fault(down));
+        });
+        let cleaned = cleaned.unwrap_or_else(|error| panic!("{how}: {error}"));
+        assert_eq!(cleaned.items[0].outcome, ItemOutcome::Destroyed, "{how}: {cleaned:?}");
+        assert_eq!(cleaned.failure().map(|error| error.code()), Some(code), "{how}");
+        let document = cleaned.to_json();
+        assert_eq!(document["error"]["code"], code.as_str(), "{how}: {document}");
+        assert_eq!(document["summary"]["destroyed"], 1, "{how}: {document}");
+    }
+}
+
+/// A dry run announces no more than a real one does, and `list` names a claim whose machine is gone.
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_machine_is_gone_is_named_and_forgotten_after_the_window_only() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let gone = async |lease: &Warm| {
+        let instance = InstanceId(lease.instance);
+        process.engine.client().destroy_if(instance, || async { Ok(()) }).await.unwrap();
+        // The record of a destroyed machine lingers for a while.
+        pass(Duration::from_secs(20)).await;
+    };
+    let lease = warm(&stage, &process, "one", true).await;
+    gone(&lease).await;
+    let mut journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
+    journal.attempts[0].started_at = stage.unix_now();
+    journal.attempts[0].vendor_at = None;
+    process.engine.store().write_journal(&journal).await.unwrap();
+    let dry = cleanup(&stage, &process, true).await;
+    assert_eq!(dry.items.len(), 0, "too new to be missed: {dry:?}");
+    let other = warm(&stage, &process, "two", true).await;
+    label(&process, &other, &[("vast_account_id", "1")]).await;
+    gone(&other).await;
+    process.engine.list(false, &stage.call()).await.expect("lists");
+    let said: Vec<String> =
+        warnings(&stage).into_iter().filter(|one| one.contains("is not listed")).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains(&lease.instance.to_string()) && said[0].contains("`stop one`"), "{said:?}");
+    pass(Duration::from_secs(100)).await;
+    assert_eq!(cleanup(&stage, &process, true).await.summary.planned, 1);
 }

@@ -134,7 +134,7 @@ async fn no_secret_of_a_refusal_reaches_the_error() {
     let body = json!({"success": false, "error": "invalid_args",
         "msg": format!("bad Authorization: Bearer {} api_key={} https://x.example/a?Signature={}", secrets[0], secrets[1], secrets[2])});
     let desk = Desk::with(vec![reply(400, &body)]);
-    let failure = desk.client.set_state(InstanceId(1), "stopped").await.unwrap_err();
+    let failure = desk.client.set_label(InstanceId(1), "a label").await.unwrap_err();
     let error = crabbox_vast_engine::Error::from(failure);
     let said = format!("{error} {error:?} {}", error.to_json());
     for secret in secrets {
@@ -157,7 +157,7 @@ async fn a_key_that_is_echoed_where_the_text_is_cut_leaves_nothing() {
         ];
         for answer in answers {
             let desk = Desk::with(vec![answer]);
-            let failure = desk.client.set_state(InstanceId(1), "stopped").await.unwrap_err();
+            let failure = desk.client.set_label(InstanceId(1), "a label").await.unwrap_err();
             assert!(!failure.message.contains(&KEY[..3]), "{before}: {}", failure.message);
             assert!(failure.message.contains("xxx"), "{}", failure.message);
         }
@@ -222,7 +222,7 @@ async fn instances_are_read_paged_changed_and_destroyed() {
     let listed = client.list(&Filter::All).await.unwrap();
     assert!(listed.complete);
     assert_eq!(listed.instances.iter().map(|i| i.id.0).collect::<Vec<_>>(), [31, 32]);
-    client.set_state(InstanceId(31), "stopped").await.unwrap();
+    client.set_state_if(InstanceId(31), "stopped", || async { Ok(()) }).await.unwrap();
     client.set_label(InstanceId(31), "cbx1|l|s|ready").await.unwrap();
     client.destroy_if(InstanceId(31), || async { Ok(()) }).await.unwrap();
     assert_eq!(
@@ -243,7 +243,7 @@ async fn instances_are_read_paged_changed_and_destroyed() {
 #[tokio::test(start_paused = true)]
 async fn a_bare_success_is_enough_for_a_change_and_nothing_for_a_read() {
     let desk = Desk::new(&[json!({"success": true})]);
-    desk.client.set_state(InstanceId(31), "running").await.unwrap();
+    desk.client.set_state_if(InstanceId(31), "running", || async { Ok(()) }).await.unwrap();
     // Each is repeated for a while before it is believed.
     let answers = vec![reply(200, &json!({"success": true})); 40];
     let desk = Desk::with(answers.clone());

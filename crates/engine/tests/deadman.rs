@@ -1,8 +1,13 @@
 //! The dead-man switch as it runs on an instance: real shells, real clients, a vendor on loopback, real seconds.
 
+mod bench;
+#[path = "watchdog/leases.rs"]
+mod leases;
 mod watchdog;
 
-use crabbox_vast_engine::ssh::deadman::{LOOK, Plan, renewal};
+use crabbox_vast_engine::ssh::deadman::{
+    LOOK, Plan, Report, disarm, first_look, install, is_off, renewal, second_look,
+};
 use std::fs;
 use std::time::{Duration, Instant};
 use watchdog::{Container, SHELLS, Vendor, files, in_arguments};
@@ -76,6 +81,15 @@ async fn what_moves_a_deadline_and_what_does_not() {
         the_newest_of_two_watches(),
         who_works_there_is_not_idle(),
         the_report_names_what_is_missing(),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_comes_over_a_session() {
+    tokio::join!(
+        an_install_over_a_session(),
+        what_is_disarmed_stays_so(),
+        a_first_look_starts_what_does_not_run(),
     );
 }
 
@@ -160,6 +174,9 @@ async fn it_asks_again_until_the_container_dies() {
     let asked = vendor.after(3, LIMIT).await;
     assert!(asked.iter().all(|asked| asked.head.contains("curl/")), "{asked:?}");
     assert!(asked[1].at - asked[0].at > secs(1) && asked[2].at - asked[1].at > secs(3), "{asked:?}");
+    // It reports meanwhile: its silence would mean that it is dead.
+    let report = container.report().await;
+    assert!(report.written >= report.end.unwrap() + 2, "{report:?}");
     container.stop();
     let count = vendor.asked().len();
     tokio::time::sleep(secs(1)).await;
@@ -265,6 +282,80 @@ async fn the_newest_of_two_watches() {
     assert!(asked[1].at - asked[0].at > secs(1), "only one asks: {asked:?}");
 }
 
+async fn an_install_over_a_session() {
+    for shell in SHELLS {
+        let vendor = Vendor::http(OK).await;
+        let mut container = Container::with(&["curl"]);
+        container.start(shell, &ttl(1), &vendor, "");
+        vendor.after(1, LIMIT).await;
+        // Past its deadline too the former gives way; the end that it had is over, and one grace is left.
+        let later = Plan { ttl: Some(secs(600)), idle: None, grace: secs(100) };
+        let said = container.leaves(shell, &install(&later, &vendor.url, false).unwrap()).await;
+        let report = Report::parse(&said).unwrap_or_else(|| panic!("{shell:?}: {said:?}"));
+        assert!(report.end.unwrap().abs_diff(report.now + 100) <= 2, "{shell:?}: {report:?}");
+        let said = container.leaves(shell, &install(&later, &vendor.url, true).unwrap()).await;
+        let report = Report::parse(&said).unwrap();
+        assert!(report.end.unwrap().abs_diff(report.now + 600) <= 2, "{shell:?}: {report:?}");
+        let asked = vendor.asked().len();
+        tokio::time::sleep(secs(5)).await;
+        assert!(vendor.asked().len() <= asked + 1, "the former still asks");
+        // A start script that runs again keeps to what came over the session.
+        container.stop();
+        fs::remove_file(container.state("report")).unwrap();
+        container.start(shell, &idle(2), &vendor, "");
+        let report = container.report().await;
+        assert!(report.idle.is_none() && report.end.is_some_and(|end| end > report.now + 500), "{report:?}");
+    }
+}
+
+async fn what_is_disarmed_stays_so() {
+    let mut started = Vec::new();
+    for shell in SHELLS {
+        let vendor = Vendor::http(OK).await;
+        let mut container = Container::with(&["curl"]);
+        container.start(shell, &idle(3), &vendor, "");
+        container.report().await;
+        let said = container.leaves(shell, &disarm(&vendor.url).unwrap()).await;
+        assert!(is_off(&said), "{shell:?}: {said:?}");
+        container.start(shell, &ttl(1), &vendor, "");
+        started.push((shell, vendor, container));
+    }
+    tokio::time::sleep(secs(5)).await;
+    for (shell, vendor, container) in started {
+        assert!(vendor.asked().is_empty(), "{shell:?}: {:?}", vendor.asked());
+        assert_eq!(container.says(LOOK), None, "{shell:?}");
+    }
+    // Without the programs that it takes nothing is said to be off.
+    let vendor = Vendor::http(OK).await;
+    let mut bare = Container::with(&[]);
+    fs::remove_file(bare.path("bin/gzip")).unwrap();
+    assert!(!is_off(&bare.leaves(&["dash"], &disarm(&vendor.url).unwrap()).await));
+}
+
+async fn a_first_look_starts_what_does_not_run() {
+    for shell in SHELLS {
+        let vendor = Vendor::http(OK).await;
+        let plan = Plan { ttl: Some(secs(600)), idle: Some(secs(60)), grace: secs(60) };
+        // A start script that runs later, or never: the look does not wait for what it started.
+        let mut container = Container::with(&["curl"]);
+        let began = Instant::now();
+        container.leaves(shell, &first_look(&plan, &vendor.url).unwrap()).await;
+        let took = began.elapsed();
+        let report = container.says(&second_look()).unwrap_or_else(|| panic!("{shell:?}"));
+        assert!(took < secs(2), "{took:?}");
+        assert!(report.end.unwrap().abs_diff(report.now + 600) <= 5, "{shell:?}: {report:?}");
+        // Where one watches nothing is started.
+        let watch = fs::read(container.state("watch")).unwrap();
+        let said = container.leaves(shell, &first_look(&plan, &vendor.url).unwrap()).await;
+        assert!(Report::parse(&said).is_some(), "{shell:?}: {said:?}");
+        assert_eq!(fs::read(container.state("watch")).unwrap(), watch, "{shell:?}");
+        // The late one keeps to the end that there is.
+        container.start(shell, &Plan { ttl: Some(secs(900)), ..plan }, &vendor, "");
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!(container.report().await.end, report.end, "{shell:?}");
+    }
+}
+
 async fn who_works_there_is_not_idle() {
     let mut started = Vec::new();
     for who in ["session", "newer session", "port 22", "owner", "scanner", "nobody"] {
@@ -359,6 +450,24 @@ async fn the_report_names_what_is_missing() {
         container.start(&["dash"], &ttl(600), &vendor, "");
         let weakness = container.report().await.weakness().unwrap_or_default();
         assert!(weakness.contains(want) && weakness.is_empty() == want.is_empty(), "{clients:?}: {weakness}");
+    }
+    // Programs of the system, and no certificates where these look for them; then some, at each of the places.
+    for place in ["", "etc/ssl/certs/one.pem", "etc/pki/tls/certs/bundle", "etc/ssl/cert.pem", "elsewhere"] {
+        let mut container = Container::with(&["curl", "openssl"]);
+        let root = container.path("").display().to_string();
+        container = container.env("CRABBOX_ROOT", Some(root.trim_end_matches('/')));
+        if !place.is_empty() {
+            let file = container.path(place);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "certificate").unwrap();
+        }
+        if place == "elsewhere" {
+            let file = container.path(place).display().to_string();
+            container = container.env("SSL_CERT_FILE", Some(&file));
+        }
+        container.start(&["dash"], &ttl(600), &vendor, "");
+        let weakness = container.report().await.weakness().unwrap_or_default();
+        assert_eq!(weakness.contains("no ca-certificates"), place.is_empty(), "{place}: {weakness}");
     }
     assert_eq!(Container::with(&[]).says(LOOK), None, "without a watchdog there is no report");
     assert_eq!(Container::with(&[]).says(&renewal(secs(1))), None);

@@ -53,7 +53,9 @@ impl Desk {
             process
                 .engine
                 .client()
-                .set_state(crabbox_vast_engine::lease::InstanceId(instance), "stopped")
+                .set_state_if(crabbox_vast_engine::lease::InstanceId(instance), "stopped", || async {
+                    Ok(())
+                })
                 .await
                 .unwrap();
             pass(Duration::from_secs(10)).await;

@@ -368,3 +368,82 @@ async fn a_lease_that_is_opened_again_is_no_dead_processs_any_more() {
     assert_eq!((cleaned.summary.destroyed, cleaned.summary.stopped), (0, 0), "{cleaned:?}");
     assert_eq!(claim(&process, &lease.id).await.state(), "ready");
 }
+
+/// A lease that was stopped, as `stop` leaves it.
+async fn stopped(stage: &Stage, process: &Process) -> Warm {
+    let lease = warm(stage, process, "one", true).await;
+    let request = crabbox_vast_engine::ops::ReleaseRequest {
+        identifier: "one".into(),
+        action: Some(crabbox_vast_engine::lease::ReleaseAction::Stop),
+    };
+    process.engine.release(&request, &stage.call()).await.expect("stops");
+    pass(Duration::from_secs(10)).await;
+    lease
+}
+
+async fn wish(process: &Process, lease: &Warm) -> Option<String> {
+    let shown = process.engine.client().show(InstanceId(lease.instance)).await.expect("an answer");
+    shown.expect("it is there").intended_status
+}
+
+fn answered(status: u16, body: &str) -> Effect {
+    Effect::Answer { status, content_type: "application/json".into(), body: body.into(), headers: vec![] }
+}
+
+/// Carried out, and answered as if it had not been: a start that may bill is taken back.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_took_effect_is_taken_back_whatever_it_was_answered() {
+    let put = |effect| Fault::once("PUT", "/api/v0/instances/*/", effect);
+    let denied = || answered(403, r#"{"success":false,"msg":"no"}"#);
+    let broke = || answered(400, r#"{"success":false,"error":"insufficient_credit"}"#);
+    let second = |effect| Fault { nth: 2, ..put(effect) };
+    let server_error =
+        answered(200, r#"{"success":false,"error":"server_error","msg":"Something went wrong"}"#);
+    let cases = [
+        vec![put(server_error).after_commit()],
+        vec![put(denied()).after_commit()],
+        vec![put(Effect::Reset).after_commit(), second(denied())],
+        vec![put(Effect::Reset).after_commit(), second(broke())],
+    ];
+    for faults in cases {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = stopped(&stage, &process).await;
+        let told = format!("{faults:?}");
+        stage.vast(|vast, _| faults.into_iter().for_each(|fault| vast.add_fault(fault)));
+        let start = StartRequest { identifier: "one".into() };
+        let error = process.engine.start(&start, &stage.call()).await.map(|_| ()).expect_err("refused");
+        assert!(!error.to_string().contains("may still start"), "{told}: {error}");
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "{told}: {error}");
+        assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "{told}");
+        let journal = process.engine.store().journal(&lease.id).await.unwrap().unwrap();
+        assert!(journal.steps.iter().all(|step| !step.is_open()), "{told}: {journal:?}");
+    }
+}
+
+/// The vendor keeps a start whose GPUs are taken. That its claim says `ready` is from before others stopped the machine.
+#[tokio::test(start_paused = true)]
+async fn a_queued_start_of_a_dead_process_is_withdrawn_whatever_the_claim_says() {
+    for used in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = stopped(&stage, &process).await;
+        edit(&process, &lease.id, |claim| drop(claim.labels.insert("state".into(), "ready".into()))).await;
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
+        let taken = serde_json::json!({"relet": true});
+        stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &taken);
+        let queued = process.engine.client().set_state_if(instance, "running", || async { Ok(()) }).await;
+        queued.expect_err("its GPUs are taken");
+        pass(Duration::from_secs(60)).await;
+        if used {
+            process.engine.touch("one", None, &stage.call()).await.expect("a use");
+        }
+        let cleaned =
+            stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.unwrap();
+        let (outcome, shown) =
+            if used { (ItemOutcome::Skipped, "running") } else { (ItemOutcome::Stopped, "stopped") };
+        assert_eq!(cleaned.items[0].outcome, outcome, "used {used}: {cleaned:?}");
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some(shown), "used {used}");
+    }
+}

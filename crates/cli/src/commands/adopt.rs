@@ -37,5 +37,6 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     } else {
         session.printer.line(&adopted.line());
     }
+    session.progress.say(&adopted.deadman.line());
     Ok(0)
 }

@@ -45,6 +45,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
             facts.user, facts.endpoint.host, facts.endpoint.port, facts.work_root
         ));
     }
+    session.progress.say(&facts.deadman.line());
     lease.close().await;
     Ok(0)
 }

@@ -90,7 +90,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         session.progress.say(&format!("billed at {price}, {:.2} $ a day, until `{stop}`", price.0 * 24.0));
     }
     // What else ends it, as it is with this very lease.
-    session.progress.say(&facts.deadman.line());
+    session.progress.say(&lease.deadman(&session.call).await.line());
     if options.timing_json {
         let timing = TimingReport::of_warmup(facts, total);
         session.printer.note(&super::run::document(&timing)?.to_string());

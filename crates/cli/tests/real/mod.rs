@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 mod case;
+mod elsewhere;
 mod fault;
 mod http;
 mod machine;

@@ -16,14 +16,31 @@ pub enum Route {
     Manage,
     Destroy,
     Logs,
+    /// The log itself, at its signed address.
+    LogText,
 }
 
 impl Route {
+    /// Those that some command calls. Nobody lists or detaches keys.
+    pub const CALLED: [Route; 10] = [
+        Route::Account,
+        Route::Search,
+        Route::List,
+        Route::Create,
+        Route::Show,
+        Route::Attach,
+        Route::Manage,
+        Route::Destroy,
+        Route::Logs,
+        Route::LogText,
+    ];
+
     /// The route of a request and the instance or offer in its path.
     pub fn of(method: &str, path: &str) -> Option<(Route, u64)> {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let number = |text: &str| text.parse().unwrap_or(0);
         Some(match (method, parts.as_slice()) {
+            ("GET", ["logs", id]) => (Route::LogText, number(id)),
             ("GET", ["api", "v0", "users", "current"]) => (Route::Account, 0),
             ("POST", ["api", "v0", "bundles"]) => (Route::Search, 0),
             ("GET", ["api", "v1", "instances"]) => (Route::List, 0),
@@ -51,7 +68,8 @@ impl Route {
             Route::Destroy => 3_000,
             Route::Show | Route::Detach => 2_000,
             Route::List | Route::Manage => 1_000,
-            Route::Account | Route::Search | Route::Attach | Route::Keys | Route::Logs => 0,
+            Route::Account | Route::Search | Route::Attach | Route::Keys => 0,
+            Route::Logs | Route::LogText => 0,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::vendor::{API_KEY, Options, Vendor};
 use crate::desk::Desk;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -88,8 +88,14 @@ impl Traveller {
         names.filter_map(|path| Some(path.file_name()?.to_str()?.strip_suffix(".json")?.to_owned())).collect()
     }
 
-    /// Private keys that are left.
+    /// Private keys that are left, those included that were being written when their process died.
     pub fn keys(&self) -> Vec<PathBuf> {
-        self.records().into_iter().filter(|path| path.ends_with("id_ed25519")).collect()
+        self.records().into_iter().filter(|path| is_key(path)).collect()
     }
+}
+
+/// Whether a file is a private key, or its beginnings; both are in the key folder only.
+pub fn is_key(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name == "id_ed25519" || name.starts_with(".id_ed25519.tmp-")
 }

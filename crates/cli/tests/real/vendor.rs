@@ -1,6 +1,7 @@
 //! The vendor: an account with strangers on it, one offer after the other, and a ledger.
 
-use super::fault::{Fault, Trap, What};
+use super::elsewhere::Elsewhere;
+use super::fault::{Trap, What};
 use super::http::{self, Reply, Request};
 use super::machine::Machine;
 use super::route::Route;
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant};
 /// The account's key.
 pub const API_KEY: &str = "canary-account-key-51f0";
 
+/// A machine of somebody else.
+pub const STRANGER: u64 = 600_001;
+
 /// How the vendor behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -26,6 +30,10 @@ pub struct Options {
     pub limits: bool,
     /// The image cannot be pulled.
     pub broken_image: bool,
+    /// How long a new machine is missing from the list.
+    pub list_lag: Duration,
+    /// How long the calls about a new machine do not know it; a destroy does.
+    pub read_lag: Duration,
 }
 
 /// Secrets that the vendor gives away in answers; nobody may ever see them.
@@ -40,6 +48,9 @@ impl Secrets {
 struct Instance {
     label: String,
     born: Instant,
+    /// Since when it runs, or boots.
+    started: Instant,
+    halted: bool,
     machine: Machine,
 }
 
@@ -67,6 +78,7 @@ struct Inside {
     folder: PathBuf,
     options: Options,
     address: String,
+    elsewhere: Elsewhere,
 }
 
 /// A running vendor. Its instances end with it.
@@ -91,7 +103,7 @@ impl Vendor {
         };
         let state = State {
             strangers: vec![
-                stranger(600_001, "made by hand"),
+                stranger(STRANGER, "made by hand"),
                 stranger(600_002, "cbx1|cbx_aaaaaaaaaaaa|other-box|ready"),
             ],
             ..State::default()
@@ -102,6 +114,7 @@ impl Vendor {
             folder: folder.to_owned(),
             options,
             address,
+            elsewhere: Elsewhere::start(),
         });
         let serving = Arc::clone(&inside);
         std::thread::spawn(move || {
@@ -161,9 +174,11 @@ impl Vendor {
         self.inside.state().most_at_once
     }
 
-    /// Attempts to change what belongs to others, and others that are missing.
+    /// Attempts to change what belongs to others, and keys that were carried where they are not to go.
     pub fn trespasses(&self) -> Vec<String> {
-        self.inside.state().trespasses.clone()
+        let visits = self.inside.elsewhere.visits();
+        let away = visits.into_iter().map(|head| format!("a redirect to another host was followed: {head}"));
+        self.inside.state().trespasses.iter().cloned().chain(away).collect()
     }
 
     /// Calls that came too soon, where limits are enforced.
@@ -204,15 +219,8 @@ impl Inside {
 
     /// Answers, unless the trap strikes; `None` where the caller is dead.
     fn meet(&self, request: &Request) -> Option<Reply> {
-        if request.path.starts_with("/logs/") {
-            return Some(Reply::text(&format!(
-                "pulling\n{{\"jupyter_token\": \"{}\"}}\ncurl -H 'Authorization: Bearer {}'\n",
-                Secrets::JUPYTER,
-                Secrets::INSTANCE_KEY
-            )));
-        }
         let mut state = self.state();
-        let Some((route, id)) = Route::of(&request.method, &request.path) else {
+        let Some((route, id)) = Route::of(&request.method, request.path.trim_start_matches("/moved")) else {
             return Some(Reply::refusal(404, &json!({"success": false, "error": "unknown"})));
         };
         state.calls.push(route);
@@ -227,7 +235,7 @@ impl Inside {
                 } else {
                     Reply::json(&json!({"success": true, "nothing": "was done"}))
                 };
-                Some(fault.spoil(whole))
+                Some(fault.spoil(whole, request, &self.elsewhere.address))
             }
             Some(Trap { what: What::Kill, after, .. }) => {
                 if after {
@@ -242,6 +250,17 @@ impl Inside {
     }
 
     fn answer(&self, state: &mut State, route: Route, id: u64, request: &Request) -> Reply {
+        if route == Route::LogText {
+            if !request.bearer.is_empty() {
+                state.trespasses.push("a key was carried to the log's address".to_owned());
+            }
+            return Reply::text(&format!(
+                "pulling\n{{\"jupyter_token\": \"{}\"}}\ncurl -H 'Authorization: Bearer {}' {}\n",
+                Secrets::JUPYTER,
+                Secrets::INSTANCE_KEY,
+                self.log_address(id)
+            ));
+        }
         if request.bearer != API_KEY {
             // A careless server says the key back.
             let message = format!("Invalid user key {}", request.bearer);
@@ -252,7 +271,7 @@ impl Inside {
         let early = state.last.insert(route, now).is_some_and(|last| now - last < route.interval());
         if self.options.limits && early {
             state.refused.push(route);
-            return Fault::TooManyText.spoil(Reply::text(""));
+            return Reply { status: 429, ..Reply::text("API requests too frequent") };
         }
         match route {
             Route::Account => Reply::json(&json!({"id": 4242, "credit": 10, "api_key": API_KEY})),
@@ -263,7 +282,9 @@ impl Inside {
                 .collect::<Vec<_>>()})),
             Route::List => {
                 let mut all = state.strangers.clone();
-                all.extend(state.instances.iter().map(|(id, instance)| self.view(*id, instance)));
+                let listed = |instance: &Instance| instance.born.elapsed() >= self.options.list_lag;
+                let ours = state.instances.iter().filter(|(_, instance)| listed(instance));
+                all.extend(ours.map(|(id, instance)| self.view(*id, instance)));
                 Reply::json(&json!({"instances": all, "next_token": null}))
             }
             Route::Create => self.create(state, request),
@@ -276,7 +297,8 @@ impl Inside {
         let id = 700_000 + state.created;
         let machine = Machine::start(&self.folder.join(id.to_string()));
         let label = request.body["label"].as_str().unwrap_or_default().to_owned();
-        state.instances.insert(id, Instance { label, born: Instant::now(), machine });
+        let now = Instant::now();
+        state.instances.insert(id, Instance { label, born: now, started: now, halted: false, machine });
         state.most_at_once = state.most_at_once.max(state.instances.len());
         Reply::json(&json!({"success": true, "new_contract": id.to_string(),
                             "instance_api_key": Secrets::INSTANCE_KEY}))
@@ -292,7 +314,10 @@ impl Inside {
             let stranger = state.strangers.iter().find(|stranger| stranger["id"] == id);
             return Reply::json(&json!({"instances": stranger}));
         }
-        let Some(instance) = state.instances.get_mut(&id) else {
+        let known = |instance: &&mut Instance| {
+            route == Route::Destroy || instance.born.elapsed() >= self.options.read_lag
+        };
+        let Some(instance) = state.instances.get_mut(&id).filter(known) else {
             return match route {
                 Route::Show => Reply::json(&json!({"instances": null})),
                 _ => Reply::refusal(404, &json!({"success": false, "error": "no_such_instance"})),
@@ -306,10 +331,19 @@ impl Inside {
                 if let Some(label) = request.body["label"].as_str() {
                     label.clone_into(&mut instance.label);
                 }
+                match request.body["state"].as_str() {
+                    Some("stopped") => {
+                        instance.halted = true;
+                        instance.machine.hang_up();
+                    }
+                    Some(_) if instance.halted => {
+                        (instance.halted, instance.started) = (false, Instant::now())
+                    }
+                    _ => {}
+                }
             }
             Route::Logs => {
-                let url = format!("http://{}/logs/{id}?signature={}", self.address, Secrets::SIGNATURE);
-                return Reply::json(&json!({"success": true, "result_url": url}));
+                return Reply::json(&json!({"success": true, "result_url": self.log_address(id)}));
             }
             Route::Destroy => drop(state.instances.remove(&id)),
             _ => {}
@@ -317,10 +351,16 @@ impl Inside {
         done
     }
 
+    fn log_address(&self, id: u64) -> String {
+        format!("http://{}/logs/{id}?signature={}", self.address, Secrets::SIGNATURE)
+    }
+
     fn view(&self, id: u64, instance: &Instance) -> Value {
-        let running = instance.born.elapsed() >= self.options.boot;
-        let mut view = json!({"id": id, "label": instance.label, "intended_status": "running",
-            "actual_status": if running { "running" } else { "loading" }, "gpu_name": "RTX 3090",
+        let running = !instance.halted && instance.started.elapsed() >= self.options.boot;
+        let (intended, otherwise) =
+            if instance.halted { ("stopped", "exited") } else { ("running", "loading") };
+        let mut view = json!({"id": id, "label": instance.label, "intended_status": intended,
+            "actual_status": if running { "running" } else { otherwise }, "gpu_name": "RTX 3090",
             "num_gpus": "2", "dph_total": 0.31, "jupyter_token": Secrets::JUPYTER,
             "instance_api_key": Secrets::INSTANCE_KEY});
         if self.options.broken_image {

@@ -146,7 +146,10 @@ impl Engine {
 
     /// A journal that proves an earlier machine gone is kept for its day.
     async fn forget_unrented(&self, id: &LeaseId, keep_journal: bool) -> Result<()> {
-        if keep_journal { self.forget(id, None).await } else { self.forget_unused(id).await }
+        if keep_journal {
+            return self.forget(id, None).await;
+        }
+        self.forget_unused(id).await.map(|_| ())
     }
 
     /// Wave 1: everything that the choice needs, at once.

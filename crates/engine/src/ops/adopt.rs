@@ -3,6 +3,7 @@
 //! The order: operation lock, key on disk, the instance read again, claim, journal, and only then the key is attached.
 //! Whatever dies in between leaves a claim that `stop` can use, or a key that opens nothing; running it again goes on.
 
+use super::deadman::Deadman;
 use super::resolve::{Resolved, check_account, unclaimed};
 use super::{Call, Engine, Phase};
 use crate::lease::labels::{self, LabelDefaults, key};
@@ -42,6 +43,8 @@ pub struct Adopted {
     pub key_attached: bool,
     /// When cleanup may sweep it, RFC 3339.
     pub expires_at: Option<String>,
+    /// The dead-man switch on the instance, as it is after the adoption.
+    pub deadman: Deadman,
 }
 
 impl Adopted {
@@ -57,6 +60,9 @@ impl Engine {
     /// Makes a claim for an instance with an ownership label, and attaches a key of this machine to it. On a lease that
     /// has a claim already only the key is attached again. Instances without an ownership label are never adopted.
     ///
+    /// Where SSH answers, the dead-man switch is set to what the adoption says: a watchdog that the maker of the instance
+    /// armed is replaced, or ended where nothing is to end the lease.
+    ///
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::LeaseBusy`].
     pub async fn adopt(&self, request: &AdoptRequest, call: &Call) -> Result<Adopted> {
@@ -71,36 +77,43 @@ impl Engine {
             None => None,
         };
         let endpoints = if instance.is_running() { instance.endpoints() } else { Vec::new() };
-        let adopted = self.take_in(instance, present, request.keep, call).await?;
-        if adopted.key_attached {
-            self.arm_adopted(&adopted.lease, endpoints, call).await;
-        }
+        let mut adopted = self.take_in(instance, present, request.keep, call).await?;
+        adopted.deadman = self.arm_adopted(&adopted, endpoints, call).await;
         Ok(adopted)
     }
 
-    /// Installs the dead-man switch of an adopted lease where SSH answers; where it does not, the next use installs it.
-    async fn arm_adopted(&self, id: &LeaseId, endpoints: Vec<Endpoint>, call: &Call) {
-        let journal = self.store.journal(id).await.ok().flatten();
-        if journal.is_none_or(|journal| journal.deadman.is_none()) {
-            return;
-        }
-        let armed =
-            async {
-                let key =
-                    self.store.key(id).await?.filter(|_| !endpoints.is_empty()).ok_or_else(|| {
-                        Error::new(Code::SshTimeout, "it does not run, or has no address yet")
-                    })?;
-                let connected = self.connect(id, &key, endpoints, ARMING, &Call::default()).await?;
-                self.deadman_for_use(id, connected.session.as_ref(), call).await;
-                connected.session.close().await;
-                Ok(())
-            };
-        if let Err(error) = call.until_cancelled(armed).await {
+    /// Sets the dead-man switch of an adopted lease where SSH answers; where it does not, the next use does.
+    async fn arm_adopted(&self, adopted: &Adopted, endpoints: Vec<Endpoint>, call: &Call) -> Deadman {
+        let id = &adopted.lease;
+        let unreachable = |why: &str| Err(Error::new(Code::SshTimeout, why));
+        let armed = async {
+            let key = self.store.key(id).await?.filter(|_| adopted.key_attached);
+            let Some(key) = key else { return unreachable("its key is not attached") };
+            if endpoints.is_empty() {
+                return unreachable("it does not run, or has no address yet");
+            }
+            let claim = self.store.claim(id).await?.ok_or_else(|| {
+                Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
+            })?;
+            let connected = self.connect(id, &key, endpoints, ARMING, &Call::default()).await?;
+            let session = connected.session.as_ref();
+            let known = self.deadman_for_use(id, &claim, None, session, call).await;
+            // Of a lease for which nothing is recorded, too, the instance may tell something.
+            let deadman =
+                if known.confirmed { known } else { self.deadman_of(id, &claim.labels, Some(session)).await };
+            connected.session.close().await;
+            Ok(deadman)
+        };
+        call.until_cancelled(armed).await.unwrap_or_else(|error| {
+            if !adopted.claimed && adopted.deadman.armed {
+                return adopted.deadman.clone();
+            }
             call.warn(format!(
-                "nothing ends the adopted instance by itself yet: {error}; the next `run` or `touch` installs its \
-                 dead-man switch"
+                "the dead-man switch of the adopted instance could not be looked at: {error}; what its maker armed may still \
+                 end it, nothing else does; the next `run` or `touch` sets it"
             ));
-        }
+            Deadman::not_armed(format!("it could not be looked at over SSH: {error}"))
+        })
     }
 
     /// Resolves a lease for use; with `reclaim` an owned instance without a claim here is adopted on the way.
@@ -111,12 +124,13 @@ impl Engine {
         call: &Call,
     ) -> Result<(Claim, Instance)> {
         let resolved = call.until_cancelled(self.resolve(identifier)).await?;
-        if let Resolved { claim: None, instance: Some(instance) } = &resolved
+        if let Resolved { claim: None, instance: Some(instance), .. } = &resolved
             && reclaim
         {
             self.take_in(instance.clone(), None, false, call).await?;
-            return call.until_cancelled(self.resolve_for_use(identifier)).await;
+            return call.until_cancelled(self.resolve_for_use(identifier, call)).await;
         }
+        resolved.tell_of_twins(call);
         super::resolve::for_use(identifier, resolved)
     }
 
@@ -161,16 +175,16 @@ impl Engine {
                     journal.price = instance.dph_total.map(|price| price.0);
                     journal.request.ttl_secs = self.bound(keep).map(|ttl| ttl.as_secs());
                 }
-                if journal.deadman.is_none() {
-                    let record = self.deadman_record(keep);
-                    journal.deadman = record.map(|record| DeadmanRecord { over_ssh: true, ..record });
-                }
+                // Also where nothing is to end it: what its maker armed is ended when somebody gets in.
+                let record = self.deadman_record(keep).unwrap_or_default();
+                journal.deadman = Some(DeadmanRecord { over_ssh: true, ..record });
             }
             if relieve(&mut journal) || claimed {
                 self.note_or_warn(&journal, call).await;
             }
         }
         let key_attached = self.attach_to_adopted(instance.id, &key, call).await;
+        let recorded = self.recorded_deadman(&id, self.unix_now()).await;
         Ok(Adopted {
             lease: id,
             slug: claim.slug.clone(),
@@ -178,6 +192,8 @@ impl Engine {
             claimed,
             key_attached,
             expires_at: labels::expires_at(&claim.labels).map(moment),
+            // Looked at by who has a session.
+            deadman: recorded,
         })
     }
 
@@ -228,7 +244,7 @@ impl Engine {
     }
 
     /// The claim crabbox makes with `--reclaim`: without any word of an attached key, so that nothing is detached later.
-    fn adopted_claim(
+    pub(super) fn adopted_claim(
         &self,
         id: &LeaseId,
         label: &OwnershipLabel,

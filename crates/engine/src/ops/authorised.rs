@@ -3,10 +3,10 @@
 
 use super::gone::{Sight, VISIBILITY};
 use super::provenance::ambiguous_label;
-use super::recovery::Unfinished;
 use super::recovery::changed_claim;
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
+use super::unfinished::Unfinished;
 use super::{Call, Engine, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
@@ -187,6 +187,9 @@ impl Engine {
         };
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
         self.destroy_journalled(&doomed, journal.as_mut(), fresh, call).await?;
+        if let Some(journal) = &mut journal {
+            self.finish_twins(id, &lease.claim, instance, journal, call).await?;
+        }
         self.forget(id, Some(instance)).await?;
         Ok(if lease.live.is_some() { ReleaseOutcome::Destroyed } else { ReleaseOutcome::AlreadyGone })
     }
@@ -211,7 +214,8 @@ impl Engine {
         }
         call.phase(Phase::Release, format!("stopping instance {instance}"));
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
-        let stopped = self.client.stop_if(instance, || self.last_look(&doomed, journal.as_ref())).await;
+        let look = || self.last_look(&doomed, journal.as_ref());
+        let stopped = self.client.set_state_if(instance, "stopped", look).await;
         match stopped {
             Ok(()) => {}
             Err(Unsent::Failed(failure)) => return Err(Error::from(failure)),
@@ -263,7 +267,8 @@ impl Engine {
             lease
         } else {
             let fresh = VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?);
-            let vanished = self.prove_vanished(instance, fresh, call).await?;
+            // Until then nothing was changed.
+            let vanished = call.until_cancelled(self.prove_vanished(instance, fresh, call)).await?;
             // That took its time: what authorises the rest is read again.
             let lease = Authorised { why: lease.why, ..self.authorise(id, instance, "stop").await? };
             if vanished && lease.live.is_none() {
@@ -299,7 +304,9 @@ impl Engine {
     }
 
     /// The journal of a lease for whoever holds its operation lock, made where there is none. Without the lock there is
-    /// none to write: a living process has its own copy.
+    /// none to write: a living process has its own copy, and two writers would lose each other's steps. Then the claim is
+    /// the record: it was there before anything was rented and stays until the proof, so that who dies after a destroy
+    /// that stands in no journal leaves a lease that every command still finds.
     pub(super) async fn journal_of(
         &self,
         id: &LeaseId,

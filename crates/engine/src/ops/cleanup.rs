@@ -5,252 +5,35 @@
 //! its instance again, and its claim after that.
 
 use super::authorised::{Authorised, Doomed, Ground, Why};
+pub use super::cleaned::{Cleaned, CleanupItem, CleanupRequest, CleanupSummary, ItemKind, ItemOutcome};
 use super::provenance::ambiguous_label;
-use super::recovery::{Patience, in_use};
+use super::recovery::{Patience, in_time};
 use super::resolve::{check_account, lease_id};
+use super::unfinished::in_use;
 use super::{Call, Engine};
-use crate::lease::{AccountId, Claim, InstanceId, LeaseId, Sweep, labels, sweep};
+use crate::lease::{AccountId, Claim, InstanceId, Sweep, labels, sweep};
 use crate::store::{ClaimScan, OperationGuard};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
-use serde::Serialize;
-use serde_json::Value;
-use std::collections::BTreeSet;
+use futures_util::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// How to clean up.
-#[derive(Debug, Clone, Default)]
-pub struct CleanupRequest {
-    /// Only say what would be done: nothing is changed, here or at Vast.
+/// How long a whole cleanup may take: the longest single wait, a destroy that stalls in its window, and a minute.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What one cleanup works on.
+pub(super) struct Sweeping<'a> {
+    pub account: AccountId,
+    pub inventory: &'a Inventory,
+    pub scan: &'a ClaimScan,
+    /// Leases that were seen to already.
+    pub settled: BTreeSet<String>,
     pub dry_run: bool,
-}
-
-/// What an item is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ItemKind {
-    /// An instance that stays.
-    Skip,
-    /// An instance to be destroyed.
-    Delete,
-    /// A lease that a dead process left unfinished.
-    Recover,
-    /// A claim whose instance is gone.
-    Forget,
-    /// A key that belongs to no lease any more.
-    ForgetKeys,
-}
-
-/// What became of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ItemOutcome {
-    /// It was left as it is.
-    Skipped,
-    /// It would be done without `dry_run`.
-    Planned,
-    /// Destroyed and proved gone.
-    Destroyed,
-    /// Somebody else had destroyed it; proved, and forgotten.
-    AlreadyGone,
-    /// Proved: nothing was ever rented; forgotten.
-    NeverCreated,
-    /// Stopped; its disk is billed.
-    Stopped,
-    /// An instance was found for a claim that named none.
-    Bound,
-    /// Claim and key are removed.
-    Forgotten,
-    /// Not done: no claim authorises it. A dry run says so of what a real run would refuse.
-    Refused,
-    /// Not done: it went wrong.
-    Failed,
-}
-
-/// One decision of a cleanup and what came of it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CleanupItem {
-    /// What it is about.
-    pub action: ItemKind,
-    /// The lease.
-    pub lease: String,
-    /// The instance, where there is one.
-    pub instance: Option<InstanceId>,
-    /// Slug, or what the list shows.
-    pub name: String,
-    /// Why.
-    pub reason: Option<String>,
-    /// What became of it.
-    pub outcome: ItemOutcome,
-    /// Code, message and hint of a refusal or failure.
-    pub error: Option<Value>,
-    #[serde(skip)]
-    code: Option<Code>,
-}
-
-/// How many items came to what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CleanupSummary {
-    /// Instances destroyed, or found destroyed.
-    pub destroyed: usize,
-    /// Instances stopped.
-    pub stopped: usize,
-    /// Claims and keys removed without an instance.
-    pub forgotten: usize,
-    /// Left as they are.
-    pub skipped: usize,
-    /// What a real run would do.
-    pub planned: usize,
-    /// Refused for want of a claim; in a dry run what a real run would refuse.
-    pub refused: usize,
-    /// Went wrong.
-    pub failed: usize,
-}
-
-/// A finished cleanup.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Cleaned {
-    /// Whether nothing was to be changed.
-    pub dry_run: bool,
-    /// Every decision, in order.
-    pub items: Vec<CleanupItem>,
-    /// What should be looked at by hand.
-    pub problems: Vec<String>,
-    /// The counts.
-    pub summary: CleanupSummary,
-}
-
-impl CleanupItem {
-    /// An item about a lease with a claim, nothing done yet.
-    pub(super) fn of_lease(action: ItemKind, claim: &Claim, reason: impl Into<String>) -> Self {
-        Self {
-            action,
-            lease: claim.lease_id.clone(),
-            instance: claim.instance_id(),
-            name: claim.slug.clone(),
-            reason: Some(reason.into()),
-            outcome: ItemOutcome::Skipped,
-            error: None,
-            code: None,
-        }
-    }
-
-    /// An item about a key without a lease.
-    pub(super) fn of_key(lease: &LeaseId) -> Self {
-        Self {
-            action: ItemKind::ForgetKeys,
-            lease: lease.to_string(),
-            instance: None,
-            name: String::new(),
-            reason: Some("no claim and no instance".to_owned()),
-            outcome: ItemOutcome::Skipped,
-            error: None,
-            code: None,
-        }
-    }
-
-    /// The item with its outcome.
-    pub(super) fn ended(mut self, outcome: Result<ItemOutcome>) -> Self {
-        match outcome {
-            Ok(outcome) => self.outcome = outcome,
-            Err(error) => {
-                let refused = error.exit_code() == 2;
-                self.outcome = if refused { ItemOutcome::Refused } else { ItemOutcome::Failed };
-                self.code = Some(error.code());
-                self.error = error.to_json().get_mut("error").map(Value::take);
-            }
-        }
-        self
-    }
-
-    /// What went wrong, in one line.
-    #[must_use]
-    pub fn error_message(&self) -> Option<&str> {
-        self.error.as_ref()?.get("message")?.as_str()
-    }
-
-    /// The line of the decision; for instances the one crabbox prints.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let reason = self.reason.as_deref().unwrap_or_default();
-        let instance = self.instance.map(|id| id.to_string()).unwrap_or_default();
-        let (lease, name) = (&self.lease, &self.name);
-        match self.action {
-            ItemKind::Skip => format!("skip server id={instance} name={name} reason={reason}"),
-            ItemKind::Delete => format!("delete server id={instance} name={name}"),
-            ItemKind::Recover => {
-                let outcome = serde_json::to_value(self.outcome).unwrap_or_default();
-                let outcome = outcome.as_str().unwrap_or_default();
-                format!("recover lease={lease} name={name} outcome={outcome} reason={reason}")
-            }
-            ItemKind::Forget => format!("forget lease={lease} name={name} reason={reason}"),
-            ItemKind::ForgetKeys => format!("forget keys lease={lease} reason={reason}"),
-        }
-    }
-}
-
-impl Cleaned {
-    /// The document: the result, and as `error` what [`Cleaned::failure`] says, where it says something.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        Error::beside(self, self.failure())
-    }
-
-    fn new(dry_run: bool, items: Vec<CleanupItem>, problems: Vec<String>) -> Self {
-        let mut summary = CleanupSummary::default();
-        for item in &items {
-            let count = match item.outcome {
-                ItemOutcome::Skipped | ItemOutcome::Bound => &mut summary.skipped,
-                ItemOutcome::Planned => &mut summary.planned,
-                ItemOutcome::Destroyed | ItemOutcome::AlreadyGone => &mut summary.destroyed,
-                ItemOutcome::Stopped => &mut summary.stopped,
-                ItemOutcome::NeverCreated | ItemOutcome::Forgotten => &mut summary.forgotten,
-                ItemOutcome::Refused => &mut summary.refused,
-                ItemOutcome::Failed => &mut summary.failed,
-            };
-            *count += 1;
-        }
-        Self { dry_run, items, problems, summary }
-    }
-
-    /// The summary in one line.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let CleanupSummary { destroyed, stopped, forgotten, skipped, planned, refused, failed } =
-            self.summary;
-        if self.dry_run {
-            let counts = [(refused, "refused"), (failed, "failed")];
-            let bad = counts.iter().filter(|(count, _)| *count > 0);
-            let bad: String = bad.map(|(count, word)| format!(", {count} {word}")).collect();
-            return format!("cleanup: dry run, {planned} to do, {skipped} skipped{bad}");
-        }
-        format!(
-            "cleanup: {destroyed} destroyed, {stopped} stopped, {forgotten} forgotten, {skipped} skipped, \
-             {refused} refused, {failed} failed"
-        )
-    }
-
-    /// What kept the cleanup from being complete, if anything did: the first refusal or failure speaks for all. A dry
-    /// run that foresees a refusal has done all it was asked for, as crabbox's.
-    #[must_use]
-    pub fn failure(&self) -> Option<Error> {
-        let counts = |item: &&CleanupItem| !(self.dry_run && item.outcome == ItemOutcome::Refused);
-        let bad: Vec<&CleanupItem> =
-            self.items.iter().filter(|item| item.code.is_some()).filter(counts).collect();
-        let (first, others) = bad.split_first()?;
-        let (code, message) = (first.code?, first.error_message()?);
-        let more = others.len();
-        let others = if more == 0 { String::new() } else { format!("; and {more} more") };
-        let error = Error::new(code, format!("{message}{others}"));
-        let hint = first.error.as_ref().and_then(|error| error.get("hint")?.as_str());
-        Some(match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        })
-    }
+    /// When it ends.
+    pub until: Instant,
 }
 
 impl Engine {
@@ -259,16 +42,44 @@ impl Engine {
     /// Where the call names a pond, expired and vanished leases of other ponds stay. What a dead process left
     /// unfinished is finished in any case, as by every command that may spend or destroy.
     ///
+    /// It ends after five minutes: what is not done by then is part of the result, and the next cleanup goes on with it.
+    /// Where it is cancelled, or the instances cannot be read a second time, the result holds what was done until then, and
+    /// why it ended.
+    ///
     /// # Errors
     /// Why the instances or claims could not be read as a whole; then nothing was changed.
     pub async fn cleanup(&self, request: &CleanupRequest, call: &Call) -> Result<Cleaned> {
         let dry_run = request.dry_run;
-        let (account, mut inventory) = self.read_everything(call).await?;
+        let until = Instant::now() + LIMIT;
+        let (account, inventory) = self.read_everything(call).await?;
         let mut items = if dry_run {
             self.planned_recoveries().await?
         } else {
-            self.recover_dead(None, Patience::Window, call).await
+            self.recover_dead(None, Patience::Window(until), call).await
         };
+        let mut problems = Vec::new();
+        let swept = self.sweep_all(account, inventory, until, dry_run, &mut items, &mut problems, call).await;
+        match swept {
+            Err(error) if items.is_empty() => Err(error),
+            swept => Ok(Cleaned::new(dry_run, items, problems, swept.err().as_ref())),
+        }
+    }
+
+    /// What follows the leases of dead processes: the expired ones, and those whose instance is gone.
+    ///
+    /// # Errors
+    /// Why it ended before everything was seen to; `items` and `problems` hold what there was until then.
+    #[expect(clippy::too_many_arguments, reason = "what a cleanup has read, and what it tells")]
+    async fn sweep_all(
+        &self,
+        account: AccountId,
+        mut inventory: Inventory,
+        until: Instant,
+        dry_run: bool,
+        items: &mut Vec<CleanupItem>,
+        problems: &mut Vec<String>,
+        call: &Call,
+    ) -> Result<()> {
         if !dry_run && !items.is_empty() {
             inventory = self.read_everything(call).await?.1;
         }
@@ -278,23 +89,59 @@ impl Engine {
             let others = scan.claims.iter().filter(|claim| claim.pond().as_ref() != Some(pond));
             settled.extend(others.map(|claim| claim.lease_id.clone()));
         }
-        let mut problems: Vec<String> = scan
-            .problems
-            .iter()
-            .map(|problem| format!("claim file {} is left alone: {}", problem.file, problem.message))
-            .collect();
-        problems.extend(self.look_at_tombstones(&inventory).await?);
-        for instance in inventory.instances.iter().filter(|instance| !instance.is_unloaded()) {
-            still_wanted(call)?;
-            if let Some(item) = self.sweep_instance(instance, account, &scan, &settled, dry_run, call).await {
-                items.push(item);
+        problems.extend(
+            scan.problems
+                .iter()
+                .map(|problem| format!("claim file {} is left alone: {}", problem.file, problem.message)),
+        );
+        let amiss = self.look_at_tombstones(&inventory).await?;
+        let sweeping = Sweeping { account, inventory: &inventory, scan: &scan, settled, dry_run, until };
+        let swept = self.sweep_instances(&sweeping, call).await;
+        // What was seen to, or will be, is told as an item.
+        let seen_to = |one: InstanceId| {
+            let done = |item: &&CleanupItem| !matches!(item.outcome, ItemOutcome::Refused);
+            swept.iter().filter(done).any(|item| item.instance == Some(one))
+        };
+        problems.extend(amiss.into_iter().filter(|(one, _)| !seen_to(*one)).map(|(_, what)| what));
+        items.extend(swept);
+        still_wanted(call)?;
+        self.forget_vanished(&sweeping, items, call).await?;
+        if self.kept_to_pond().is_none() {
+            self.forget_keys(&inventory, dry_run, items, call).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides on every instance, in the order of the list. Leases are seen to side by side, the instances of one lease one
+    /// after the other, those first which its claim does not name.
+    async fn sweep_instances(&self, sweeping: &Sweeping<'_>, call: &Call) -> Vec<CleanupItem> {
+        let named: BTreeSet<InstanceId> =
+            sweeping.scan.claims.iter().filter_map(Claim::instance_id).collect();
+        let mut leases: BTreeMap<String, Vec<(usize, &Instance)>> = BTreeMap::new();
+        for (index, instance) in sweeping.inventory.instances.iter().enumerate() {
+            if !instance.is_unloaded() {
+                let lease = instance.ownership().map_or_else(|| instance.id.to_string(), |label| label.lease);
+                leases.entry(lease).or_default().push((index, instance));
             }
         }
-        items.extend(self.forget_vanished(account, &inventory, &scan, &settled, dry_run, call).await?);
-        if self.kept_to_pond().is_none() {
-            items.extend(self.forget_keys(&inventory, dry_run, call).await?);
-        }
-        Ok(Cleaned::new(dry_run, items, problems))
+        let sweeps = leases.into_values().map(|mut instances| {
+            instances.sort_by_key(|(index, instance)| (named.contains(&instance.id), *index));
+            Box::pin(async move {
+                let mut items = Vec::new();
+                for (index, instance) in instances {
+                    if call.is_cancelled() {
+                        break;
+                    }
+                    items.extend(
+                        self.sweep_instance(instance, sweeping, call).await.map(|item| (index, item)),
+                    );
+                }
+                items
+            })
+        });
+        let mut items: Vec<_> = join_all(sweeps).await.into_iter().flatten().collect();
+        items.sort_by_key(|(index, _)| *index);
+        items.into_iter().map(|(_, item)| item).collect()
     }
 
     /// Account and every instance.
@@ -374,12 +221,11 @@ impl Engine {
     async fn sweep_instance(
         &self,
         instance: &Instance,
-        account: AccountId,
-        scan: &ClaimScan,
-        settled: &BTreeSet<String>,
-        dry_run: bool,
+        sweeping: &Sweeping<'_>,
         call: &Call,
     ) -> Option<CleanupItem> {
+        let Sweeping { account, inventory, scan, settled, dry_run, until } = sweeping;
+        let (account, dry_run, until) = (*account, *dry_run, *until);
         let vast = || scan.claims.iter().filter(|claim| claim.is_vast());
         let owner = instance.ownership();
         let claim = match &owner {
@@ -408,28 +254,76 @@ impl Engine {
             error: None,
             code: None,
         };
-        let refused = match claim {
-            None => Some(missing_claim(&lease, instance.id, scan)),
-            Some(claim) if claim.instance_id().is_some_and(|id| id != instance.id) => {
-                Some(stale_claim(claim, instance.id))
-            }
-            Some(_) => None,
+        let Some(claim) = claim else {
+            let swept = self.sweep_unclaimed(instance, sweeping, call).await;
+            let swept = swept.transpose().unwrap_or_else(|| Err(missing_claim(&lease, instance.id, scan)));
+            return Some(item(ItemKind::Delete, None).ended(swept));
         };
-        if let Some(error) = refused {
-            return Some(item(ItemKind::Delete, None).ended(Err(error)));
+        if claim.instance_id().is_some_and(|id| id != instance.id) {
+            if !self.twins(claim, inventory).await.contains(&instance.id) {
+                return Some(item(ItemKind::Delete, None).ended(Err(stale_claim(claim, instance.id))));
+            }
+            let reason = Some(format!("a further instance of a lease that has {}", claim.cloud_id));
+            if dry_run {
+                return Some(item(ItemKind::Delete, reason).ended(Ok(ItemOutcome::Planned)));
+            }
+            let call = call.uncancelled();
+            let swept = in_time(
+                until,
+                &claim.lease_id,
+                &claim.slug,
+                self.sweep_twin(claim, instance.id, inventory, &call),
+            )
+            .await;
+            let Some(swept) = swept.transpose() else {
+                return Some(item(ItemKind::Skip, Some("busy".to_owned())));
+            };
+            return Some(item(ItemKind::Delete, reason).ended(swept));
         }
-        if let Sweep::Skip(reason) = self.sweep_of(claim?).await {
+        if let Sweep::Skip(reason) = self.sweep_of(claim).await {
             return Some(item(ItemKind::Skip, Some(reason)));
         }
-        let swept = match self.lock_for_sweep(claim?, dry_run).await {
+        let swept = match self.lock_for_sweep(claim, dry_run).await {
             Err(error) if error.code() == Code::LeaseBusy => {
                 return Some(item(ItemKind::Skip, Some("busy".to_owned())));
             }
             Err(error) => Err(error),
-            Ok(_) if dry_run => self.foresee(claim?, instance, account).await.map(|()| ItemOutcome::Planned),
-            Ok(lock) => self.sweep_lease(claim?, instance.id, lock, &call.uncancelled()).await,
+            Ok(_) if dry_run => self.foresee(claim, instance, account).await.map(|()| ItemOutcome::Planned),
+            Ok(lock) => {
+                let call = call.uncancelled();
+                in_time(
+                    until,
+                    &claim.lease_id,
+                    &claim.slug,
+                    self.sweep_lease(claim, instance.id, lock, &call),
+                )
+                .await
+            }
         };
         Some(item(ItemKind::Delete, None).ended(swept))
+    }
+
+    /// An instance whose lease has no claim here: destroyed where it is a latecomer of ours; `None` where it is not, or where
+    /// that cannot be told.
+    async fn sweep_unclaimed(
+        &self,
+        instance: &Instance,
+        sweeping: &Sweeping<'_>,
+        call: &Call,
+    ) -> Result<Option<ItemOutcome>> {
+        let Sweeping { account, inventory, dry_run, until, .. } = sweeping;
+        let late = self.latecomer(instance.id, inventory, Some(*account)).await.ok().flatten();
+        let Some(late) = late.filter(|late| late.collectable) else { return Ok(None) };
+        if *dry_run {
+            return Ok(Some(ItemOutcome::Planned));
+        }
+        call.warn(format!(
+            "instance {} came to light after lease {} was over; it is destroyed",
+            instance.id, late.lease
+        ));
+        let call = call.uncancelled();
+        let collecting = self.collect_latecomer(&late.lease, instance, *account, &call);
+        in_time(*until, late.lease.as_str(), late.lease.as_str(), collecting).await.map(Some)
     }
 
     /// What a real run would refuse of a lease whose claim names its instance, as far as can be told without a call.

@@ -1,7 +1,8 @@
 //! What a cleanup collects on this machine: claims whose instance is proved gone, and keys that belong to no lease.
 
-use super::cleanup::{CleanupItem, ItemKind, ItemOutcome, still_wanted};
+use super::cleanup::{CleanupItem, ItemKind, ItemOutcome, Sweeping, still_wanted};
 use super::gone::{SECOND_LOOK, VISIBILITY};
+use super::recovery::in_time;
 use super::resolve::{check_account, lease_id};
 use super::{Call, Engine, Phase};
 use crate::lease::{AccountId, Claim, InstanceId, LeaseId};
@@ -14,27 +15,23 @@ use std::collections::BTreeSet;
 impl Engine {
     /// Forgets the claims whose instance somebody else destroyed. The proof is the one for an instance that vanished:
     /// single read and complete list, twice, ten seconds apart - one pause for all of them.
+    ///
+    /// # Errors
+    /// Why it ended before everything was seen to; `items` holds what was done until then.
     pub(super) async fn forget_vanished(
         &self,
-        account: AccountId,
-        inventory: &Inventory,
-        scan: &ClaimScan,
-        settled: &BTreeSet<String>,
-        dry_run: bool,
+        sweeping: &Sweeping<'_>,
+        items: &mut Vec<CleanupItem>,
         call: &Call,
-    ) -> Result<Vec<CleanupItem>> {
-        let mut items = Vec::new();
+    ) -> Result<()> {
         let mut missing = Vec::new();
-        for (claim, instance) in Self::vanished(inventory, scan, settled) {
+        for (claim, instance) in Self::vanished(sweeping.inventory, sweeping.scan, &sweeping.settled) {
             let item = CleanupItem::of_lease(ItemKind::Forget, claim, format!("instance {instance} is gone"));
-            if !self.is_of_this_account(claim, account) {
-                continue;
-            }
-            if dry_run {
-                items.push(item.ended(Ok(ItemOutcome::Planned)));
+            if !self.is_of_this_account(claim, sweeping.account) {
                 continue;
             }
             match self.is_missing(claim, instance).await {
+                Ok(true) if sweeping.dry_run => items.push(item.ended(Ok(ItemOutcome::Planned))),
                 Ok(true) => missing.push((claim, instance, item)),
                 // It is there after all, or too new to be seen.
                 Ok(false) => {}
@@ -42,7 +39,7 @@ impl Engine {
             }
         }
         if missing.is_empty() {
-            return Ok(items);
+            return Ok(());
         }
         call.phase(Phase::Prove, format!("{} instances are not there; looking once more", missing.len()));
         let pause = async {
@@ -56,13 +53,17 @@ impl Engine {
             let outcome = match &again {
                 Err(error) => Err(Error::new(error.code(), error.to_string())),
                 Ok((_, again)) if again.find(instance).is_some() => continue,
-                Ok(_) => self.forget_one(claim, instance, &call.uncancelled()).await,
+                Ok(_) => {
+                    let call = call.uncancelled();
+                    let forgetting = self.forget_one(claim, instance, &call);
+                    in_time(sweeping.until, &claim.lease_id, &claim.slug, forgetting).await
+                }
             };
             if !matches!(outcome, Ok(ItemOutcome::Skipped)) {
                 items.push(item.ended(outcome));
             }
         }
-        Ok(items)
+        Ok(())
     }
 
     /// Whether the single read misses an instance that is old enough to be seen.
@@ -87,6 +88,7 @@ impl Engine {
             journal.begin(StepKind::Destroy, instance, self.unix_now());
             journal.proved(StepKind::Destroy, instance, self.unix_now());
             self.note_or_warn(journal, call).await;
+            self.finish_twins(&id, claim, instance, journal, call).await?;
         }
         self.forget(&id, Some(instance)).await?;
         Ok(ItemOutcome::Forgotten)
@@ -98,9 +100,9 @@ impl Engine {
         &self,
         inventory: &Inventory,
         dry_run: bool,
+        items: &mut Vec<CleanupItem>,
         call: &Call,
-    ) -> Result<Vec<CleanupItem>> {
-        let mut items = Vec::new();
+    ) -> Result<()> {
         for id in self.store.unclaimed_keys().await? {
             still_wanted(call)?;
             let carries = |seen: &Instance| seen.ownership().is_some_and(|label| label.lease == id.as_str());
@@ -116,7 +118,7 @@ impl Engine {
             };
             items.push(CleanupItem::of_key(&id).ended(outcome));
         }
-        Ok(items)
+        Ok(())
     }
 
     async fn forget_key(&self, id: &LeaseId, inventory: &Inventory, dry_run: bool) -> Result<bool> {

@@ -1,22 +1,12 @@
-//! The dead-man switch of a lease, seen from here: which deadlines it carries, arming it, looking at it, renewing it.
+//! The dead-man switch of a lease, as it is told: by the instance itself, or as it is recorded here.
 
-use super::session_script::run;
 use super::{Call, Engine};
 use crate::lease::labels::{self, Labels};
-use crate::lease::{Claim, LeaseId, ReleaseAction, go_duration, moment};
-use crate::ssh::deadman::{LOOK, Plan, Report, first_look, line, renewal};
+use crate::lease::{LeaseId, moment};
+use crate::ssh::deadman::{LOOK, Report};
 use crate::store::{DeadmanRecord, Journal};
-use crate::vast::{Endpoint, EndpointKind};
 use crate::world::SshSession;
-use crate::{Code, Error, Result};
 use serde::Serialize;
-use std::time::Duration;
-
-/// How long a look or a renewal may take; the first report may take three seconds to come.
-const LIMIT: Duration = Duration::from_secs(8);
-
-/// How long a touch waits for a connection that renews.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// What ends an instance by itself, as far as it is known here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -39,6 +29,9 @@ pub struct Deadman {
     /// Whether uses should be told to the instance, also to a watchdog that has not been seen yet.
     #[serde(skip)]
     pub(super) counts_idle: bool,
+    /// It was started a moment ago, and its first report is still to come.
+    #[serde(skip)]
+    pub(super) is_awaited: bool,
 }
 
 impl Deadman {
@@ -47,7 +40,13 @@ impl Deadman {
         Self::not_armed("the instance does not run, and neither does its watchdog")
     }
 
-    fn not_armed(why: impl Into<String>) -> Self {
+    /// Started over a session that waits for nothing.
+    pub(super) fn awaited() -> Self {
+        let why = "it was started over SSH a moment ago and has not reported yet: `status` tells when it has";
+        Self { is_awaited: true, ..Self::not_armed(why) }
+    }
+
+    pub(super) fn not_armed(why: impl Into<String>) -> Self {
         Self { why_not: Some(why.into()), ..Self::default() }
     }
 
@@ -65,7 +64,7 @@ impl Deadman {
         }
     }
 
-    fn reported(report: &Report, now: i64) -> Self {
+    pub(super) fn reported(report: &Report, now: i64) -> Self {
         let at = |uptime: u64| {
             let ahead = i64::try_from(uptime).unwrap_or(i64::MAX) - i64::try_from(report.now).unwrap_or(0);
             moment(now.saturating_add(ahead))
@@ -80,140 +79,17 @@ impl Deadman {
             clients: report.clients.clone(),
             why_not,
             counts_idle: report.idle.is_some(),
+            is_awaited: false,
         }
     }
 }
 
 impl Engine {
-    /// What a new lease is to carry, for its journal.
-    pub(super) fn deadman_record(&self, keep: bool) -> Option<DeadmanRecord> {
-        let settings = &self.settings;
-        // Whose release is to leave it alone does not want it ended for being idle.
-        let keep = keep || settings.release_action == ReleaseAction::Keep;
-        let plan = Plan::of(keep, settings.ttl, settings.ttl_explicit, settings.idle_timeout)?;
-        Some(DeadmanRecord {
-            ttl_secs: plan.ttl.map(|ttl| ttl.as_secs()),
-            idle_secs: plan.idle.map(|idle| idle.as_secs()),
-            // A template brings a start script of its own, which ours would replace.
-            over_ssh: settings.template_id.is_some(),
-            ..DeadmanRecord::default()
-        })
-    }
-
-    fn plan(&self, record: &DeadmanRecord) -> Plan {
-        let idle = record.idle_secs.map(Duration::from_secs);
-        Plan {
-            ttl: record.ttl_secs.map(Duration::from_secs),
-            idle,
-            grace: idle.unwrap_or(self.settings.idle_timeout),
-        }
-    }
-
-    /// The watchdog's line in the start script of a create call.
-    pub(super) fn watchdog(&self, journal: &Journal) -> Result<Option<String>> {
-        let record = journal.deadman.as_ref().filter(|record| !record.over_ssh);
-        record.map(|record| line(&self.plan(record), &self.settings.api_url)).transpose()
-    }
-
-    /// Makes sure, over the first session, that the deadlines of a new lease are armed, and notes in its journal how
-    /// that came out. Never fails: a lease without its dead-man switch is usable, and its holder is told.
-    pub(super) async fn arm(&self, journal: &mut Journal, session: &dyn SshSession, call: &Call) -> Deadman {
-        let price = journal.price;
-        let Some(record) = &mut journal.deadman else { return nothing_armed(price) };
-        let mut deadman = if record.over_ssh {
-            self.install_deadman(record, session).await
-        } else {
-            match look(session, &first_look()).await {
-                // Start scripts may run after sshd: no reason to warn, and none to call it armed.
-                Ok(None) => {
-                    return Deadman {
-                        counts_idle: record.idle_secs.is_some(),
-                        ..Deadman::not_armed(
-                            "its start script has not reported yet: `status` tells when it has",
-                        )
-                    };
-                }
-                looked => self.first_report(looked),
-            }
-        };
-        deadman.counts_idle = record.idle_secs.is_some();
-        record.report(&deadman, self.unix_now());
-        warn(&deadman, call);
-        deadman
-    }
-
-    /// Installs the watchdog over a session. One that is there already gives way.
-    async fn install_deadman(&self, record: &DeadmanRecord, session: &dyn SshSession) -> Deadman {
-        let installed = async {
-            let install = line(&self.plan(record), &self.settings.api_url)?;
-            run(session, &install, LIMIT).await?.success("installing the dead-man switch")?;
-            look(session, &first_look()).await
-        };
-        self.first_report(installed.await)
-    }
-
-    fn first_report(&self, looked: Result<Option<Report>>) -> Deadman {
-        match looked {
-            Ok(Some(report)) => Deadman::reported(&report, self.unix_now()),
-            Ok(None) => Deadman::not_armed("the start script did not run (yet): see `status`"),
-            Err(error) => Deadman::not_armed(error.to_string()),
-        }
-    }
-
-    /// The dead-man switch of a present lease that is about to be used. What came over a session died with a stop of
-    /// the instance, and is brought back.
-    pub(super) async fn deadman_for_use(
-        &self,
-        lease: &LeaseId,
-        session: &dyn SshSession,
-        call: &Call,
-    ) -> Deadman {
-        let journal = self.store.journal(lease).await.ok().flatten();
-        let record = journal.and_then(|journal| journal.deadman);
-        match record.filter(|record| record.over_ssh || is_unconfirmed(record)) {
-            Some(record) => self.revive_deadman(lease, record, session, call).await,
-            // Who opens it uses it.
-            None => self.recorded_deadman(lease, self.unix_now()).await,
-        }
-    }
-
-    /// Installs the watchdog where none answers, and notes what the instance says of it.
-    async fn revive_deadman(
-        &self,
-        lease: &LeaseId,
-        record: DeadmanRecord,
-        session: &dyn SshSession,
-        call: &Call,
-    ) -> Deadman {
-        let (deadman, installed) = match look(session, LOOK).await {
-            // One that is there and cannot do its work is no better for being installed again.
-            Ok(Some(report)) if report.weakness().is_none() || !record.over_ssh => {
-                (Deadman::reported(&report, self.unix_now()), false)
-            }
-            _ => (self.install_deadman(&record, session).await, true),
-        };
-        warn(&deadman, call);
-        if is_unconfirmed(&record) && deadman.confirmed {
-            self.note_deadman(lease, &deadman, installed, call).await;
-        }
-        deadman
-    }
-
-    /// What an instance reported later than at its acquire. Whoever works on the lease notes it another time.
-    async fn note_deadman(&self, lease: &LeaseId, deadman: &Deadman, installed: bool, call: &Call) {
-        let Ok(Some(_lock)) = self.store.operation_lock(lease).await else { return };
-        let Ok(Some(mut journal)) = self.store.journal(lease).await else { return };
-        let Some(record) = &mut journal.deadman else { return };
-        record.over_ssh |= installed;
-        record.report(deadman, self.unix_now());
-        self.note_or_warn(&journal, call).await;
-    }
-
     /// What is recorded of a lease's dead-man switch; its idle deadline counts from `last_use`, Unix seconds.
-    async fn recorded_deadman(&self, lease: &LeaseId, last_use: i64) -> Deadman {
+    pub(super) async fn recorded_deadman(&self, lease: &LeaseId, last_use: i64) -> Deadman {
         match self.store.journal(lease).await {
             Ok(Some(journal)) => recorded(&journal, last_use),
-            Ok(None) => Deadman::not_armed("the lease was not made by crabbox-vast"),
+            Ok(None) => not_ours(),
             Err(error) => Deadman::not_armed(error.to_string()),
         }
     }
@@ -227,98 +103,63 @@ impl Engine {
         session: Option<&dyn SshSession>,
     ) -> Deadman {
         let looked = match session {
-            Some(session) => look(session, LOOK).await.ok(),
+            Some(session) => super::watchdog::look(session, LOOK).await.ok(),
             None => None,
         };
         let last_use = labels::last_touched_at(labels).unwrap_or_else(|| self.unix_now());
         match looked {
             Some(Some(report)) => Deadman::reported(&report, self.unix_now()),
-            Some(None) => match self.recorded_deadman(lease, last_use).await {
-                known if known.armed => Deadman::not_armed("no watchdog runs on the instance"),
-                known => known,
+            Some(None) => match self.store.journal(lease).await {
+                Ok(Some(journal)) if journal.deadman.as_ref().is_some_and(DeadmanRecord::is_armed) => {
+                    Deadman::not_armed(
+                        "no watchdog runs on the instance; the next `run`, `ssh` or `touch` starts it",
+                    )
+                }
+                _ => self.recorded_deadman(lease, last_use).await,
             },
             None => self.recorded_deadman(lease, last_use).await,
         }
-    }
-
-    /// Tells the instance of a use, over a session of its own. `None` where being idle does not end it.
-    ///
-    /// # Errors
-    /// Why it could not be told; its deadline is then where it was.
-    pub(super) async fn renew_deadman(&self, claim: &Claim, call: &Call) -> Result<Option<Deadman>> {
-        let Some(id) = LeaseId::parse(&claim.lease_id) else { return Ok(None) };
-        let Some(idle) = labels::idle_timeout(&claim.labels) else { return Ok(None) };
-        if !self.recorded_deadman(&id, 0).await.counts_idle {
-            return Ok(None);
-        }
-        let port = u16::try_from(claim.ssh_port).unwrap_or(0);
-        let (Some(key), true) = (self.store.key(&id).await?, port > 0 && !claim.ssh_host.is_empty()) else {
-            return Err(Error::new(Code::SshTimeout, "its address or key is not recorded here"));
-        };
-        let endpoint = Endpoint { host: claim.ssh_host.clone(), port, kind: EndpointKind::Direct };
-        let quiet = Call::default();
-        let connect = self.connect(&id, &key, vec![endpoint], CONNECT, &quiet);
-        let connected = call.until_cancelled(connect).await?;
-        let session = connected.session.as_ref();
-        let renewed = async {
-            match renew(session, idle).await {
-                Ok(report) => Ok(Deadman::reported(&report, self.unix_now())),
-                // Nobody took it: whatever should have started the watchdog did not, or it was ended.
-                Err(error) if error.code() == Code::RemoteControl => {
-                    let journal = self.store.journal(&id).await.ok().flatten();
-                    let record = journal.and_then(|journal| journal.deadman).ok_or(error)?;
-                    Ok(self.revive_deadman(&id, record, session, call).await)
-                }
-                Err(error) => Err(error),
-            }
-        };
-        let renewed = call.until_cancelled(renewed).await;
-        connected.session.close().await;
-        renewed.map(Some)
     }
 }
 
 impl DeadmanRecord {
     /// Takes over what the instance said.
-    fn report(&mut self, deadman: &Deadman, now: i64) {
+    pub(super) fn report(&mut self, deadman: &Deadman, now: i64) {
         self.why_not.clone_from(&deadman.why_not);
         self.seen_at = deadman.confirmed.then_some(now);
         self.ends_at =
             deadman.ends_at.as_deref().and_then(crate::lease::parse_rfc3339).map(crate::lease::unix);
     }
+
+    /// Whether anything is to end the lease.
+    pub(super) fn is_armed(&self) -> bool {
+        self.ttl_secs.or(self.idle_secs).is_some()
+    }
+
+    /// Whether no instance has ever said that its watchdog works.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.seen_at.is_none() || self.why_not.is_some()
+    }
 }
 
-/// Whether no instance has ever said that its watchdog works.
-fn is_unconfirmed(record: &DeadmanRecord) -> bool {
-    record.seen_at.is_none() || record.why_not.is_some()
-}
-
-/// Moves the idle deadline of the instance at the other end to `idle` from now.
-pub(super) async fn renew(session: &dyn SshSession, idle: Duration) -> Result<Report> {
-    look(session, &renewal(idle)).await?.ok_or_else(|| {
-        Error::new(Code::RemoteControl, format!("no watchdog took the {} of this use", go_duration(idle)))
-    })
-}
-
-async fn look(session: &dyn SshSession, script: &str) -> Result<Option<Report>> {
-    let answer = run(session, script, LIMIT).await?;
-    Ok(Report::parse(&String::from_utf8_lossy(&answer.stdout)))
-}
-
-fn recorded(journal: &Journal, last_use: i64) -> Deadman {
+pub(super) fn recorded(journal: &Journal, last_use: i64) -> Deadman {
     let Some(record) = &journal.deadman else {
-        return if journal.attempts.is_empty() {
-            Deadman::not_armed("the lease was not made by crabbox-vast")
+        return if journal.attempts.is_empty() && journal.adopted_at.is_none() {
+            not_ours()
         } else {
             nothing_armed(journal.price)
         };
     };
     let idle = record.idle_secs.and_then(|idle| last_use.checked_add_unsigned(idle));
     let until = record.ends_at.into_iter().chain(idle).min();
-    let why_not = match (&record.why_not, until) {
-        (Some(why), _) => Some(why.clone()),
-        (None, None) => Some("the instance has not reported a deadline".to_owned()),
-        (None, Some(_)) => None,
+    let why_not = match (&record.why_not, record.seen_at, until) {
+        (Some(why), ..) => Some(why.clone()),
+        (None, None, _) if !record.is_armed() => {
+            Some("nothing is to end it; what its maker may have armed was not looked at yet".to_owned())
+        }
+        (None, None, _) => Some("its watchdog has not reported yet".to_owned()),
+        (None, Some(_), None) => Some("the instance has not reported a deadline".to_owned()),
+        (None, Some(_), Some(_)) => None,
     };
     let known = |at: Option<i64>| at.filter(|_| why_not.is_none()).map(moment);
     Deadman {
@@ -332,15 +173,19 @@ fn recorded(journal: &Journal, last_use: i64) -> Deadman {
     }
 }
 
-fn warn(deadman: &Deadman, call: &Call) {
+fn not_ours() -> Deadman {
+    Deadman::not_armed("the lease was not made by crabbox-vast")
+}
+
+pub(super) fn warn(deadman: &Deadman, call: &Call) {
     if let Some(why) = &deadman.why_not {
         call.warn(format!(
-            "the instance will not end by itself: {why}; release it yourself, or take an image with curl or python3"
+            "the instance will not end by itself: {why}; release it yourself, or take an image with curl or python3 and ca-certificates"
         ));
     }
 }
 
-fn nothing_armed(price: Option<f64>) -> Deadman {
+pub(super) fn nothing_armed(price: Option<f64>) -> Deadman {
     let cost = price.map_or_else(String::new, |price| format!(", at {:.2} $ a day", price * 24.0));
     Deadman::not_armed(format!(
         "the lease is kept and no ttl was given: it runs until it is stopped{cost}; --ttl sets an end"
@@ -382,12 +227,18 @@ mod tests {
         assert_eq!(recorded(&journal, NOW), nothing_armed(None));
         let mut record =
             DeadmanRecord { ends_at: Some(NOW + 5400), idle_secs: Some(600), ..DeadmanRecord::default() };
+        // One that was never seen may never have come up: nothing is promised of it.
+        journal.deadman = Some(record.clone());
+        let told = recorded(&journal, NOW + 60);
+        assert!(!told.armed && told.until.is_none() && told.counts_idle, "{told:?}");
+        assert_eq!(told.line(), "deadman not armed: its watchdog has not reported yet");
+        record.seen_at = Some(NOW);
         journal.deadman = Some(record.clone());
         let told = recorded(&journal, NOW + 60);
         assert_eq!((told.armed, told.confirmed, told.until.clone()), (true, false, Some(moment(NOW + 660))));
         assert!(told.line().ends_with(" (as recorded; not confirmed by the instance)"), "{}", told.line());
         // A watchdog that was not seen may still come up: uses are told to it.
-        record.why_not = Some("the start script did not run (yet): see `status`".into());
+        record.report(&Deadman::awaited(), NOW);
         journal.deadman = Some(record);
         let told = recorded(&journal, NOW);
         assert!(!told.armed && told.until.is_none() && told.counts_idle);

@@ -143,8 +143,13 @@ impl Engine {
             Err(failure) => return Ok(unknown(failure.message)),
         }
         let fresh = self.window(id, claim, None).await?;
+        let journal = self.store.journal(id).await.ok().flatten();
+        let surplus = journal.and_then(|journal| journal.open_destroys(Some(instance)).first().copied());
         Ok(match call.until_cancelled(self.prove_vanished(instance, fresh, call)).await {
-            Ok(true) => Trace::None,
+            Ok(true) => match surplus {
+                Some(surplus) => Trace::Unknown(Some(surplus), "its destroy was never proved".to_owned()),
+                None => Trace::None,
+            },
             Ok(false) => Trace::Lives(instance, None),
             Err(error) if error.code() == Code::Cancelled => return Err(error),
             Err(error) => unknown(error.to_string()),

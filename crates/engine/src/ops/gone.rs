@@ -8,7 +8,7 @@ use super::authorised::Doomed;
 use super::{Call, Engine, Phase};
 use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::store::{Journal, StepKind};
-use crate::vast::client::{Accepted, Inventory, Unsent};
+use crate::vast::client::{Accepted, Unsent};
 use crate::vast::{Failure, Filter, Instance, Kind};
 use crate::{Code, Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +26,6 @@ pub(super) const SECOND_LOOK: Duration = Duration::from_secs(10);
 
 /// How long a refused destroy is repeated.
 const INSISTENCE: Duration = Duration::from_secs(60);
-
-/// How long the proof that an instance is gone is kept and looked at again, seconds.
-const TOMBSTONE_SECS: i64 = 24 * 60 * 60;
 
 /// What one look showed.
 pub(super) enum Sight {
@@ -261,56 +258,6 @@ impl Engine {
         self.store.remove_keys(id).await?;
         self.store.remove_claim(id, same).await?;
         Ok(())
-    }
-
-    /// Looks at the tombstones of the last day: an instance that was proved gone and is listed again is reported, never
-    /// touched, since no claim belongs to it any more. Journals that have nothing more to tell are removed, those of
-    /// leases without a claim that may still have an instance are reported. Returns what is amiss.
-    pub(super) async fn look_at_tombstones(&self, inventory: &Inventory) -> Result<Vec<String>> {
-        let now = self.unix_now();
-        let mut amiss = Vec::new();
-        for journal in self.store.scan_journals().await? {
-            let Some(id) = LeaseId::parse(&journal.lease) else { continue };
-            let back: Vec<InstanceId> = journal
-                .tombstones()
-                .map(|(instance, _)| instance)
-                .filter(|instance| inventory.find(*instance).is_some_and(|seen| !seen.is_unloaded()))
-                .collect();
-            amiss.extend(back.iter().map(|instance| {
-                format!("instance {instance} of lease {id} was proved gone and is listed again: see the Vast console")
-            }));
-            // A claim that cannot be read is one that exists.
-            if !back.is_empty() || !matches!(self.store.claim(&id).await, Ok(None)) {
-                continue;
-            }
-            let stray = journal
-                .attempts
-                .iter()
-                .filter_map(|attempt| Some(InstanceId(attempt.instance?)))
-                .find(|instance| inventory.find(*instance).is_some_and(|seen| !seen.is_unloaded()));
-            let last = journal.tombstones().map(|(_, at)| at).chain(journal.forgotten_at).max();
-            let since = last.or_else(|| journal.last_create_at()).unwrap_or(journal.created_at);
-            if let Some(instance) = stray {
-                amiss.push(format!(
-                    "instance {instance} was rented for lease {id}, which has no claim any more: `adopt {instance}` \
-                     takes it back"
-                ));
-            } else if inventory.complete
-                // One that may still lead to an instance, of another account perhaps, stays.
-                && (journal.attempts.is_empty() || journal.left_nothing() || journal.forgotten_at.is_some())
-                && now - since > TOMBSTONE_SECS
-                && let Some(_alone) = self.store.operation_lock(&id).await?
-            {
-                self.store.remove_journal(&id).await?;
-            }
-        }
-        Ok(amiss)
-    }
-
-    /// Forgets a lease for which nothing was ever rented, journal included.
-    pub(super) async fn forget_unused(&self, id: &LeaseId) -> Result<()> {
-        self.forget(id, None).await?;
-        self.store.remove_journal(id).await
     }
 }
 

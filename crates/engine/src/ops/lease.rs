@@ -1,7 +1,7 @@
 //! A usable lease: its facts, and the live sessions on which commands run.
 
 use super::connect::Connected;
-use super::deadman::{self, Deadman};
+use super::deadman::Deadman;
 use super::input::chained;
 use super::release::Released;
 use super::sessions::{Lent, Sessions};
@@ -324,9 +324,24 @@ impl Lease {
             if let (Some(idle), Ok(Ok(lent))) = (idle, session.await) {
                 // An open connection is no such word: a watchdog may not recognise the image's sshd, and never one that
                 // only forwards.
-                let _ = deadman::renew(lent.session.as_ref(), idle).await;
+                let Inner { engine, facts, .. } = &*self.inner;
+                engine.beat(&facts.id, &claim, idle, lent.session.as_ref()).await;
             }
         }
+    }
+
+    /// The dead-man switch as of now, where it had only just been started when the facts were gathered; otherwise that of
+    /// the facts. Waits up to three seconds for its first report, and warns of one that does not work.
+    pub async fn deadman(&self, call: &Call) -> Deadman {
+        let Inner { engine, facts, .. } = &*self.inner;
+        if !facts.deadman.is_awaited {
+            return facts.deadman.clone();
+        }
+        let looked = async {
+            let lent = self.session(call).await?;
+            Ok(engine.awaited_deadman(&facts.id, lent.session.as_ref(), call).await)
+        };
+        call.until_cancelled(looked).await.unwrap_or_else(|_| facts.deadman.clone())
     }
 
     /// Closes the sessions, nothing else. The next command opens another one.

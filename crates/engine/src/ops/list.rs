@@ -1,5 +1,6 @@
 //! List: every instance of ours, with what its claim says.
 
+use super::resolve::check_account;
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
@@ -154,9 +155,10 @@ impl Engine {
         }
         // A list that can be shown is not withheld because a tombstone cannot be read.
         match self.look_at_tombstones(&inventory).await {
-            Ok(amiss) => amiss.into_iter().for_each(|one| call.warn(one)),
+            Ok(amiss) => amiss.into_iter().for_each(|(_, one)| call.warn(one)),
             Err(error) => call.warn(error.to_string()),
         }
+        self.tell_of_missing(&inventory, &claims, call).await;
         let relabelled = self.relabelled(&inventory, &claims).await;
         let listed = inventory.instances.iter().map(|instance| {
             let mut line = self.listed(instance, &claims, &relabelled);
@@ -171,6 +173,31 @@ impl Engine {
                 .filter(|line| line.labels.get(key::POND).is_some_and(|of| of == pond.as_str()))
                 .collect(),
         })
+    }
+
+    /// Warns of every claim of this account whose instance a complete list does not show.
+    async fn tell_of_missing(&self, inventory: &Inventory, claims: &[&Claim], call: &Call) {
+        let pond = self.kept_to_pond();
+        let missing = claims.iter().filter_map(|claim| Some((claim, claim.instance_id()?)));
+        let missing = missing.filter(|(_, instance)| inventory.find(*instance).is_none());
+        let missing: Vec<_> =
+            missing.filter(|(claim, _)| pond.is_none() || claim.pond().as_ref() == pond).collect();
+        if missing.is_empty() || !inventory.complete {
+            return;
+        }
+        // Another account's instances are in another list.
+        let Ok(account) = call.until_cancelled(async { Ok(self.client.account().await?) }).await else {
+            return;
+        };
+        for (claim, instance) in missing {
+            if check_account(claim, account.id, &self.settings.api_url, "list").is_ok() {
+                let (lease, slug) = (&claim.lease_id, &claim.slug);
+                call.warn(format!(
+                    "instance {instance} of lease {lease} ({slug}) is not listed: it is gone, or too new to be seen; `stop \
+                     {slug}` finds out and clears the claim"
+                ));
+            }
+        }
     }
 
     /// The pond that a list or a cleanup keeps to: the one that this very call names, not the one of new leases.

@@ -10,6 +10,7 @@ mod boot;
 mod bootstrap;
 mod call;
 pub mod claims;
+mod cleaned;
 pub mod cleanup;
 mod collect;
 mod connect;
@@ -62,7 +63,10 @@ pub mod sync;
 mod sync_tests;
 pub mod touch;
 pub mod tunnel;
+mod unfinished;
 mod verdict;
+mod watch;
+mod watchdog;
 mod workspace;
 
 pub use acquire::AcquireRequest;

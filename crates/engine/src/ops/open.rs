@@ -61,7 +61,9 @@ impl Engine {
             instance: instance.id,
             gpu: instance.gpu_name.clone().unwrap_or_default(),
             price: instance.dph_total,
-            deadman: self.deadman_for_use(&id, connected.session.as_ref(), call).await,
+            deadman: self
+                .deadman_for_use(&id, &claim, resumed.lock.as_ref(), connected.session.as_ref(), call)
+                .await,
         };
         Ok((Lease::new(self, &id, &claim, machine, &key, connected), resumed.lock))
     }

@@ -4,144 +4,53 @@
 //! journal, each step before it was sent and again with its proof; a step without proof whose lock is free is taken
 //! up here. Nothing is sent to the API unless the local records show such a step.
 
-use super::authorised::{Authorised, Doomed, Ground, Why};
+use super::authorised::{Authorised, Doomed, Why};
 use super::cleanup::{CleanupItem, ItemKind, ItemOutcome};
 use super::gone::SECOND_LOOK;
 use super::provenance::{Sorted, ambiguous_label};
 use super::recover::{Recovered, tell_of_others};
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
+use super::unfinished::{Unfinished, in_use, reached_since, unfinished};
 use super::{Call, Engine, Phase};
 use crate::lease::labels;
-use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, Sweep, claim_state, parse_rfc3339};
+use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, Sweep};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
+use futures_util::future::join_all;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How long all finished leases together may hold up a command that is about something else.
 const HOLD_UP: Duration = Duration::from_secs(30);
 
-/// The slowest heartbeat of a use, by whichever program; a shorter idle timeout makes it quicker.
-const SLOWEST_BEAT: Duration = Duration::from_secs(300);
-
-/// How late a heartbeat may be before the use counts as over.
-const BEAT_MARGIN: Duration = Duration::from_secs(60);
-
 /// How much time there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     /// One look: what is too young to be decided is left to the next command.
     Now,
-    /// The visibility window is waited out.
-    Window,
+    /// The visibility window is waited out, up to this moment.
+    Window(Instant),
 }
 
-/// What a dead process had not finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unfinished {
-    /// A create whose answer nobody knows.
-    Create,
-    /// An acquire of which an instance is known.
-    Acquire,
-    /// A failed acquire of crabbox, whose instance could not be destroyed.
-    Rollback,
-    /// A destroy without proof.
-    Destroy,
-    /// A surplus instance under the same label, to be destroyed.
-    Surplus(InstanceId),
-    /// A stop without proof.
-    Stop,
-    /// A start that never became ready.
-    Start,
-    /// A run whose lease was for it alone.
-    Run,
-}
-
-impl Unfinished {
-    /// In words, for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unfinished::Create => "its create was never answered",
-            Unfinished::Acquire => "its acquire was never finished",
-            Unfinished::Rollback => "its failed acquire was never cleaned up",
-            Unfinished::Destroy => "its destroy was never proved",
-            Unfinished::Surplus(_) => "a surplus instance was never proved gone",
-            Unfinished::Stop => "its stop was never proved",
-            Unfinished::Start => "its start was never finished",
-            Unfinished::Run => "the run it was for has died",
-        }
-    }
-
-    /// Why it is left alone all the same.
-    pub fn but_in_use(self) -> String {
-        format!("{}, but it was used a moment ago", self.as_str())
-    }
-}
-
-/// What is unfinished about a lease, as far as its records tell; that its process is dead is the caller's to know.
+/// Work on one lease, up to this moment. What is cut short stays journalled, and the next command takes it up again.
 ///
-/// A claim without our journal is crabbox's: of those only the unanswered create and the failed clean-up of a lease
-/// that was not to be kept are certainly nobody's work any more.
-pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unfinished> {
-    let Some(instance) = claim.instance_id() else {
-        let known = journal.is_some() || claim.recovery() == claim_state(State::Intent).1;
-        return known.then_some(Unfinished::Create);
+/// # Errors
+/// [`Code::ReleaseUnproved`] when it is not done by then.
+pub(super) async fn in_time<T>(
+    deadline: Instant,
+    lease: &str,
+    slug: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let late = || {
+        Err(Error::new(Code::ReleaseUnproved, format!("finishing lease {lease} takes too long"))
+            .hint(format!("`cleanup` or `stop {slug}` goes on with it")))
     };
-    let (kept, action) = (labels::keep(&claim.labels), labels::release_action(&claim.labels));
-    let Some(journal) = journal else {
-        // crabbox keeps the word of recovery when it uses such a lease after all: state and times tell the use.
-        let (state, recovery, _) = claim_state(State::Releasing);
-        let failed = claim.state() == state && claim.recovery() == recovery && is_unused(claim);
-        return (failed && !kept).then_some(Unfinished::Rollback);
-    };
-    let open = |kind| journal.is_open(kind, instance);
-    let surplus = journal.steps.iter().find(|step| step.kind == StepKind::Destroy && step.is_open());
-    // Whoever used it since has made it ready: an unfinished acquire is told by the claim, too.
-    let starting = matches!(claim.state(), "provisioning" | "ambiguous-create" | "rollback-cleanup");
-    if open(StepKind::Destroy) {
-        Some(Unfinished::Destroy)
-    } else if starting && !journal.was_ready() && !journal.attempts.is_empty() && journal.adopted_at.is_none()
-    {
-        Some(Unfinished::Acquire)
-    } else if let Some(step) = surplus {
-        Some(Unfinished::Surplus(InstanceId(step.instance)))
-    } else if open(StepKind::Start) {
-        Some(Unfinished::Start)
-    } else if open(StepKind::Stop) {
-        Some(Unfinished::Stop)
-    } else if journal.holder.is_some() && !kept && action != ReleaseAction::Keep {
-        Some(Unfinished::Run)
-    } else {
-        None
+    if Instant::now() >= deadline {
+        return late();
     }
-}
-
-/// Whether nobody used a lease since it was claimed; what cannot be read may have been a use.
-fn is_unused(claim: &Claim) -> bool {
-    let (claimed, used) = (parse_rfc3339(&claim.claimed_at), parse_rfc3339(&claim.last_used_at));
-    claimed.zip(used).is_some_and(|(claimed, used)| used <= claimed)
-}
-
-/// Whether somebody uses the lease since its holder, or its stop, was recorded. A use shows by its heartbeats. Those of a
-/// run that died are like anybody's, so of its lease only a use by crabbox counts, which dates the lease anew: who joins
-/// a run's own lease with this program shares its end, as when the run ends well.
-pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, now: i64) -> bool {
-    let Some(journal) = journal else { return false };
-    let stops = journal.steps.iter().filter(|step| step.kind == StepKind::Stop && step.is_open());
-    let since = match why {
-        Unfinished::Run => journal.holder.as_ref().map(|holder| holder.since),
-        Unfinished::Stop => stops.map(|step| step.requested_at).max(),
-        _ => None,
-    };
-    let dated = labels::created_at(&claim.labels);
-    if why == Unfinished::Run && dated.is_none_or(|dated| dated <= journal.created_at) {
-        return false;
-    }
-    let touched = labels::last_touched_at(&claim.labels);
-    let beat = labels::idle_timeout(&claim.labels).map_or(SLOWEST_BEAT, |idle| (idle / 3).min(SLOWEST_BEAT));
-    let silent = i64::try_from((beat + BEAT_MARGIN).as_secs()).unwrap_or(i64::MAX);
-    since.zip(touched).is_some_and(|(since, touched)| touched > since && now.saturating_sub(touched) < silent)
+    timeout_at(deadline, work).await.unwrap_or_else(|_| late())
 }
 
 impl Engine {
@@ -160,35 +69,24 @@ impl Engine {
                 return Vec::new();
             }
         };
-        let mut done = Vec::new();
-        let deadline = Instant::now() + HOLD_UP;
-        for (id, claim, why) in suspects {
-            // What there is no time for stays journalled, and the next command takes it up.
-            let late = patience == Patience::Now && Instant::now() >= deadline;
-            if call.is_cancelled() || late {
-                break;
-            }
-            let finishing = self.finish(&id, patience, call);
-            let finished = match patience {
-                Patience::Window => finishing.await,
-                // What is cut short stays journalled, and the next command takes it up again.
-                Patience::Now => timeout_at(deadline, finishing).await.unwrap_or_else(|_| {
-                    Err(Error::new(Code::ReleaseUnproved, format!("finishing lease {id} takes too long"))
-                        .hint(format!("`cleanup` or `stop {}` goes on with it", claim.slug)))
-                }),
-            };
-            let outcome = match finished {
-                Ok(None) => continue,
-                Ok(Some(outcome)) => Ok(outcome),
-                Err(error) => Err(error),
-            };
-            let reason = match outcome {
-                Ok(ItemOutcome::Skipped) => why.but_in_use(),
-                _ => why.as_str().to_owned(),
-            };
-            done.push(CleanupItem::of_lease(ItemKind::Recover, &claim, reason).ended(outcome));
-        }
-        done
+        let deadline = match patience {
+            Patience::Now => Instant::now() + HOLD_UP,
+            Patience::Window(until) => until,
+        };
+        // Side by side, so that one that is stuck takes no time from the others; the calls keep their pace together.
+        let finishing = suspects.into_iter().map(|(id, claim, why)| {
+            Box::pin(async move {
+                let finished =
+                    in_time(deadline, id.as_str(), &claim.slug, self.finish(&id, patience, call)).await;
+                let outcome = finished.transpose()?;
+                let reason = match outcome {
+                    Ok(ItemOutcome::Skipped) => why.but_in_use(),
+                    _ => why.as_str().to_owned(),
+                };
+                Some(CleanupItem::of_lease(ItemKind::Recover, &claim, reason).ended(outcome))
+            })
+        });
+        join_all(finishing).await.into_iter().flatten().collect()
     }
 
     /// [`Engine::recover_dead`] at the start of a command that is about the lease `identifier`.
@@ -228,6 +126,9 @@ impl Engine {
 
     /// Finishes one lease; `None` where somebody lives who does, or where there is nothing to do after all or yet.
     async fn finish(&self, id: &LeaseId, patience: Patience, call: &Call) -> Result<Option<ItemOutcome>> {
+        if call.is_cancelled() {
+            return Ok(None);
+        }
         let Some(lock) = self.store.operation_lock(id).await? else { return Ok(None) };
         // Read again: the process may have ended its work between the first look and the lock.
         let Some(claim) = self.store.claim(id).await? else { return Ok(None) };
@@ -241,18 +142,23 @@ impl Engine {
         if in_use(&claim, journal.as_ref(), why, self.cautious_now()) {
             return Ok(Some(ItemOutcome::Skipped));
         }
-        // What is begun here is brought to its end.
-        let call = &call.uncancelled();
+        // What is begun here is brought to its end; only waiting for a create to show is not begun yet.
+        let (asked, call) = (call, &call.uncancelled());
         let (slug, words, action) = (&claim.slug, why.as_str(), labels::release_action(&claim.labels));
         call.phase(Phase::Recover, format!("lease {id} ({slug}) was left by a process that died: {words}"));
         match (why, claim.instance_id()) {
-            (Unfinished::Create, _) => self.finish_create(id, &claim, journal, lock, patience, call).await,
+            (Unfinished::Create, _) => self.finish_create(id, &claim, journal, lock, patience, asked).await,
             (Unfinished::Stop | Unfinished::Start, Some(instance)) => {
                 self.finish_halt(id, why, instance, lock, call).await.map(Some)
             }
-            (Unfinished::Surplus(surplus), _) => {
-                let (_lock, mut journal) = self.journal_of(id, &claim, Some(lock), call).await?;
-                self.destroy_surplus(id, &claim, surplus, journal.as_mut(), call).await.map(Some)
+            (Unfinished::Surplus, instance) => {
+                let Some(mut journal) = journal else { return Ok(None) };
+                if let Some(instance) = instance.filter(|one| journal.ended(*one)) {
+                    // The lease's own is gone: with the surplus it is over.
+                    return self.finish_destroy(id, why, instance, lock, call).await.map(Some);
+                }
+                self.finish_late(id, &claim, &mut journal, &[], call).await?;
+                Ok(Some(ItemOutcome::Destroyed))
             }
             (Unfinished::Run, Some(instance)) if action == ReleaseAction::Stop => {
                 self.finish_halt(id, why, instance, lock, call).await.map(Some)
@@ -317,7 +223,7 @@ impl Engine {
                         .hint("it is left alone"))
                 }
             },
-            Why::Left(Unfinished::Start) if matches!(claim.state(), "ready" | "running") => Err(changed(id)),
+            Why::Left(Unfinished::Start) if reached_since(claim, journal, instance) => Err(changed(id)),
             Why::Left(Unfinished::Start) => Ok(()),
             // Without a journal it was judged, whatever was begun since.
             Why::Left(why @ Unfinished::Rollback) => self.still_unfinished(id, claim, None, why),
@@ -350,12 +256,11 @@ impl Engine {
         call: &Call,
     ) -> Result<ItemOutcome> {
         let lease = Authorised { why: Why::Left(why), ..self.authorise(id, instance, "recover").await? };
-        let usable = matches!(lease.claim.state(), "ready" | "running");
         let (lock, mut journal) = self.journal_of(id, &lease.claim, Some(lock), call).await?;
         if why != Unfinished::Start {
             self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
         }
-        if why == Unfinished::Start && usable {
+        if why == Unfinished::Start && reached_since(&lease.claim, journal.as_ref(), instance) {
             // Somebody reached it since: the start came to its end after all.
             if let Some(journal) = &mut journal {
                 journal.proved(StepKind::Start, instance, self.unix_now());
@@ -374,23 +279,6 @@ impl Engine {
         Ok(ItemOutcome::from(stopped))
     }
 
-    /// Destroys an instance that carries the lease's label beside the lease's own.
-    async fn destroy_surplus(
-        &self,
-        id: &LeaseId,
-        claim: &Claim,
-        surplus: InstanceId,
-        journal: Option<&mut Journal>,
-        call: &Call,
-    ) -> Result<ItemOutcome> {
-        if let Some(live) = self.client.show(surplus).await? {
-            self.check_label(claim, &live).await?;
-        }
-        let doomed = Doomed::new(id, surplus, Ground::Surplus);
-        self.destroy_journalled(&doomed, journal, Duration::ZERO, call).await?;
-        Ok(ItemOutcome::Destroyed)
-    }
-
     /// Finds out what became of a create: adopts and destroys its instance, or proves that there is none.
     async fn finish_create(
         &self,
@@ -405,15 +293,18 @@ impl Engine {
         let (lock, mut journal) = self.journal_of(id, claim, Some(lock), call).await?;
         let window = self.window(id, claim, journal.as_ref()).await?;
         let found = match patience {
-            Patience::Window => self.recover_by_label(id, &claim.slug, window, call).await?,
+            Patience::Window(_) => {
+                call.until_cancelled(self.recover_by_label(id, &claim.slug, window, call)).await?
+            }
             Patience::Now => match self.look_once(id, claim, window, journal.as_mut(), call).await? {
                 Some(found) => found,
                 None => return Ok(None),
             },
         };
+        let call = &call.uncancelled();
         if matches!(found, Recovered::Nothing) {
-            self.forget_unused(id).await?;
-            return Ok(Some(ItemOutcome::NeverCreated));
+            let gone = self.forget_unused(id).await?;
+            return Ok(Some(gone.map_or(ItemOutcome::NeverCreated, |_| ItemOutcome::AlreadyGone)));
         }
         if !ours {
             // crabbox's own: bound, so that it can be used and released, and left until it expires.

@@ -143,25 +143,27 @@ impl Engine {
     ) -> Result<Released> {
         let account = self.client.account().await.map_err(Error::from)?;
         check_account(claim, account.id, &self.settings.api_url, "recover")?;
-        let lock = match self.wait_for_owner(id, call).await? {
+        // Waiting changes nothing: who gives up leaves the claim, and with it the way to what may have been rented.
+        let lock = match call.until_cancelled(self.wait_for_owner(id, call)).await? {
             Owner::Us(lock) => lock,
             Owner::Bound(instance) => return self.release_instance(id, instance, action, None, call).await,
         };
         let (lock, mut journal) = self.journal_of(id, claim, Some(lock), call).await?;
         let window = self.window(id, claim, journal.as_ref()).await?;
-        match self.recover_by_label(id, &claim.slug, window, call).await? {
+        let found = call.until_cancelled(self.recover_by_label(id, &claim.slug, window, call)).await?;
+        match found {
             found @ Recovered::Found { .. } => {
                 let instance = self.take_over(id, found, journal.as_mut(), call).await?;
                 self.release_instance(id, instance, action, lock, call).await
             }
             Recovered::Nothing => {
-                self.forget_unused(id).await?;
+                let gone = self.forget_unused(id).await?;
                 Ok(Released {
                     lease: id.clone(),
                     slug: claim.slug.clone(),
-                    instance: None,
+                    instance: gone,
                     action: ReleaseAction::Destroy,
-                    outcome: ReleaseOutcome::NeverCreated,
+                    outcome: gone.map_or(ReleaseOutcome::NeverCreated, |_| ReleaseOutcome::AlreadyGone),
                 })
             }
         }

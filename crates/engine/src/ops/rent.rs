@@ -224,6 +224,8 @@ impl Acquiring<'_> {
             if self.state == State::Intent { lease::Event::CreateSent } else { lease::Event::NextAttempt };
         self.state = lease::step(self.state, next)?;
         let offer = &candidate.offer;
+        self.journal.account = self.engine.client.known_account().map(|account| account.0);
+        self.journal.api_url = Some(self.engine.settings.api_url.clone());
         self.journal.attempts.push(Attempt {
             offer: offer.id.0,
             machine: offer.machine.map(|machine| machine.0),
@@ -487,11 +489,7 @@ impl Acquiring<'_> {
                     .hint(format!("its claim is kept: run `crabbox-vast stop {}`", self.slug))
                     .with("lease", self.id.as_str());
             }
-            // Of a machine that was given up the journal keeps the proof for a day.
-            (None, _) if self.journal.tombstones().next().is_some() => {
-                self.engine.forget(&self.id, None).await
-            }
-            (None, _) => self.engine.forget_unused(&self.id).await,
+            (None, _) => self.engine.forget_unused(&self.id).await.map(|_| ()),
         };
         match cleaned {
             Ok(()) => error,

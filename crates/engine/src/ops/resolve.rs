@@ -3,7 +3,7 @@
 //! The order is crabbox's: a canonical lease id is only ever matched exactly, then slugs, then instance ids, so that a
 //! numeric slug wins over an instance of that number, be the slug a claim's or that of an instance without one. Observing never changes a claim.
 
-use super::Engine;
+use super::{Call, Engine};
 use crate::lease::labels::key;
 use crate::lease::{AccountId, Claim, InstanceId, LeaseId, Slug};
 use crate::vast::client::Inventory;
@@ -16,6 +16,17 @@ pub(super) struct Resolved {
     pub claim: Option<Claim>,
     /// The live instance; `None` when the claim names none yet or it was not there.
     pub instance: Option<Instance>,
+    /// Further instances of the lease's own, which the next cleanup destroys.
+    pub twins: Vec<InstanceId>,
+}
+
+impl Resolved {
+    /// Warns of what else of the lease is there and bills.
+    pub(super) fn tell_of_twins(&self, call: &Call) {
+        for twin in &self.twins {
+            call.warn(format!("instance {twin} is a further one of this lease: `cleanup` destroys it"));
+        }
+    }
 }
 
 /// How an identifier led to a claim.
@@ -95,14 +106,18 @@ impl Engine {
             _ => return resolve_unclaimed(identifier, &inventory),
         };
         check_account(&claim, account.id, &self.settings.api_url, "resolve")?;
-        let impostor = inventory.instances.iter().find(|instance| {
+        // One whose record lingers after its destroy is nobody's any more.
+        let beside = inventory.instances.iter().filter(|instance| {
             claim.instance_id().is_some_and(|id| id != instance.id)
+                && !instance.is_unloaded()
                 && instance.ownership().is_some_and(|label| label.lease == claim.lease_id)
         });
-        if let Some(instance) = impostor {
+        let beside: Vec<InstanceId> = beside.map(|instance| instance.id).collect();
+        let twins = if beside.is_empty() { Vec::new() } else { self.twins(&claim, &inventory).await };
+        if let Some(impostor) = beside.iter().find(|one| !twins.contains(one)) {
             return Err(Error::new(
                 Code::IdentityMismatch,
-                format!("refusing to resolve Vast instance {} from stale local claim", instance.id),
+                format!("refusing to resolve Vast instance {impostor} from stale local claim"),
             )
             .hint(format!("the claim of {} names instance {}", claim.lease_id, claim.cloud_id)));
         }
@@ -117,7 +132,7 @@ impl Engine {
         if let Some(instance) = &instance {
             self.check_label(&claim, instance).await?;
         }
-        Ok(Resolved { claim: Some(claim), instance })
+        Ok(Resolved { claim: Some(claim), instance, twins })
     }
 
     /// Whether the live instance is the one the claim means: by its ownership label, or, if that was changed by hand,
@@ -154,8 +169,10 @@ impl Engine {
     /// # Errors
     /// Besides those of [`Engine::resolve`]: [`Code::ClaimMissing`], [`Code::InstanceGone`],
     /// [`Code::InvalidState`] for a lease without an instance.
-    pub(super) async fn resolve_for_use(&self, identifier: &str) -> Result<(Claim, Instance)> {
-        for_use(identifier, self.resolve(identifier).await?)
+    pub(super) async fn resolve_for_use(&self, identifier: &str, call: &Call) -> Result<(Claim, Instance)> {
+        let resolved = self.resolve(identifier).await?;
+        resolved.tell_of_twins(call);
+        for_use(identifier, resolved)
     }
 }
 
@@ -233,7 +250,7 @@ fn resolve_unclaimed(identifier: &str, inventory: &Inventory) -> Result<Resolved
             ));
         }
     };
-    Ok(Resolved { claim: None, instance: Some(instance.clone()) })
+    Ok(Resolved { claim: None, instance: Some(instance.clone()), twins: Vec::new() })
 }
 
 /// Account and address of a claim must be the present ones: the same instance number means another machine elsewhere.

@@ -1,19 +1,26 @@
 //! Start: a stopped lease runs again. It bills from the moment the vendor accepts, so the intent is journalled before
 //! the call, and whatever does not end in a usable lease is taken back by a stop.
 
+use super::authorised::{Doomed, Ground};
 use super::boot::Booting;
+use super::deadman::{Deadman, recorded};
 use super::lease::Machine;
 use super::open::call_off;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
 use super::verdict::Asked;
+use super::watchdog::look;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
 use crate::lease::{self, Claim, DollarsPerHour, InstanceId, LeaseId, OwnershipLabel, State, claim_state};
+use crate::ssh::deadman::LOOK;
 use crate::store::{Journal, StepKind};
+use crate::vast::client::Unsent;
 use crate::vast::{Failure, Instance, Kind};
+use crate::world::SshSession;
 use crate::{Code, Error, Result};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 /// Which lease to start.
@@ -34,7 +41,7 @@ impl Engine {
     pub async fn start(&self, request: &StartRequest, call: &Call) -> Result<Lease> {
         let began = Instant::now();
         let identifier = request.identifier.trim();
-        let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier)).await?;
+        let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier, call)).await?;
         let id = lease_id(&claim)?;
         for one in self.recover_dead(Some(&id), Patience::Now, call).await {
             call.warn(one.line());
@@ -57,6 +64,7 @@ impl Engine {
         // One that was just asked to stop runs on for a while.
         let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
         let mut terms = StartTerms::default();
+        let sending = Instant::now();
         if sent {
             terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
             starting.warn_of_price(live.id, terms, call);
@@ -100,7 +108,8 @@ impl Engine {
             gpu: gpu.clone(),
             seconds: began.elapsed().as_secs_f64(),
         });
-        let deadman = self.deadman_for_use(&starting.id, booted.connected.session.as_ref(), call).await;
+        let before = sent.then_some(sending);
+        let deadman = starting.watched(&claim, before, booted.connected.session.as_ref(), call).await;
         let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total, deadman };
         Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
     }
@@ -160,36 +169,62 @@ impl Starting<'_> {
             return Err(error.with("instance", instance.0));
         }
         call.phase(Phase::Boot, format!("starting instance {instance}"));
-        match self.engine.client.set_state(instance, "running").await {
-            Ok(()) => {}
-            Err(failure) if is_queued(&failure) => {
+        let (engine, sends) = (self.engine, AtomicUsize::new(0));
+        let doomed = Doomed::new(&self.id, instance, Ground::Claimed);
+        // The claim is read last here, too: a lease that was released while this waited for its turn is not started.
+        let look = || async {
+            engine.last_look(&doomed, Some(&self.journal)).await?;
+            sends.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let sent = engine.client.set_state_if(instance, "running", look).await;
+        let sends = sends.into_inner();
+        let (error, without_effect) = match sent {
+            Ok(()) => return self.mark(claim_state(State::Booting).0).await.map(|_| ()),
+            Err(Unsent::Withheld(error)) => (*error, sends == 0),
+            Err(Unsent::Failed(failure)) if is_queued(&failure) => {
                 let error = Error::new(
                     Code::StartQueued,
                     format!("the GPUs of instance {instance} are taken: {}", failure.message),
                 )
-                .hint("the queued start was withdrawn; try again later, or destroy it and take another")
-                .with("instance", instance.0);
-                return Err(self.take_back(error, instance, call).await);
+                .hint("the queued start was withdrawn; try again later, or destroy it and take another");
+                (error, false)
             }
-            Err(failure) if failure.is_passing() => {
-                return Err(self.take_back(Error::from(failure), instance, call).await);
-            }
-            Err(failure) => {
-                self.journal.voided(StepKind::Start, instance, &failure.message);
-                self.engine.note_or_warn(&self.journal, call).await;
+            Err(Unsent::Failed(failure)) => {
+                let without_effect = sends == 1 && self.had_no_effect(failure.kind).await;
                 let broke = failure.kind == Kind::NoCredit;
-                let error = Error::from(failure).with("instance", instance.0);
-                return Err(if broke {
+                let error = Error::from(failure);
+                let error = if broke {
                     error.hint(
                         "add credit on the Vast billing page; the lease stays stopped, its disk is billed",
                     )
                 } else {
                     error
-                });
+                };
+                (error, without_effect)
             }
+        };
+        let error = error.with("instance", instance.0);
+        if !without_effect {
+            return Err(self.take_back(error, instance, call).await);
         }
-        let state = claim_state(State::Booting).0;
-        self.mark(state).await.map(|_| ())
+        self.journal.voided(StepKind::Start, instance, &error.to_string());
+        engine.note_or_warn(&self.journal, call).await;
+        Err(error)
+    }
+
+    /// Whether a start that was sent once and refused like this did nothing. Any other refusal may come from a start that
+    /// was carried out: the vendor answers `success:false` to what it keeps, and errors of its own say nothing.
+    async fn had_no_effect(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::NoCredit | Kind::NoSuchInstance => true,
+            // A good key is called bad in passing.
+            Kind::BadKey => {
+                let asked = self.engine.client.account().await;
+                asked.is_err_and(|failure| failure.kind == Kind::BadKey)
+            }
+            _ => false,
+        }
     }
 
     /// A price that rose while it started is counted, and held against the day.
@@ -222,13 +257,15 @@ impl Starting<'_> {
         let stopped = async {
             self.journal.begin(StepKind::Stop, instance, engine.unix_now());
             engine.note_or_warn(&self.journal, &call).await;
-            engine.client.set_state(instance, "stopped").await?;
+            let doomed = Doomed::new(&self.id, instance, Ground::Claimed);
+            let look = || engine.last_look(&doomed, Some(&self.journal));
+            engine.client.set_state_if(instance, "stopped", look).await?;
             engine.prove_stopped(instance, &call).await?;
             self.mark(claim_state(State::Stopped).0).await?;
             self.journal.proved(StepKind::Stop, instance, engine.unix_now());
             self.journal.voided(StepKind::Start, instance, &error.to_string());
             engine.note_or_warn(&self.journal, &call).await;
-            Ok(())
+            Ok::<(), Error>(())
         };
         match stopped.await {
             Ok(()) => error,
@@ -256,6 +293,34 @@ impl Starting<'_> {
         self.journal.proved(StepKind::Start, instance, now);
         engine.note_or_warn(&self.journal, call).await;
         Ok(claim)
+    }
+
+    /// The dead-man switch of what runs again: what it reported before a start that was sent at `sending` counts for nothing.
+    async fn watched(
+        &mut self,
+        claim: &Claim,
+        sending: Option<Instant>,
+        session: &dyn SshSession,
+        call: &Call,
+    ) -> Deadman {
+        let since = |sent: Instant| sent.elapsed().as_secs();
+        let looked = match look(session, LOOK).await {
+            Ok(looked) => looked.filter(|report| {
+                sending.is_none_or(|sent| report.age().is_some_and(|age| age <= since(sent)))
+            }),
+            Err(_) => return recorded(&self.journal, self.engine.unix_now()),
+        };
+        let before = self.journal.deadman.clone();
+        let deadman = Box::pin(self.engine.tend(&mut self.journal, claim, looked, session, call)).await;
+        if let Some(record) = &mut self.journal.deadman
+            && deadman.confirmed
+        {
+            record.report(&deadman, self.engine.unix_now());
+        }
+        if self.journal.deadman != before {
+            self.engine.note_or_warn(&self.journal, call).await;
+        }
+        deadman
     }
 
     fn label(&self, state: &str) -> String {

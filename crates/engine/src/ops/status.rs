@@ -203,7 +203,12 @@ impl Engine {
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::InstanceGone`].
     pub async fn status(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
-        let (status, _) = self.look_at(identifier, call).await?;
+        let look = async {
+            let resolved = self.resolve(identifier).await?;
+            resolved.tell_of_twins(call);
+            self.status_of(resolved, call).await
+        };
+        let (status, _) = call.until_cancelled(look).await?;
         status.warn(call);
         Ok(status)
     }
@@ -262,7 +267,7 @@ impl Engine {
     }
 
     async fn status_of(&self, resolved: Resolved, call: &Call) -> Result<(LeaseStatus, Option<Halt>)> {
-        let Resolved { claim, instance } = resolved;
+        let Resolved { claim, instance, .. } = resolved;
         let lease = match (&claim, &instance) {
             (Some(claim), _) => claim.lease_id.clone(),
             (None, Some(instance)) => instance.ownership().map(|label| label.lease).unwrap_or_default(),

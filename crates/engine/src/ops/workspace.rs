@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_secs(10);
 
+/// The most that may come on standard error before the answer, bytes: what a login shell says, banners included.
+const LARGEST_PREFACE: usize = 1024 * 1024;
+
 /// The ownership of a lease's workspace by one run.
 pub(super) struct Owner {
     ownership: Ownership,
@@ -186,14 +189,20 @@ impl Attempt<'_> {
         let (said, mut received) = mpsc::channel(16);
         let (open, opened) = oneshot::channel();
         let io = ExecIo { stdin: Some(stdin), output: said };
-        let work = self.lease.exec_raw(command, io, self.call);
+        // What came before a connection broke is passed on all the same.
+        let work = async { Ok(self.lease.exec_raw(command, io, self.call).await) };
         let relay = async {
             let (mut answer, mut heard, mut open) = (None, Vec::new(), Some(open));
             while let Some(piece) = received.recv().await {
                 let piece = match piece {
                     Output::Stderr(bytes) if answer.is_none() => {
                         heard.extend_from_slice(&bytes);
-                        let Some((reply, rest)) = self.ownership.reply(&heard) else { continue };
+                        let Some((reply, rest)) = self.ownership.reply(&heard) else {
+                            if heard.len() > LARGEST_PREFACE {
+                                return Err(too_much(self.lease, &heard));
+                            }
+                            continue;
+                        };
                         answer = Some(reply);
                         if matches!(reply, Reply::Acquired | Reply::Recovered | Reply::Owned) {
                             admitted(reply);
@@ -210,15 +219,17 @@ impl Attempt<'_> {
                 // A receiver that went away discards output, as a closed pipe does.
                 let _ = output.send(piece).await;
             }
-            (answer, heard)
+            Ok((answer, heard))
         };
         let feeding = async {
             if opened.await.is_ok() {
                 feed(&give, std::mem::take(&mut input.first), input.then.take()).await;
             }
             drop(give);
+            Ok(())
         };
-        let (exit, (answer, heard), ()) = tokio::join!(work, relay, feeding);
+        // A relay that has heard too much ends the command.
+        let (exit, (answer, heard), ()) = tokio::try_join!(work, relay, feeding)?;
         let exit = exit?;
         let reply = answer.ok_or_else(|| unanswered(self.lease, &exit, &heard))?;
         Ok((exit, reply))
@@ -253,6 +264,19 @@ fn ambiguous(lease: &Lease) -> Error {
         format!("the workspace-owner record of lease {} cannot be understood", lease.facts().slug),
     )
     .hint(format!("when nothing runs there, remove ~/.crabbox/workspace-owners/{key}.* on the instance"))
+}
+
+fn too_much(lease: &Lease, heard: &[u8]) -> Error {
+    Error::new(
+        Code::RemoteControl,
+        format!(
+            "lease {} said more than {LARGEST_PREFACE} bytes on standard error before its answer: {}",
+            lease.facts().slug,
+            brief(heard)
+        ),
+    )
+    .hint("a start-up file of the login shell there prints too much")
+    .with("limit", LARGEST_PREFACE)
 }
 
 fn unanswered(lease: &Lease, exit: &ExecExit, heard: &[u8]) -> Error {

@@ -17,7 +17,8 @@ const SCRIPT: &str = include_str!("deadman.sh");
 /// Longer deadlines are no deadlines; the script counts with ten digits.
 const LONGEST: u64 = 1_000_000_000;
 
-/// A watchdog looks every 15 s, and asks an unreachable API for longer; after this much silence it is dead.
+/// A watchdog reports every 15 s, and past its deadline before each of its requests, which may take longer; after this
+/// much silence it is dead.
 const SILENCE: u64 = 90;
 
 /// What ends an instance by itself.
@@ -42,6 +43,12 @@ impl Plan {
             (true, false) => None,
         }
     }
+
+    /// Whether anything ends the instance.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.ttl.or(self.idle).is_some()
+    }
 }
 
 /// The watchdog as a line of a start script, for the API at `api_url`. It runs in the background and disturbs nothing
@@ -50,7 +57,12 @@ impl Plan {
 /// # Errors
 /// [`Code::InvalidConfig`] for an address without a host.
 pub fn line(plan: &Plan, api_url: &str) -> Result<String> {
-    let text = settings(plan, api_url)? + &without_comments(SCRIPT);
+    packed(plan, api_url, "")
+}
+
+/// The same, from where `origin` says: 1 over a session, nothing for a start script.
+fn packed(plan: &Plan, api_url: &str, origin: &str) -> Result<String> {
+    let text = format!("P={origin} {}{}", settings(plan, api_url)?, without_comments(SCRIPT));
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     let packed = packed.write_all(text.as_bytes()).and_then(|()| packed.finish()).map_err(|error| {
         Error::new(Code::Internal, "the dead-man switch could not be packed").because(error)
@@ -95,14 +107,72 @@ fn without_comments(script: &str) -> String {
 pub const LOOK: &str = "read -r n _ <\"${CRABBOX_PROC:-/proc}/uptime\"; \
     read -r r <\"$HOME/.crabbox/deadman/report\" || exit 3; echo \"deadman: ${n%%.*} $r\"";
 
-/// Looks; where the watchdog has begun, waits up to three seconds for its first report. Where it has not, nothing is
-/// waited for: a new lease is not held up by a start script that runs later, or never.
-#[must_use]
-pub fn first_look() -> String {
+/// Waits up to three seconds for something to be true of the watchdog's files.
+fn wait_for(what: &str) -> String {
     format!(
-        "d=\"$HOME/.crabbox/deadman\"; for x in 1 2 3 4 5 6; do {{ [ ! -d \"$d\" ] || [ -s \"$d/report\" ]; }} && break; \
-         sleep 0.5 2>/dev/null || sleep 1; done; {LOOK}"
+        "x=0; while [ $x -lt 30 ] && ! {what}; do \
+         if sleep 0.1 2>/dev/null; then x=$((x+1)); else sleep 1; x=$((x+10)); fi; done"
     )
+}
+
+/// That a watchdog has reported.
+const REPORTED: &str = "[ -s \"$d/report\" ]";
+
+/// Looks for the watchdog of the start script, for whose first report it waits once that script has begun. Where it has
+/// not, or does nothing, the watchdog is started from here, and nothing is waited for: of two the newest watches, and a
+/// new lease is not held up by a start script that runs later, or never.
+///
+/// # Errors
+/// As [`line()`].
+pub fn first_look(plan: &Plan, api_url: &str) -> Result<String> {
+    let (wait, own) = (wait_for(REPORTED), packed(plan, api_url, "1")?);
+    Ok(format!(
+        "d=\"$HOME/.crabbox/deadman\"; if [ -d \"$d\" ]; then {wait}; fi; {REPORTED} || {own}; {LOOK}"
+    ))
+}
+
+/// Looks once more where [`first_look`] has started a watchdog: waits for its first report.
+#[must_use]
+pub fn second_look() -> String {
+    format!("d=\"$HOME/.crabbox/deadman\"; {}; {LOOK}", wait_for(REPORTED))
+}
+
+/// Starts a watchdog in place of whichever watches, and looks. The end that the former had is kept, unless all is to begin
+/// `afresh`.
+///
+/// # Errors
+/// As [`line()`].
+pub fn install(plan: &Plan, api_url: &str, afresh: bool) -> Result<String> {
+    // The former may report once more before it sees that it is not the newest.
+    let wait = wait_for(
+        "{ read -r g _ <\"$d/watch\" && read -r r <\"$d/report\" && [ \"${r##*=}\" = \"$g\" ]; } 2>/dev/null",
+    );
+    let own = packed(plan, api_url, "1")?;
+    let before = if afresh { CLEAR } else { "mv -f \"$d/report\" \"$d/last\"" };
+    Ok(format!(
+        "d=\"$HOME/.crabbox/deadman\"; {{ {before}; rm -f \"$d/watch\"; }} 2>/dev/null; {own}; {wait}; {LOOK}"
+    ))
+}
+
+/// Removes what a watchdog goes by.
+const CLEAR: &str = "rm -f \"$d/report\" \"$d/last\" \"$d/end\" \"$d/idle\" \"$d/plan\"";
+
+/// Ends whichever watchdog watches, also for the starts to come; [`is_off`] reads whether that came about.
+///
+/// # Errors
+/// As [`line()`].
+pub fn disarm(api_url: &str) -> Result<String> {
+    let nothing = Plan { ttl: None, idle: None, grace: Duration::ZERO };
+    let (wait, own) = (wait_for("[ -s \"$d/plan\" ]"), packed(&nothing, api_url, "1")?);
+    Ok(format!(
+        "d=\"$HOME/.crabbox/deadman\"; {CLEAR} 2>/dev/null; {own}; {wait}; [ -s \"$d/plan\" ] && echo \"deadman off\""
+    ))
+}
+
+/// Whether [`disarm`] did its work.
+#[must_use]
+pub fn is_off(text: &str) -> bool {
+    text.lines().any(|line| line == "deadman off")
 }
 
 /// Moves the idle deadline to `idle` from now, by the instance's own clock, then looks.
@@ -131,6 +201,8 @@ pub struct Report {
     pub has_key: bool,
     /// The clients with which it can ask.
     pub clients: Vec<String>,
+    /// None of these can tell the API from somebody else.
+    pub trusts_nobody: bool,
 }
 
 impl Report {
@@ -149,9 +221,13 @@ impl Report {
         let rest: Vec<String> = words.map(str::to_owned).collect();
         let has = |what: &str| rest.iter().any(|word| word == what);
         let has_key = has("key") && has("id");
-        let clients = rest.into_iter().filter(|word| word != "key" && word != "id").collect();
+        let trusts_nobody = has("noca");
+        // The last word says which watchdog wrote it.
+        let others =
+            |word: &String| !["key", "id", "noca"].contains(&word.as_str()) && !word.starts_with('=');
+        let clients = rest.into_iter().filter(others).collect();
         let some = |at: u64| Some(at).filter(|at| *at > 0);
-        Some(Self { now, written, end: some(end), idle: some(idle), has_key, clients })
+        Some(Self { now, written, end: some(end), idle: some(idle), has_key, clients, trusts_nobody })
     }
 
     /// The deadline that comes first.
@@ -160,21 +236,30 @@ impl Report {
         self.end.into_iter().chain(self.idle).min()
     }
 
+    /// Seconds since it was written; `None` where the machine was started anew since then.
+    #[must_use]
+    pub fn age(&self) -> Option<u64> {
+        // It may be written between the look at the clock and the one at the report.
+        (self.written <= self.now + 5).then(|| self.now.saturating_sub(self.written))
+    }
+
     /// Why it will not destroy its instance, if it will not.
     #[must_use]
     pub fn weakness(&self) -> Option<String> {
-        let overdue = self.deadline().is_some_and(|at| self.now >= at);
-        if !self.has_key {
-            return Some("the container has no key of its own (CONTAINER_API_KEY)".to_owned());
-        }
-        if self.clients.is_empty() {
-            return Some(
-                "the image has no client to call the API with: no curl, wget, python3 or openssl".to_owned(),
-            );
-        }
-        // One that is past its deadline asks, and writes no reports.
-        let silent = self.now.saturating_sub(self.written);
-        (!overdue && silent > SILENCE).then(|| format!("it has not been heard for {silent} s"))
+        let why = if !self.has_key {
+            "the container has no key of its own (CONTAINER_API_KEY)".to_owned()
+        } else if self.clients.is_empty() {
+            "the image has no client to call the API with: no curl, wget, python3 or openssl".to_owned()
+        } else if self.trusts_nobody {
+            "the image has no certificates to know the API by: no ca-certificates".to_owned()
+        } else {
+            match self.age() {
+                Some(age) if age <= SILENCE => return None,
+                Some(age) => format!("it has not been heard for {age} s"),
+                None => "it has not been heard since the machine was started anew".to_owned(),
+            }
+        };
+        Some(why)
     }
 }
 

@@ -2,6 +2,7 @@
 #
 # Before this text stand the settings, as assignments (ssh/deadman.rs writes them):
 #   T  time to live in seconds, 0 for none       I  idle timeout in seconds       A  1 where being idle counts
+#   P  1 where it comes over a session, not by a start script
 #   U  the API's address    H  its host and port    N  its host name    V  hostname or ip    B  its path    S  S for HTTPS
 # Comments and indentation do not travel. Runs under dash, bash and busybox.
 (
@@ -27,10 +28,20 @@
   case $k in *[!A-Za-z0-9_.-]*) k= ;; esac
   num "$c" || c=
 
+  # Without the certificates of the usual authorities no server is believed.
+  R=$CRABBOX_ROOT
+  W=' noca'
+  for x in "$SSL_CERT_FILE" "$SSL_CERT_DIR" "$CURL_CA_BUNDLE" $R/etc/ssl/*.pem $R/etc/ssl/certs/* $R/etc/pki/tls/certs/*; do
+    [ -s "$x" ] && W=
+  done
+  [ $S ] || W=
+
   # the clients that can ask, best first
   L=
   for x in curl wget python3 python openssl bash; do
-    command -v $x >/dev/null || continue
+    y=$(command -v $x) || continue
+    # programs from elsewhere bring certificates of their own
+    case $y in "$R"/bin/* | "$R"/usr/bin/*) ;; *) W= ;; esac
     case $x in
       # busybox has a wget that cannot delete
       wget) case $(wget --help 2>&1) in *--method*) ;; *) continue ;; esac ;;
@@ -82,18 +93,33 @@ c.getresponse()" ;;
   # Waits. Without anything to wait with, going on would only burn the processor.
   nap() { sleep $1; case $? in 126 | 127) exit 0 ;; esac; }
 
+  # Says how things stand, that it lives, and which one it is.
+  tell() {
+    now
+    put report "1 $n $e $f ${k:+key} ${c:+id}$W$L =$G"
+  }
+  # The newest of these watches: an older one sees that and ends.
+  mine() {
+    read -r g _ <"$D/watch"
+    [ "${g:-$G}" = "$G" ] || exit 0
+  }
+
   # Asks until the container dies, more and more slowly. An answer ends the round; only silence moves on.
   destroy() {
     p=2
     while :; do
       # without key or id there is nothing to ask with
       for x in ${k:+${c:+$L}}; do
+        mine
+        tell
         ask $x & w=$!
         (sleep 30; kill $w) & s=$!
         wait $w; z=$?
         kill $s
         [ $z = 0 ] && break
       done
+      mine
+      tell
       nap $p
       [ $p -lt 60 ] && p=$((p * 2))
     done
@@ -116,17 +142,27 @@ c.getresponse()" ;;
     return 1
   }
 
-  # The newest of these watches: an older one sees that and ends.
   now
   G=$n.$$
   put watch "$G"
+  # What came over a session is the plan from then on, also for a start script that runs again after a stop.
+  if [ $P ]; then
+    put plan "$T $I $A"
+  else
+    read -r t i z <"$D/plan" && num "$t" "$i" && case $z in 0 | 1) T=$t I=$i A=$z ;; esac
+  fi
+  # nothing is to end it; the former may have reported meanwhile
+  [ $T$A = 00 ] && rm -f "$D/report" && exit 0
 
   # The hard end. A start after a stop keeps it (if the machine itself was started anew: what was left of it), but is
   # never closer to it than one idle timeout, and what is no number is not believed.
   read -r b <"$Q/sys/kernel/random/boot_id"
   read -r e y <"$D/end"
-  read -r _ z _ <"$D/report"
-  read -r _ i <"$D/idle"
+  # an install over a session has moved the last report away
+  read -r _ z _ <"$D/report" || read -r _ z _ <"$D/last"
+  # a touch may have changed the timeout; who installs it over a session knows that
+  i=
+  [ $P ] || read -r _ i <"$D/idle"
   num "$i" && [ $i -gt 0 ] || i=$I
   f=$((n + i))
   if num "$e"; then
@@ -147,9 +183,8 @@ c.getresponse()" ;;
 
   while :; do
     read -r d i <"$D/idle"
-    read -r g _ <"$D/watch"
+    mine
     now
-    [ "${g:-$G}" = "$G" ] || exit 0
     q=15
     if [ $A = 1 ]; then
       num "$i" && [ $i -gt 0 ] || i=$I
@@ -162,7 +197,7 @@ c.getresponse()" ;;
       [ $((f - n)) -lt $q ] && q=$((f - n))
     fi
     [ $e -gt 0 ] && [ $((e - n)) -lt $q ] && q=$((e - n))
-    put report "1 $n $e $f ${k:+key} ${c:+id}$L"
+    tell
     [ $q -gt 0 ] || destroy
     nap $q
   done

@@ -37,6 +37,7 @@ fn the_address_of_the_lease_is_the_one_that_is_called() {
         ("https://[::1]:7", "T=60 I=120 A=0 U='https://[::1]:7' H='[::1]:7' N=::1 V=ip B='' S=S\n"),
     ] {
         let text = unpacked(&line(&plan, url).unwrap());
+        let text = text.strip_prefix("P= ").unwrap();
         assert!(text.starts_with(want), "{text}");
     }
     let plan = Plan { ttl: None, idle: Some(Duration::from_millis(20)), grace: MINUTE };
@@ -48,8 +49,9 @@ fn the_address_of_the_lease_is_the_one_that_is_called() {
 fn it_leaves_room_for_a_start_script_of_ones_own() {
     let plan = Plan { ttl: Some(MINUTE), idle: Some(MINUTE), grace: MINUTE };
     let line = line(&plan, "https://console.vast.ai/api/v0").unwrap();
-    assert!(line.len() < 2_500, "{}", line.len());
+    assert!(line.len() < 2_900, "{}", line.len());
     let text = unpacked(&line);
+    assert!(text.starts_with("P= T=60 "), "{text}");
     assert!(!text.contains("\n#") && !text.contains("\n "), "{text}");
 }
 
@@ -64,7 +66,13 @@ fn reports_are_read() {
     assert!(weakness("deadman: 9 1 9 50 40 id curl").contains("CONTAINER_API_KEY"));
     assert!(weakness("deadman: 9 1 9 50 40 key curl").contains("CONTAINER_API_KEY"));
     assert_eq!(weakness("deadman: 500 1 100 5000 0 key id curl"), "it has not been heard for 400 s");
-    assert_eq!(weakness("deadman: 500 1 100 110 0 key id curl"), "", "past its deadline it asks");
+    // Also past its deadline: then it asks, and reports all the while.
+    assert_eq!(weakness("deadman: 500 1 100 110 0 key id curl"), "it has not been heard for 400 s");
+    assert_eq!(weakness("deadman: 500 1 490 110 0 key id curl"), "");
+    assert_eq!(weakness("deadman: 500 1 501 5000 0 key id curl"), "", "written while it was read");
+    assert!(weakness("deadman: 500 1 9000 9900 0 key id curl").contains("started anew"));
+    assert!(weakness("deadman: 9 1 9 50 40 key id noca openssl").contains("no ca-certificates"));
+    assert_eq!(Report::parse("deadman: 9 1 9 50 40 key id noca curl =9.123").unwrap().clients, ["curl"]);
     let earliest = Report::parse("deadman: 9 1 9 50 40 key id curl").unwrap();
     assert_eq!(earliest.deadline(), Some(40));
     for bad in ["", "deadman: ", "deadman: 1 2 3 4 5 key", "deadman: 1 1 x 4 5 key", "deadman: 1 1 3 4"] {

@@ -76,7 +76,9 @@ impl DayCost {
 /// When an attempt's machine stops costing; `None`: nothing ends it.
 fn end(journal: &Journal, index: usize, attempt: &Attempt, claimed: bool, now: i64) -> Option<i64> {
     if let Some(next) = journal.attempts.get(index + 1) {
-        return Some(next.started_at);
+        // One that came to light late was there beside the next ones.
+        let gone = journal.tombstones().find(|(gone, _)| attempt.instance == Some(gone.0));
+        return Some(gone.map_or(next.started_at, |(_, at)| at.max(next.started_at)));
     }
     // A create that was not answered has no machine whose end could be on record: the tombstones are those of others.
     let gone = attempt.instance.and_then(|instance| ended(journal, |gone| instance == gone.0));
@@ -323,6 +325,9 @@ mod tests {
             ..Attempt::default()
         });
         assert_eq!(shown(&second), (3.0, 1.0), "the first machine until the second, and the second's TTL");
+        second.begin(StepKind::Destroy, InstanceId(5), NOW);
+        second.proved(StepKind::Destroy, InstanceId(5), NOW - HOUR / 2);
+        assert_eq!(shown(&second), (4.0, 1.0), "the first one was gone half an hour ago only");
     }
 
     #[test]

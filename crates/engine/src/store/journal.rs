@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const DISCARDED: &str = "discarded";
+pub(super) const DISCARDED: &str = "discarded";
 
 /// The outcome of a create that was never answered and whose instance no complete list showed.
 pub(crate) const PROVED_NOTHING: &str = "nothing: proved by the complete list";
@@ -203,6 +203,12 @@ pub struct Journal {
     pub drawn: bool,
     /// Slug.
     pub slug: String,
+    /// The account with which its creates were sent: what comes to light when no claim is left is looked for with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<u64>,
+    /// The API address to which they were sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_url: Option<String>,
     /// Who works or worked on it, `pid@host`; for messages only.
     pub process: String,
     /// Start of the acquire, Unix seconds.

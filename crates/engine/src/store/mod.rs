@@ -6,6 +6,7 @@
 //! A lock on a file is held only inside a function of this module, for local work; only [`OperationGuard`] outlives
 //! its call. Every change is one transaction on the [`Disk`]: a caller that is dropped cannot cut it in half.
 
+mod aftermath;
 mod budget;
 mod claims;
 mod file;

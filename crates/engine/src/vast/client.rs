@@ -221,24 +221,17 @@ impl Client {
         self.sender().call(&request::set_label(id, label), decode::accepted).await
     }
 
-    /// Asks for `running` or `stopped`.
+    /// Asks for `running` or `stopped`, asking `look` right before each time, when no wait for its turn is left.
     ///
     /// # Errors
-    /// [`Failure`] as the API tells it.
-    pub async fn set_state(&self, id: InstanceId, state: &str) -> Result<(), Failure> {
-        self.sender().call(&request::set_state(id, state), decode::accepted).await
-    }
-
-    /// Asks for `stopped`, asking `look` right before each time, when no wait for its turn is left.
-    ///
-    /// # Errors
-    /// [`Unsent::Withheld`] with what `look` said, else as [`Client::set_state`].
-    pub async fn stop_if<F: Future<Output = Result<()>>>(
+    /// [`Unsent::Withheld`] with what `look` said, else the [`Failure`] as the API tells it.
+    pub async fn set_state_if<F: Future<Output = Result<()>>>(
         &self,
         id: InstanceId,
+        state: &str,
         look: impl Fn() -> F,
     ) -> Result<(), Unsent> {
-        self.sender().call_if(&request::set_state(id, "stopped"), decode::accepted, look).await
+        self.sender().call_if(&request::set_state(id, state), decode::accepted, look).await
     }
 
     /// Destroys, asking `look` right before each time it is sent, when no wait for its turn is left. `Ok` means not

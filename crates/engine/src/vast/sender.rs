@@ -40,6 +40,15 @@ impl From<Failure> for Unsent {
     }
 }
 
+impl From<Unsent> for Error {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Withheld(error) => *error,
+            Unsent::Failed(failure) => Error::from(failure),
+        }
+    }
+}
+
 /// The way to the API under one address and key.
 pub(super) struct Sender {
     http: Arc<dyn Http>,

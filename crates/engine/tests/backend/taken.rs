@@ -92,6 +92,12 @@ async fn an_adopted_lease_without_its_key_is_released_all_the_same() {
     let adopted = adopt(&process.engine, &id.to_string(), &stage).await.expect("adopts");
     assert!(adopted.claimed && !adopted.key_attached);
     assert!(warnings(&stage).iter().any(|line| line.contains("released but not used")));
+    // Nobody can look what its maker armed: that is said, and no more.
+    let told = adopted.deadman;
+    assert!(!told.armed && !told.confirmed, "{told:?}");
+    let why = told.why_not.unwrap_or_default();
+    assert!(why.contains("could not be looked at over SSH: its key is not attached"), "{why}");
+    assert!(warnings(&stage).iter().any(|line| line.contains("what its maker armed may still end it")));
     stop(&process.engine, "tidal-barnacle", &stage.call()).await.expect("released");
     assert_eq!(open(&stage), Vec::<u64>::new());
 }

@@ -232,6 +232,15 @@ impl Container {
         Report::parse(&String::from_utf8_lossy(&output.stdout))
     }
 
+    /// The same with a script that leaves something running, under `shell`; what it says.
+    pub async fn leaves(&mut self, shell: &[&str], script: &str) -> String {
+        let child = self.command(shell).args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        self.groups.push(child.id());
+        // Other scenarios wait in this very task.
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output());
+        String::from_utf8(output.await.unwrap().unwrap().stdout).unwrap()
+    }
+
     /// What the watchdog reports once it does.
     pub async fn report(&self) -> Report {
         for _ in 0..500 {

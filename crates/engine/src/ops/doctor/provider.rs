@@ -106,13 +106,19 @@ async fn instances(engine: &Engine, inventory: &Inventory) -> Check {
         ),
     )
     .of_provider();
-    if back.is_empty() {
-        check
-    } else {
+    let late: Vec<String> = match engine.look_for_latecomers(inventory).await {
+        Ok(amiss) => amiss.into_iter().map(|(_, what)| what).collect(),
+        Err(error) => vec![error.to_string()],
+    };
+    if !back.is_empty() {
         check.warning(format!(
             "{} was proved gone and is listed again, possibly billed: look at it in the Vast console",
             back.join(", ")
         ))
+    } else if !late.is_empty() {
+        check.warning(late.join("; "))
+    } else {
+        check
     }
 }
 

@@ -1,0 +1,129 @@
+//! What a process that died had not finished about a lease, and whether somebody uses the lease since: judged from claim
+//! and journal alone.
+
+use crate::lease::labels;
+use crate::lease::{Claim, InstanceId, ReleaseAction, State, claim_state, parse_rfc3339};
+use crate::store::{Journal, Step, StepKind};
+use std::time::Duration;
+
+/// The slowest heartbeat of a use, by whichever program; a shorter idle timeout makes it quicker.
+const SLOWEST_BEAT: Duration = Duration::from_secs(300);
+
+/// How late a heartbeat may be before the use counts as over.
+const BEAT_MARGIN: Duration = Duration::from_secs(60);
+
+/// What a dead process had not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// A create whose answer nobody knows.
+    Create,
+    /// An acquire of which an instance is known.
+    Acquire,
+    /// A failed acquire of crabbox, whose instance could not be destroyed.
+    Rollback,
+    /// A destroy without proof.
+    Destroy,
+    /// Surplus instances under the same label, to be destroyed.
+    Surplus,
+    /// A stop without proof.
+    Stop,
+    /// A start that never became ready.
+    Start,
+    /// A run whose lease was for it alone.
+    Run,
+}
+
+impl Unfinished {
+    /// In words, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unfinished::Create => "its create was never answered",
+            Unfinished::Acquire => "its acquire was never finished",
+            Unfinished::Rollback => "its failed acquire was never cleaned up",
+            Unfinished::Destroy => "its destroy was never proved",
+            Unfinished::Surplus => "a surplus instance was never proved gone",
+            Unfinished::Stop => "its stop was never proved",
+            Unfinished::Start => "its start was never finished",
+            Unfinished::Run => "the run it was for has died",
+        }
+    }
+
+    /// Why it is left alone all the same.
+    pub fn but_in_use(self) -> String {
+        format!("{}, but it was used a moment ago", self.as_str())
+    }
+}
+
+/// What is unfinished about a lease, as far as its records tell; that its process is dead is the caller's to know.
+///
+/// A claim without our journal is crabbox's: of those only the unanswered create and the failed clean-up of a lease
+/// that was not to be kept are certainly nobody's work any more.
+pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unfinished> {
+    let Some(instance) = claim.instance_id() else {
+        let known = journal.is_some() || claim.recovery() == claim_state(State::Intent).1;
+        return known.then_some(Unfinished::Create);
+    };
+    let (kept, action) = (labels::keep(&claim.labels), labels::release_action(&claim.labels));
+    let Some(journal) = journal else {
+        // crabbox keeps the word of recovery when it uses such a lease after all: state and times tell the use.
+        let (state, recovery, _) = claim_state(State::Releasing);
+        let failed = claim.state() == state && claim.recovery() == recovery && is_unused(claim);
+        return (failed && !kept).then_some(Unfinished::Rollback);
+    };
+    let open = |kind| journal.is_open(kind, instance);
+    // Whoever used it since has made it ready: an unfinished acquire is told by the claim, too.
+    let starting = matches!(claim.state(), "provisioning" | "ambiguous-create" | "rollback-cleanup");
+    if open(StepKind::Destroy) {
+        Some(Unfinished::Destroy)
+    } else if starting && !journal.was_ready() && !journal.attempts.is_empty() && journal.adopted_at.is_none()
+    {
+        Some(Unfinished::Acquire)
+    } else if !journal.open_destroys(Some(instance)).is_empty() {
+        Some(Unfinished::Surplus)
+    } else if open(StepKind::Start) {
+        Some(Unfinished::Start)
+    } else if open(StepKind::Stop) {
+        Some(Unfinished::Stop)
+    } else if journal.holder.is_some() && !kept && action != ReleaseAction::Keep {
+        Some(Unfinished::Run)
+    } else {
+        None
+    }
+}
+
+/// Whether nobody used a lease since it was claimed; what cannot be read may have been a use.
+fn is_unused(claim: &Claim) -> bool {
+    let (claimed, used) = (parse_rfc3339(&claim.claimed_at), parse_rfc3339(&claim.last_used_at));
+    claimed.zip(used).is_some_and(|(claimed, used)| used <= claimed)
+}
+
+/// Whether somebody uses the lease since its holder, or its stop, was recorded. A use shows by its heartbeats. Those of a
+/// run that died are like anybody's, so of its lease only a use by crabbox counts, which dates the lease anew: who joins
+/// a run's own lease with this program shares its end, as when the run ends well.
+pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, now: i64) -> bool {
+    let Some(journal) = journal else { return false };
+    let stops = journal.steps.iter().filter(|step| step.kind == StepKind::Stop && step.is_open());
+    let since = match why {
+        Unfinished::Run => journal.holder.as_ref().map(|holder| holder.since),
+        Unfinished::Stop => stops.map(|step| step.requested_at).max(),
+        _ => None,
+    };
+    let dated = labels::created_at(&claim.labels);
+    if why == Unfinished::Run && dated.is_none_or(|dated| dated <= journal.created_at) {
+        return false;
+    }
+    let touched = labels::last_touched_at(&claim.labels);
+    let beat = labels::idle_timeout(&claim.labels).map_or(SLOWEST_BEAT, |idle| (idle / 3).min(SLOWEST_BEAT));
+    let silent = i64::try_from((beat + BEAT_MARGIN).as_secs()).unwrap_or(i64::MAX);
+    since.zip(touched).is_some_and(|(since, touched)| touched > since && now.saturating_sub(touched) < silent)
+}
+
+/// Whether somebody used a lease since its unfinished start was recorded. The word of its state does not tell: of a lease
+/// that others stopped it is older than the start.
+pub(super) fn reached_since(claim: &Claim, journal: Option<&Journal>, instance: InstanceId) -> bool {
+    let open = |step: &&Step| step.kind == StepKind::Start && step.instance == instance.0 && step.is_open();
+    let started = journal.and_then(|journal| journal.steps.iter().find(open)).map(|step| step.requested_at);
+    let usable = matches!(claim.state(), "ready" | "running");
+    let touched = labels::last_touched_at(&claim.labels);
+    usable && started.zip(touched).is_some_and(|(started, touched)| touched > started)
+}

@@ -1,0 +1,345 @@
+//! The watch: what a lease made and nobody knows of any more. A create that was given up after its window may have taken
+//! effect all the same, and an instance that was proved gone may come back; both bill. Their journal stays for a day after
+//! the lease, and with it what tells that such a latecomer is its own: its number, or its label and how it was made.
+//!
+//! Beside the claim of its lease a latecomer is a surplus. Without a claim it is given one again, durably, before anything
+//! is sent, and then destroyed by the way of every lease - where the lease id was drawn here. One that a caller chose may
+//! be in use on another machine: there it is only told.
+
+use super::authorised::{Doomed, Ground};
+use super::cleanup::ItemOutcome;
+use super::provenance::Provenance;
+use super::recovery::changed_claim;
+use super::resolve::lease_id;
+use super::{Call, Engine};
+use crate::lease::labels::key;
+use crate::lease::{AccountId, Claim, InstanceId, LeaseId, State, claim_state};
+use crate::store::{Journal, StepKind};
+use crate::vast::client::Inventory;
+use crate::vast::{Filter, Instance};
+use crate::{Code, Error, Result};
+use std::time::Duration;
+
+/// How long what was given up, or proved gone, is looked at again, seconds.
+const WATCH_SECS: i64 = 24 * 60 * 60;
+
+/// An instance of ours without a claim, whose lease was over.
+pub(super) struct Latecomer {
+    pub lease: LeaseId,
+    /// Whether the records are enough to give it its claim again and destroy it. Otherwise it is `adopt`'s.
+    pub collectable: bool,
+}
+
+/// Instances that carry exactly the label of a lease beside `current`, the one that its claim names, and are its own: what
+/// a destroy was recorded for and is listed all the same, and what its creates made beside it. The journal's own last
+/// instance is never among them: if the claim names another one, or is gone, somebody meant something by it.
+///
+/// # Errors
+/// [`Code::LeaseAmbiguous`] when more of them may be ours than creates were left unanswered.
+fn late(
+    journal: &Journal,
+    lease: &LeaseId,
+    current: Option<InstanceId>,
+    inventory: &Inventory,
+    skew: Option<i64>,
+) -> Result<Vec<Instance>> {
+    let holds = |one: InstanceId| journal.created(one) || journal.instance == Some(one.0);
+    // Without a claim only what we gave up ourselves is looked for, and not what was dropped on request.
+    let watched = match current {
+        Some(current) => holds(current),
+        None => journal.is_watched() && journal.forgotten_at.is_none(),
+    };
+    let carries = |seen: &&Instance| {
+        let label = seen.ownership();
+        Some(seen.id) != current
+            && !seen.is_unloaded()
+            && label.is_some_and(|label| label.lease == lease.as_str() && label.slug == journal.slug)
+    };
+    let labelled = inventory.instances.iter().filter(|_| watched).filter(carries).cloned();
+    let (mut ended, rest): (Vec<_>, Vec<_>) = labelled.partition(|seen| journal.ended(seen.id));
+    let rest: Vec<_> = rest
+        .into_iter()
+        .filter(|seen| {
+            journal.instance != Some(seen.id.0) && (current.is_some() || !journal.created(seen.id))
+        })
+        .collect();
+    // Without a create on record nothing tells what one made.
+    if !rest.is_empty() && !journal.attempts.is_empty() {
+        ended.extend(Provenance::of(None, Some(journal), skew).sort(lease, rest)?.ours);
+    }
+    Ok(ended)
+}
+
+impl Engine {
+    /// What the inventory shows of a lease beside the instance that its claim names, and is its own. Where that cannot be
+    /// told it is not.
+    pub(super) async fn twins(&self, claim: &Claim, inventory: &Inventory) -> Vec<InstanceId> {
+        let (Ok(id), Some(current)) = (lease_id(claim), claim.instance_id()) else { return Vec::new() };
+        let Some(journal) = self.store.journal(&id).await.ok().flatten() else { return Vec::new() };
+        let late = late(&journal, &id, Some(current), inventory, self.client.clock_skew());
+        late.unwrap_or_default().into_iter().map(|one| one.id).collect()
+    }
+
+    /// Before a lease is forgotten: destroys what else of it is recorded or still listed, so that nothing bills on which no
+    /// claim leads to.
+    ///
+    /// # Errors
+    /// Those of a release, with the claim kept.
+    pub(super) async fn finish_twins(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        instance: InstanceId,
+        journal: &mut Journal,
+        call: &Call,
+    ) -> Result<()> {
+        let mut left = Vec::new();
+        if journal.may_come_back(instance) {
+            let inventory = self.client.list(&Filter::All).await.map_err(Error::from)?;
+            left = late(journal, id, Some(instance), &inventory, self.client.clock_skew())?;
+        }
+        self.finish_late(id, claim, journal, &left, call).await
+    }
+
+    /// Destroys, as surplus, these instances of a lease and those that a destroy was recorded for and never proved.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] before anything is sent; those of a release, with the steps open.
+    pub(super) async fn finish_late(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        journal: &mut Journal,
+        late: &[Instance],
+        call: &Call,
+    ) -> Result<()> {
+        let now = self.unix_now();
+        for one in late {
+            journal.found_late(one.id, one.machine.map(|machine| machine.0));
+            journal.begin(StepKind::Destroy, one.id, now);
+        }
+        if !late.is_empty() {
+            self.store.write_journal(journal).await?;
+        }
+        for surplus in journal.open_destroys(claim.instance_id()) {
+            call.warn(format!("instance {surplus} is a further one of lease {id} and is destroyed too"));
+            if let Some(live) = self.client.show(surplus).await? {
+                self.check_label(claim, &live).await?;
+            }
+            let doomed = Doomed::new(id, surplus, Ground::Surplus);
+            self.destroy_journalled(&doomed, Some(journal), Duration::ZERO, call).await?;
+        }
+        Ok(())
+    }
+
+    /// Destroys a listed instance of a lease whose claim names another one; `None` where it is not the lease's own, or
+    /// somebody works on the lease.
+    pub(super) async fn sweep_twin(
+        &self,
+        claim: &Claim,
+        instance: InstanceId,
+        inventory: &Inventory,
+        call: &Call,
+    ) -> Result<Option<ItemOutcome>> {
+        let id = lease_id(claim)?;
+        let Some(_lock) = self.store.operation_lock(&id).await? else { return Ok(None) };
+        // Read again under the lock: both may have moved on.
+        let (Some(claim), Some(mut journal)) =
+            tokio::try_join!(self.store.claim(&id), self.store.journal(&id))?
+        else {
+            return Ok(None);
+        };
+        let mut late = late(&journal, &id, claim.instance_id(), inventory, self.client.clock_skew())?;
+        late.retain(|one| one.id == instance);
+        if claim.instance_id().is_none() || late.is_empty() {
+            return Ok(None);
+        }
+        self.finish_late(&id, &claim, &mut journal, &late, call).await?;
+        Ok(Some(ItemOutcome::Destroyed))
+    }
+
+    /// Whether an instance whose lease has no claim here is a latecomer of ours. `account` is whose instances these are,
+    /// where that was read.
+    pub(super) async fn latecomer(
+        &self,
+        instance: InstanceId,
+        inventory: &Inventory,
+        account: Option<AccountId>,
+    ) -> Result<Option<Latecomer>> {
+        let seen = inventory.find(instance).and_then(Instance::ownership);
+        let Some(id) = seen.and_then(|label| LeaseId::canonical(&label.lease)) else { return Ok(None) };
+        if self.store.claim(&id).await?.is_some() {
+            return Ok(None);
+        }
+        let Some(journal) = self.store.journal(&id).await? else { return Ok(None) };
+        let late = late(&journal, &id, None, inventory, self.client.clock_skew())?;
+        if late.iter().all(|one| one.id != instance) {
+            return Ok(None);
+        }
+        let here = journal.api_url.as_deref() == Some(self.settings.api_url.as_str());
+        let same = account.is_none_or(|account| journal.account == Some(account.0));
+        let collectable = journal.drawn && here && same && journal.account.is_some();
+        Ok(Some(Latecomer { lease: id, collectable }))
+    }
+
+    /// Gives a latecomer its claim again, and destroys it by the way of every lease. The step is in the journal before the
+    /// claim: whatever dies in between is taken up by the next cleanup.
+    ///
+    /// # Errors
+    /// [`Code::LeaseBusy`], [`Code::ClaimChanged`]; those of a release, with the claim kept.
+    pub(super) async fn collect_latecomer(
+        &self,
+        id: &LeaseId,
+        instance: &Instance,
+        account: AccountId,
+        call: &Call,
+    ) -> Result<ItemOutcome> {
+        let lock = self.store.operation_lock(id).await?.ok_or_else(|| {
+            Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
+                .hint("run `cleanup` again later")
+        })?;
+        if let Some(claim) = self.store.claim(id).await? {
+            return Err(changed_claim(&claim));
+        }
+        let (Some(mut journal), Some(label)) = (self.store.journal(id).await?, instance.ownership()) else {
+            return Err(Error::new(Code::ClaimMissing, format!("lease {id} has no record here any more")));
+        };
+        journal.found_late(instance.id, instance.machine.map(|machine| machine.0));
+        journal.begin(StepKind::Destroy, instance.id, self.unix_now());
+        self.store.write_journal(&journal).await?;
+        let mut claim = self.adopted_claim(id, &label, instance, account, false);
+        let (state, recovery, _) = claim_state(State::Releasing);
+        claim.labels.insert(key::STATE.into(), state.to_owned());
+        claim.labels.extend(recovery.map(|recovery| (key::RECOVERY.to_owned(), recovery.to_owned())));
+        self.store.create_claim(claim).await?;
+        let lease = self.authorise(id, instance.id, "clean up").await?;
+        Ok(ItemOutcome::from(self.destroy_lease(id, &lease, instance.id, Some(lock), call).await?))
+    }
+
+    /// What the watch sees in this inventory: each instance that should not be there, and what is to be done about it.
+    /// Reads only.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`].
+    pub(super) async fn look_for_latecomers(
+        &self,
+        inventory: &Inventory,
+    ) -> Result<Vec<(InstanceId, String)>> {
+        let account = self.client.known_account();
+        let mut amiss = Vec::new();
+        for journal in self.store.scan_journals().await? {
+            let Some(id) = LeaseId::parse(&journal.lease) else { continue };
+            let listed = |one: &InstanceId| inventory.find(*one).is_some_and(|seen| !seen.is_unloaded());
+            let mut told: Vec<InstanceId> = Vec::new();
+            let claim = self.store.claim(&id).await;
+            let late = match &claim {
+                Ok(Some(claim)) if claim.instance_id().is_some() => self.twins(claim, inventory).await,
+                Ok(None) => {
+                    let late = late(&journal, &id, None, inventory, self.client.clock_skew());
+                    late.unwrap_or_default().into_iter().map(|one| one.id).collect()
+                }
+                // A claim that cannot be read is one that exists.
+                Ok(Some(_)) | Err(_) => Vec::new(),
+            };
+            for one in late {
+                let what = if journal.tombstones().any(|(gone, _)| gone == one) {
+                    format!("instance {one} of lease {id} was proved gone and is listed again")
+                } else {
+                    format!("instance {one} was made by a create of lease {id} that had been given up")
+                };
+                let collectable = match &claim {
+                    Ok(None) => {
+                        self.latecomer(one, inventory, account).await?.is_some_and(|it| it.collectable)
+                    }
+                    _ => true,
+                };
+                let then = if collectable {
+                    "`cleanup` destroys it".to_owned()
+                } else {
+                    format!("if nobody uses it elsewhere, `adopt {one}` takes it over")
+                };
+                amiss.push((one, format!("{what}: {then}")));
+                told.push(one);
+            }
+            let back: Vec<InstanceId> = journal.tombstones().map(|(back, _)| back).collect();
+            for back in back.into_iter().filter(listed) {
+                if told.contains(&back) {
+                    continue;
+                }
+                amiss.push((
+                    back,
+                    format!("instance {back} of lease {id} was proved gone and is listed again: see the Vast console"),
+                ));
+                told.push(back);
+            }
+            let rented = journal.attempts.iter().filter_map(|attempt| Some(InstanceId(attempt.instance?)));
+            let stray = rented.filter(listed).find(|one| !told.contains(one));
+            if let (Ok(None), Some(stray)) = (&claim, stray) {
+                amiss.push((
+                    stray,
+                    format!(
+                        "instance {stray} was rented for lease {id}, which has no claim any more: `adopt {stray}` takes \
+                         it back"
+                    ),
+                ));
+            }
+        }
+        Ok(amiss)
+    }
+
+    /// Looks at the leases of the last day as [`Engine::look_for_latecomers`] does, and removes the journals that have
+    /// nothing more to tell.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`].
+    pub(super) async fn look_at_tombstones(
+        &self,
+        inventory: &Inventory,
+    ) -> Result<Vec<(InstanceId, String)>> {
+        let amiss = self.look_for_latecomers(inventory).await?;
+        let now = self.unix_now();
+        for journal in self.store.scan_journals().await? {
+            let Some(id) = LeaseId::parse(&journal.lease) else { continue };
+            let listed =
+                journal.instances().any(|one| inventory.find(one).is_some_and(|seen| !seen.is_unloaded()));
+            let labelled =
+                |seen: &Instance| seen.ownership().is_some_and(|label| label.lease == journal.lease);
+            let since = journal.ended_at().unwrap_or(journal.created_at);
+            let over = (journal.attempts.is_empty() || journal.left_nothing() || journal.forgotten_at.is_some())
+                // A step that was never proved still has to be finished.
+                && !journal.leads_on()
+                && now - since > WATCH_SECS;
+            if over
+                && inventory.complete
+                && !listed
+                && !inventory.instances.iter().any(labelled)
+                && matches!(self.store.claim(&id).await, Ok(None))
+                && let Some(_alone) = self.store.operation_lock(&id).await?
+            {
+                self.store.remove_journal(&id).await?;
+            }
+        }
+        Ok(amiss)
+    }
+
+    /// Forgets a lease whose claim names no instance and of which nothing is left. Its journal goes too, unless a create of
+    /// it was never answered or a machine was destroyed: then it is watched for a day. Returns the machine that was
+    /// destroyed last, where there was one. To be called under the operation lock.
+    ///
+    /// # Errors
+    /// Those of [`Engine::forget`].
+    pub(super) async fn forget_unused(&self, id: &LeaseId) -> Result<Option<InstanceId>> {
+        // One that cannot be read tells nothing of a latecomer.
+        let journal = self.store.journal(id).await.ok().flatten();
+        let Some(mut journal) = journal.filter(Journal::may_have_more) else {
+            self.forget(id, None).await?;
+            self.store.remove_journal(id).await?;
+            return Ok(None);
+        };
+        if journal.give_up() {
+            self.store.write_journal(&journal).await?;
+        }
+        self.forget(id, None).await?;
+        Ok(journal.tombstones().last().map(|(gone, _)| gone))
+    }
+}
