@@ -220,14 +220,21 @@ pub fn kinds() -> Vec<Kind> {
     kinds
 }
 
-/// The faults that can strike a call, at its nth place among all calls.
+/// The call as a rule names it: the numbers in its path may be others.
+#[must_use]
+pub fn pattern(path: &str) -> String {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    path.split('/').map(|part| if number(part) { "*" } else { part }).collect::<Vec<_>>().join("/")
+}
+
+/// The faults that can strike the nth call of a method among those whose path is like this one.
 #[must_use]
 pub fn faults_at(nth: usize, method: &str, path: &str) -> Vec<(&'static str, Fault)> {
     let mut faults = Vec::new();
     for kind in kinds().into_iter().filter(|kind| (kind.calls)(method, path)) {
         let fault = Fault {
-            method: None,
-            path: "*".to_owned(),
+            method: Some(method.to_owned()),
+            path: pattern(path),
             nth: nth as u64,
             count: Some(1),
             timing: Timing::BeforeCommit,

@@ -14,15 +14,20 @@
 //! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises, and `users` knows who
 //!   needs a machine at a moment.
 //! - [`abandoned`] is a run after which nobody comes back.
-//! - [`catalogue`] knows every single fault, [`sweeps`] puts one thing wrong at every place, [`seeds`] makes a
-//!   plan out of a seed, [`tally`] adds up many runs.
+//! - [`catalogue`] knows every single fault, [`acts`] everything that happens on its own.
+//! - [`scenes`] are the runs into which [`sweeps`] put one thing wrong at every place, or a death and a fault; [`seeds`] makes a
+//!   plan out of a seed.
+//! - [`aims`] tells whether what was planned happened, [`branches`] what was reached; [`tally`] adds up many runs.
 //!
 //! The seed lives in the world's delays and choices, not in a scheduler: one thread, tokio's own paused timer, no
 //! socket and no blocking pool. A run of the same plan has the same history.
 #![forbid(unsafe_code)]
 
 pub mod abandoned;
+pub mod acts;
+pub mod aims;
 mod ambient;
+pub mod branches;
 pub mod catalogue;
 pub mod checker;
 mod crabbox;
@@ -36,6 +41,7 @@ mod operate;
 pub mod plan;
 mod play;
 mod records;
+pub mod scenes;
 mod secrets;
 pub mod seeds;
 mod shared;

@@ -5,7 +5,7 @@ use crate::history::Death;
 use crate::shared::Shared;
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,8 @@ pub struct Life {
     pub side: Side,
     kill: Option<Kill>,
     steps: AtomicUsize,
+    /// The steps it had taken at its first spoiled call.
+    struck: OnceLock<usize>,
     dead: AtomicBool,
     ended: CancellationToken,
     dice: Mutex<Dice>,
@@ -58,6 +60,7 @@ impl Life {
             side,
             kill,
             steps: AtomicUsize::new(0),
+            struck: OnceLock::new(),
             dead: AtomicBool::new(false),
             ended: CancellationToken::new(),
             dice: Mutex::new(Dice::new(seed, 1000 + process as u64)),
@@ -69,6 +72,17 @@ impl Life {
     #[must_use]
     pub fn steps(&self) -> usize {
         self.steps.load(Ordering::SeqCst)
+    }
+
+    /// Something goes wrong with the call that it has just made.
+    pub(crate) fn strike(&self) {
+        let _ = self.struck.set(self.steps());
+    }
+
+    /// How many steps it had taken when something first went wrong with a call of it.
+    #[must_use]
+    pub fn struck(&self) -> Option<usize> {
+        self.struck.get().copied()
     }
 
     /// Whether it has died.

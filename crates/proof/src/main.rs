@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use crabbox_vast_proof::aims::Target;
 use crabbox_vast_proof::sweeps::{Case, Rehearsal};
 use crabbox_vast_proof::{Plan, Tally, Verdict, run, seeds};
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ struct Arguments {
     /// The first seed; the others follow it. Without it the clock decides.
     #[arg(long)]
     first: Option<u64>,
-    /// Also prints how often each branch was reached and how the operations ended.
+    /// Also prints how often each branch was reached, how the operations ended, and what was planned and never reached.
     #[arg(long)]
     branches: bool,
 }
@@ -33,22 +34,20 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let tally = match (arguments.seed, arguments.case) {
         (Some(seed), _) => replay(&seeds::plan(seed), &format!("--seed {seed}")),
-        (None, Some(case)) => {
-            let plan = Rehearsal::of(case.operation).plan(case.sweep, case.number);
-            replay(&plan, &format!("--case {case}"))
-        }
+        (None, Some(case)) => match Rehearsal::of(case.scene).plan(case.sweep, case.number) {
+            Ok(plan) => replay(&plan, &format!("--case {case}")),
+            Err(why) => {
+                eprintln!("{case}: {why}");
+                return ExitCode::from(2);
+            }
+        },
         (None, None) => soak(&arguments),
     };
     for failure in &tally.failures {
         eprintln!("{failure}");
     }
     if arguments.branches {
-        for (branch, runs) in &tally.reached {
-            eprintln!("{runs:>9} {branch}");
-        }
-        for (outcome, times) in &tally.outcomes {
-            eprintln!("{times:>9} operations ended: {outcome}");
-        }
+        eprint!("{}", tally.branches());
     }
     // Beside the one line, whose form others read.
     let Verdict { unsettled, taken, false_proofs, .. } = tally.verdict;
@@ -71,6 +70,9 @@ fn replay(plan: &Plan, name: &str) -> Tally {
     let ran = run(plan);
     eprint!("{}", ran.history);
     eprintln!("history {:016x}", ran.history.hash());
+    for missed in Target::ALL.into_iter().filter(|target| !ran.aims.met(*target)) {
+        eprintln!("planned and never reached: {}", missed.name());
+    }
     let mut tally = Tally::default();
     tally.add(&ran, || format!("cargo soak {name}"));
     tally

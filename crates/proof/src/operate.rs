@@ -7,6 +7,7 @@ use crate::stage::{Process, Stage};
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::adopt::AdoptRequest;
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
+use crabbox_vast_engine::ops::forget::ForgetRequest;
 use crabbox_vast_engine::ops::start::StartRequest;
 use crabbox_vast_engine::ops::{
     AcquireRequest, Cleaned, CleanupRequest, ReleaseOutcome, ReleaseRequest, RunRequest,
@@ -113,6 +114,12 @@ async fn perform(
                 uses(stage, process, &lease);
                 let touched = engine.touch(&lease, None, &call).await;
                 touched.map(|touched| shown(stage, "a touch", &touched))
+            }
+            None => Ok(()),
+        },
+        Operation::Forget => match first_claim(stage).await {
+            Some(identifier) => {
+                engine.forget_claim(&ForgetRequest { identifier, yes: false }, &call).await.map(|_| ())
             }
             None => Ok(()),
         },
@@ -257,6 +264,7 @@ fn branch(code: Code) -> Option<&'static str> {
         Code::PriceCapExceeded => "a machine above the price cap was refused",
         Code::CostLimitExceeded => "a machine beyond what a day may cost was refused",
         Code::RentalMismatch => "a machine that was rented the other way was refused",
+        Code::ConfirmationNeeded => "a lease that may bill was not forgotten",
         Code::CreateAmbiguous => "a create stayed unclear and its claim was kept",
         Code::ReleaseUnproved => "a destroy could not be proved and its claim was kept",
         Code::ClaimMissing => "a lease was taken away while it started",

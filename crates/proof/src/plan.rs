@@ -1,9 +1,11 @@
 //! One run as data: who does what, what goes wrong, and what came of it.
 
+use crate::acts::Incident;
+use crate::aims::Aims;
 use crate::checker::Verdict;
 use crate::history::History;
 use crate::stage::{Counts, Treatment};
-use crate::vendor::{Act, Quirk, Vendor};
+use crate::vendor::{Quirk, Vendor};
 use crabbox_vast_sim::api::Fault;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,9 +41,30 @@ pub enum Operation {
     CrabboxUse,
     /// crabbox releases the first lease there is.
     CrabboxStop,
+    /// Forgets the first lease there is, without a confirmation.
+    Forget,
 }
 
 impl Operation {
+    /// Every operation.
+    pub const ALL: [Operation; 15] = [
+        Operation::Acquire,
+        Operation::Run,
+        Operation::RunOn,
+        Operation::Stop,
+        Operation::Pause,
+        Operation::Touch,
+        Operation::Look,
+        Operation::Cleanup,
+        Operation::Start,
+        Operation::Again,
+        Operation::Adopt,
+        Operation::CrabboxTouch,
+        Operation::CrabboxUse,
+        Operation::CrabboxStop,
+        Operation::Forget,
+    ];
+
     /// Whether crabbox does it.
     #[must_use]
     pub fn is_crabbox(self) -> bool {
@@ -70,6 +93,24 @@ pub enum Left {
     Paused,
     /// A machine of which nothing is left here, neither claim nor key.
     Disowned,
+    /// A lease that is to be kept, whose machine the host took.
+    Gone,
+}
+
+impl Left {
+    /// Every kind; a death at the first step stands for all of them.
+    pub const ALL: [Left; 10] = [
+        Left::Kept,
+        Left::Orphan,
+        Left::Expired,
+        Left::Dead(1),
+        Left::Stale,
+        Left::Unanswered,
+        Left::CutOff,
+        Left::Paused,
+        Left::Disowned,
+        Left::Gone,
+    ];
 }
 
 /// One process of a run.
@@ -109,7 +150,7 @@ pub struct Plan {
     /// What is strange about the nth create.
     pub quirk: Option<(usize, Quirk)>,
     /// What happens on its own, and when.
-    pub acts: Vec<(Duration, Act)>,
+    pub acts: Vec<Incident>,
 }
 
 impl Plan {
@@ -157,7 +198,9 @@ pub struct Ran {
     /// Calls of the actors, in order.
     pub calls: Vec<(&'static str, String)>,
     /// Branches that were reached.
-    pub reached: BTreeSet<&'static str>,
+    pub reached: BTreeSet<String>,
+    /// What was planned to go wrong, and what of it did.
+    pub aims: Aims,
     /// How many leases the clean-up left because they are to be kept.
     pub kept: usize,
     /// Virtual time that passed.

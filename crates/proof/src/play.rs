@@ -1,6 +1,9 @@
 //! A run from beginning to end: what was there before, the work with everything that goes wrong, the clean-up, the
 //! judgement.
 
+use crate::acts::When;
+use crate::aims::aims;
+use crate::branches::branches;
 use crate::checker::judge;
 use crate::history::{Death, Happening};
 use crate::life::{Kill, Side};
@@ -38,22 +41,29 @@ async fn play(plan: &Plan) -> Ran {
     let stage = Stage::new(plan.seed, &plan.vendor);
     let foreign = stage.foreign();
     for left in &plan.leases {
-        prepare(&stage, *left).await;
+        prepare(&stage, *left, plan.actors[0].treatment.interruptible).await;
     }
-    if plan.leases.contains(&Left::Expired) {
+    // What is gone is proved to be only once it is too old to be merely unseen.
+    if plan.leases.iter().any(|left| matches!(left, Left::Expired | Left::Gone)) {
         tokio::time::sleep(IDLE).await;
     }
     let before = calls(&stage);
+    let first = stage.processes();
     plan.faults.iter().for_each(|fault| stage.shared().vast(|vast| vast.add_fault(fault.clone())));
     if let Some((nth, quirk)) = plan.quirk {
         stage.quirk(nth, quirk);
     }
     let mut acts = tokio::task::JoinSet::new();
-    for (at, act) in plan.acts.clone() {
+    for incident in plan.acts.clone() {
         let shared = Arc::clone(stage.shared());
+        let called = before.len();
         acts.spawn(async move {
-            tokio::time::sleep(at).await;
-            act.play(&shared).await;
+            match incident.when {
+                When::After(time) => tokio::time::sleep(time).await,
+                When::Call(nth) => shared.calls_come_to(called + nth).await,
+            }
+            shared.reach(incident.name);
+            incident.act.play(&shared).await;
         });
     }
     let mut working = Vec::new();
@@ -83,14 +93,17 @@ async fn play(plan: &Plan) -> Ran {
         outcomes.push(outcome);
     }
     acts.shutdown().await;
+    let (idle, work) = (stage.shared().vast(|vast| vast.idle_faults()), first..stage.processes());
     let calls = calls(&stage).split_off(before.len());
     let kept = recover(&stage, afterwards(plan)).await;
     stage.look_everywhere();
-    let reached = stage.reached();
     let history = stage.history();
+    let aims = aims(plan, &history, work, idle);
+    let mut reached = branches(plan, &history, &aims);
+    reached.extend(stage.reached().into_iter().map(ToOwned::to_owned));
     let mut verdict = judge(&history, &foreign, CAP);
     verdict.unsettled += outcomes.iter().flatten().filter(|outcome| *outcome == "hung").count() as u64;
-    Ran { history, verdict, counts, outcomes, calls, reached, kept, lasted: began.elapsed() }
+    Ran { history, verdict, counts, outcomes, calls, reached, aims, kept, lasted: began.elapsed() }
 }
 
 fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
@@ -100,7 +113,7 @@ fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
 /// A lease whose times were written while the clock was wrong lives longer by as much, and one that crabbox used may say
 /// that it is provisioning, which is swept half a day late.
 fn afterwards(plan: &Plan) -> Duration {
-    let wrong = plan.acts.iter().map(|(_, act)| match act {
+    let wrong = plan.acts.iter().map(|incident| match &incident.act {
         Act::Clock(by) => Duration::from_millis(by.unsigned_abs()),
         _ => Duration::ZERO,
     });
@@ -110,12 +123,12 @@ fn afterwards(plan: &Plan) -> Duration {
 }
 
 /// Makes a lease as it is to be there at the beginning.
-async fn prepare(stage: &Stage, left: Left) {
+async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
     let kill = match left {
         Left::Dead(step) => Some(Kill { step, death: Death::Kill }),
         _ => None,
     };
-    let process = stage.process(&Treatment { kill, ..Treatment::default() });
+    let process = stage.process(&Treatment { kill, interruptible, ..Treatment::default() });
     if matches!(left, Left::Unanswered | Left::CutOff) {
         stage.shared().kill_at_next_create();
     }
@@ -131,6 +144,7 @@ async fn prepare(stage: &Stage, left: Left) {
     let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
     match (left, &new) {
         (Left::Disowned, Some(lease)) => stage.disown(lease),
+        (Left::Gone, Some(_)) => stage.shared().evict(),
         (Left::Paused, Some(lease)) => {
             let action = Some(ReleaseAction::Stop);
             let request = ReleaseRequest { identifier: lease.clone(), action };

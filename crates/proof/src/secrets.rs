@@ -35,6 +35,10 @@ impl Shared {
             ("nothing: proved", "a lost create was proved never to have been"),
             ("discarded: bid_too_low", "a refused create left a machine, which was discarded"),
             ("\"rollback-cleanup\"", "a failed acquire was rolled back"),
+            (
+                "the lease is in use again",
+                "a destroy or a stop was called off, for the lease is in use again",
+            ),
         ] {
             if text.contains(piece) {
                 self.reach(branch);

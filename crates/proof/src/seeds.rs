@@ -1,20 +1,21 @@
 //! From a seed to a plan: who works, how the vendor is, and what goes wrong.
 
-use crate::catalogue::{kinds, repeated_token};
+use crate::acts::{self, Incident};
+use crate::catalogue::kinds;
 use crate::dice::Dice;
 use crate::files::DiskFault;
 use crate::history::Death;
 use crate::life::{Kill, Side};
 use crate::plan::{Actor, Left, Operation, Plan};
+use crate::scenes::bounds;
 use crate::ssh::SshFault;
 use crate::stage::Treatment;
-use crate::vendor::{Act, Quirk, Vendor};
-use crabbox_vast_sim::api::{Effect, Fault, Timing};
-use serde_json::json;
+use crate::vendor::{Quirk, Vendor};
+use crabbox_vast_sim::api::{Fault, Timing};
 use std::time::Duration;
 
 /// Who works side by side.
-const CASTS: &[&[Operation]] = &[
+pub(crate) const CASTS: &[&[Operation]] = &[
     &[Operation::Acquire],
     &[Operation::Run],
     &[Operation::Run],
@@ -56,6 +57,12 @@ const CASTS: &[&[Operation]] = &[
     &[Operation::CrabboxStop, Operation::Stop],
     &[Operation::CrabboxStop, Operation::Cleanup],
     &[Operation::RunOn, Operation::RunOn],
+    &[Operation::Look],
+    &[Operation::Look, Operation::RunOn],
+    &[Operation::Forget],
+    &[Operation::Forget, Operation::RunOn],
+    &[Operation::Forget, Operation::Stop],
+    &[Operation::Pause, Operation::Forget],
 ];
 
 /// The plan of a seed.
@@ -79,21 +86,35 @@ pub fn plan(seed: u64) -> Plan {
         actors.push(other);
     }
     let faults = (0..dice.below(4)).map(|_| fault(&mut dice)).collect();
-    let quirk = dice.chance(20).then(|| (1 + dice.below(2), *dice.pick(&Quirk::ALL)));
-    let acts = if dice.chance(30) {
+    let creates = cast.iter().any(makes) && dice.chance(30);
+    let quirk = creates.then(|| (1 + usize::from(dice.chance(20)), *dice.pick(&Quirk::ALL)));
+    let mut acts: Vec<Incident> = if dice.chance(30) {
         (0..=dice.below(2))
-            .map(|_| (Duration::from_millis(dice.below(40_000) as u64), act(&mut dice)))
+            .map(|_| {
+                let after = Duration::from_millis(dice.below(40_000) as u64);
+                let kind = dice.pick(&acts::KINDS);
+                Incident::after(after, kind.name, (kind.draw)(&mut dice))
+            })
             .collect()
     } else {
         Vec::new()
     };
+    if actors.iter().any(|actor| actor.treatment.interruptible) && dice.chance(50) {
+        // What nobody but the users of such machines meets.
+        let outbid = acts::KINDS.iter().find(|kind| kind.name == "act: outbid");
+        let after = Duration::from_millis(dice.below(20_000) as u64);
+        acts.extend(outbid.map(|kind| Incident::after(after, kind.name, (kind.draw)(&mut dice))));
+    }
     Plan { seed, vendor: vendor(&mut dice), leases, actors, faults, quirk, acts }
+}
+
+/// Whether an operation may rent.
+fn makes(operation: &Operation) -> bool {
+    matches!(operation, Operation::Acquire | Operation::Run | Operation::Again)
 }
 
 /// What is there already.
 fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
-    let makes =
-        |operation: &Operation| matches!(operation, Operation::Acquire | Operation::Run | Operation::Again);
     let mut leases = Vec::new();
     if cast[0] == Operation::Start {
         leases.push(Left::Paused);
@@ -101,6 +122,8 @@ fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
         leases.push(Left::Disowned);
     } else if cast.contains(&Operation::Again) && dice.chance(30) {
         leases.push(Left::CutOff);
+    } else if cast.contains(&Operation::Forget) && dice.chance(60) {
+        leases.push(*dice.pick(&[Left::Gone, Left::Unanswered]));
     } else if !cast.iter().any(makes) || dice.chance(30) {
         leases.push(Left::Kept);
     }
@@ -108,8 +131,13 @@ fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
         leases.push(Left::Stale);
     }
     if cast.contains(&Operation::Cleanup) {
-        let more =
-            [Left::Orphan, Left::Expired, Left::Dead(1 + dice.below(250)), Left::Unanswered, Left::Kept];
+        let more = [
+            Left::Orphan,
+            Left::Expired,
+            Left::Dead(1 + dice.below(bounds(Operation::Acquire).steps)),
+            Left::Unanswered,
+            Left::Kept,
+        ];
         leases.extend((0..=dice.below(2)).map(|_| *dice.pick(&more)));
     }
     leases
@@ -123,7 +151,8 @@ fn vendor(dice: &mut Dice) -> Vendor {
     }
     let slow = dice.chance(30);
     Vendor {
-        boot: Duration::from_secs(3) + seconds(dice, 60),
+        // Now and then longer than anybody waits for it.
+        boot: Duration::from_secs(if dice.chance(6) { 1300 } else { 3 }) + seconds(dice, 60),
         read_lag: seconds(dice, if slow { 60 } else { 10 }),
         list_lag: seconds(dice, if slow { 60 } else { 12 }),
         linger: seconds(dice, if slow { 60 } else { 6 }),
@@ -137,16 +166,17 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
     let after = if cast > 1 { dice.below(20_000) as u64 } else { 0 };
     let gives_up = dice.chance(10).then(|| Duration::from_millis(dice.below(60_000) as u64));
     let death = if dice.chance(50) { Death::Kill } else { Death::PowerCut };
+    // Twice of what it does in a friendly world: what goes wrong makes it longer.
+    let bounds = bounds(operation);
+    let mut place = |count: usize| 1 + dice.below(2 * count);
+    let (step, at, ssh) = (place(bounds.steps), place(bounds.disk), place(bounds.ssh));
     let treatment = Treatment {
-        kill: dice.chance(40).then(|| Kill { step: 1 + dice.below(700), death }),
-        disk: dice.chance(15).then(|| {
-            let at = 1 + dice.below(900);
-            if dice.chance(60) { DiskFault::Fails(at) } else { DiskFault::Full(at) }
-        }),
-        ssh: dice.chance(15).then(|| {
-            let at = 1 + dice.below(12);
-            if dice.chance(60) { SshFault::Drops(at) } else { SshFault::Hangs(at) }
-        }),
+        kill: dice.chance(40).then(|| Kill { step, death }),
+        disk: dice
+            .chance(15)
+            .then(|| if dice.chance(60) { DiskFault::Fails(at) } else { DiskFault::Full(at) }),
+        ssh: (bounds.ssh > 0 && dice.chance(30))
+            .then(|| if dice.chance(60) { SshFault::Drops(ssh) } else { SshFault::Hangs(ssh) }),
         interruptible: dice.chance(15),
         day_limit: None,
         side: Side::Ours,
@@ -174,58 +204,10 @@ fn fault(dice: &mut Dice) -> Fault {
     Fault {
         method: Some(method.to_owned()),
         path: path.to_owned(),
-        nth: 1 + dice.below(6) as u64,
+        // An operation sends few creates.
+        nth: 1 + dice.below(if path.contains("/asks/") { 2 } else { 4 }) as u64,
         count: Some(if dice.chance(70) { 1 } else { 1 + dice.below(8) as u64 }),
         timing: if after { Timing::AfterCommit } else { Timing::BeforeCommit },
         effect: kind.effect.clone(),
-    }
-}
-
-fn act(dice: &mut Dice) -> Act {
-    let seconds = |dice: &mut Dice, most: usize| Duration::from_millis(dice.below(most * 1000) as u64);
-    let forbidden = Effect::Answer {
-        status: 403,
-        content_type: "text/plain".into(),
-        body: "Forbidden".into(),
-        headers: Vec::new(),
-    };
-    match dice.below(27) {
-        0 => Act::Clock(-(dice.below(7_200_000) as i64)),
-        1 => Act::Clock(dice.below(7_200_000) as i64),
-        2 => Act::Clock(dice.below(60_000) as i64),
-        3 => Act::Outage(forbidden, seconds(dice, 90)),
-        4 => Act::Outage(Effect::Html(502), seconds(dice, 90)),
-        5 => Act::Outage(Effect::Reset, seconds(dice, 60)),
-        6 => Act::Outage(Effect::TooMany(dice.below(4)), seconds(dice, 60)),
-        7 => Act::Revoke,
-        8 => Act::Bankrupt,
-        9 => Act::Evict,
-        10 => Act::Alter(
-            json!({"freeze": true, "status_msg": "Error: OCI runtime create failed: nvidia-container-cli: initialization error"}),
-        ),
-        11 => Act::Alter(
-            json!({"freeze": true, "status_msg": "docker: manifest for nosuch/image:1 not found: manifest unknown"}),
-        ),
-        12 => Act::Hide(seconds(dice, 9)),
-        13 => Act::Alter(
-            json!({"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}),
-        ),
-        14 => Act::Raise,
-        15 => Act::Outbid(1_000.0, seconds(dice, 90)),
-        16 => Act::Relet(seconds(dice, 120)),
-        17 => Act::Ail(["offline", "unknown", "exited", "loading"][dice.below(4)], seconds(dice, 60)),
-        18 => Act::WipeKeys,
-        19 => Act::Lie(repeated_token(), seconds(dice, 60)),
-        20 => {
-            Act::Alter(json!({"freeze": true, "actual_status": "loading", "status_msg": "Pulling fs layer"}))
-        }
-        21 => Act::Alter(json!({"sshd": false})),
-        22 => Act::Alter(json!({"ssh_host": null, "ssh_port": null})),
-        23 => Act::Alter(json!({"ports": null})),
-        24 => Act::Alter(
-            json!({"actual_status": "created", "intended_status": "stopped", "cur_state": "stopped"}),
-        ),
-        25 => Act::Alter(json!({"dph_total": null, "is_bid": null, "gpu_name": null, "status_msg": null})),
-        _ => Act::Alter(json!({"refuse_keys": true})),
     }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The account's key: wherever it shows up, a secret was lost.
@@ -41,6 +42,8 @@ pub struct Shared {
     pub(crate) journals: PathBuf,
     pub(crate) keys: PathBuf,
     pub(crate) quirk: Mutex<Option<(usize, Quirk)>>,
+    /// How many calls there have been.
+    pub(crate) called: watch::Sender<usize>,
 }
 
 /// What the stage itself keeps track of.
@@ -192,6 +195,10 @@ impl Shared {
         }
         let instance = changes(request).filter(|_| side == Side::Ours);
         self.note(Happening::Called { process, method, path, status: reply.status, struck, instance });
+        if struck && let Some(life) = lock(&self.lives).get(process) {
+            life.strike();
+        }
+        self.called.send_modify(|called| *called += 1);
         self.count(process, request, &reply);
         if side == Side::Elsewhere {
             self.take_stock_elsewhere(process, changes(request));
@@ -268,6 +275,9 @@ impl Shared {
             } else if reply.status == 200 && books.refused.contains(&key) {
                 reached = Some("a 429 was waited for and the call repeated");
             }
+            if request.query.iter().any(|(name, _)| name == "after_token") {
+                reached = Some("a second page of the list was read");
+            }
             if request.method == "DELETE"
                 && let Some(instance) = changes(request)
             {
@@ -337,6 +347,19 @@ impl Shared {
 
     pub(crate) fn vast<T>(&self, work: impl FnOnce(&mut api::World) -> T) -> T {
         work(&mut lock(&self.vast))
+    }
+
+    /// Spoils calls by this rule for so long; the other rules stay.
+    pub(crate) async fn spoil(&self, rule: &api::Fault, lasts: Duration) {
+        self.vast(|vast| vast.add_fault(rule.clone()));
+        tokio::time::sleep(lasts).await;
+        self.vast(|vast| vast.remove_fault(rule));
+    }
+
+    /// Waits until there have been so many calls.
+    pub(crate) async fn calls_come_to(&self, calls: usize) {
+        // The sender lives as long as this does.
+        let _ = self.called.subscribe().wait_for(|called| *called >= calls).await;
     }
 
     /// The process that sends the next create dies before its answer.

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,8 @@ pub struct Counts {
     pub disk: usize,
     /// SSH steps.
     pub ssh: usize,
+    /// How many steps it had taken when something first went wrong with a call of it.
+    pub struck: Option<usize>,
 }
 
 impl Process {
@@ -78,6 +81,7 @@ impl Process {
             steps: self.life.steps(),
             disk: self.disk_operations.load(Ordering::SeqCst),
             ssh: self.ssh_steps.load(Ordering::SeqCst),
+            struck: self.life.struck(),
         }
     }
 
@@ -161,6 +165,7 @@ impl Stage {
             journals: settings.paths.journal(),
             keys: settings.paths.config.join("crabbox").join("testboxes"),
             quirk: Mutex::default(),
+            called: watch::Sender::new(0),
         });
         let stage = Self { shared };
         stage.strangers(vendor.foreign);
@@ -231,6 +236,12 @@ impl Stage {
         let engine = Engine::new(world, settings).expect("the settings are right");
         let day_limit = treatment.day_limit;
         Process { engine, life, day_limit, shared, disk_operations, ssh_steps }
+    }
+
+    /// How many processes there have been.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        lock(&self.shared.lives).len()
     }
 
     /// Leases with a claim on disk.

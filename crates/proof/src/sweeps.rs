@@ -1,5 +1,7 @@
 //! Sweeps: one thing wrong at every place where it can go wrong. Each case has a name by which it can be run again.
 
+use crate::acts::{Incident, KINDS, When};
+use crate::aims::Target;
 use crate::catalogue::faults_at;
 use crate::dice::Dice;
 use crate::files::DiskFault;
@@ -7,10 +9,12 @@ use crate::history::Death;
 use crate::life::Kill;
 use crate::plan::{Left, Operation, Plan, Ran};
 use crate::play::run;
+use crate::scenes::{SEED, Scene, bounds, scene};
 use crate::ssh::SshFault;
 use crate::stage::Treatment;
 use crate::vendor::Quirk;
 use crabbox_vast_sim::api::Fault;
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -33,12 +37,33 @@ pub enum Sweep {
     Hang,
     /// Each quirk of a create.
     Quirk,
-    /// A kill or power cut and a fault, both drawn.
+    /// Each act of the vendor and each step of the clock at each call.
+    Act,
+    /// What an acquire left that died at each step, found by this operation.
+    Dead,
+    /// A fault, and after it a kill or a power cut, both drawn.
     Pair,
 }
 
-/// Names of sweeps and operations, for cases on the command line.
-const SWEEPS: [(&str, Sweep); 9] = [
+impl Sweep {
+    /// What has to happen in each of its cases.
+    #[must_use]
+    pub fn targets(self) -> &'static [Target] {
+        match self {
+            Sweep::Fault => &[Target::Call],
+            Sweep::Kill | Sweep::Cut => &[Target::Death],
+            Sweep::Disk | Sweep::Full => &[Target::Disk],
+            Sweep::Drop | Sweep::Hang => &[Target::Ssh],
+            Sweep::Quirk => &[Target::Quirk],
+            Sweep::Act => &[Target::Act],
+            Sweep::Dead => &[],
+            Sweep::Pair => &[Target::Call, Target::Death],
+        }
+    }
+}
+
+/// Names of sweeps, for cases on the command line.
+const SWEEPS: [(&str, Sweep); 11] = [
     ("fault", Sweep::Fault),
     ("kill", Sweep::Kill),
     ("cut", Sweep::Cut),
@@ -47,30 +72,16 @@ const SWEEPS: [(&str, Sweep); 9] = [
     ("drop", Sweep::Drop),
     ("hang", Sweep::Hang),
     ("quirk", Sweep::Quirk),
+    ("act", Sweep::Act),
+    ("dead", Sweep::Dead),
     ("pair", Sweep::Pair),
-];
-const OPERATIONS: [(&str, Operation); 14] = [
-    ("acquire", Operation::Acquire),
-    ("run", Operation::Run),
-    ("run-on", Operation::RunOn),
-    ("stop", Operation::Stop),
-    ("pause", Operation::Pause),
-    ("touch", Operation::Touch),
-    ("look", Operation::Look),
-    ("cleanup", Operation::Cleanup),
-    ("start", Operation::Start),
-    ("again", Operation::Again),
-    ("adopt", Operation::Adopt),
-    ("crabbox-touch", Operation::CrabboxTouch),
-    ("crabbox-use", Operation::CrabboxUse),
-    ("crabbox-stop", Operation::CrabboxStop),
 ];
 
 /// One case of a sweep: `run/kill/17`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// The operation.
-    pub operation: Operation,
+    /// The scene.
+    pub scene: &'static Scene,
     /// The sweep.
     pub sweep: Sweep,
     /// Its number in the sweep, from 0.
@@ -80,8 +91,7 @@ pub struct Case {
 impl fmt::Display for Case {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sweep = SWEEPS.iter().find(|(_, sweep)| *sweep == self.sweep).map_or("", |(name, _)| name);
-        let operation = OPERATIONS.iter().find(|(_, it)| *it == self.operation).map_or("", |(name, _)| name);
-        write!(out, "{operation}/{sweep}/{}", self.number)
+        write!(out, "{}/{sweep}/{}", self.scene.name, self.number)
     }
 }
 
@@ -90,39 +100,64 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('/').collect();
-        let [operation, sweep, number] = parts[..] else {
+        let [name, sweep, number] = parts[..] else {
             return Err(format!("`{text}` is not a case such as run/kill/17"));
         };
-        let operation = OPERATIONS.iter().find(|(name, _)| *name == operation).map(|(_, it)| *it);
         let sweep = SWEEPS.iter().find(|(name, _)| *name == sweep).map(|(_, it)| *it);
         Ok(Self {
-            operation: operation.ok_or_else(|| format!("`{text}` names no operation"))?,
+            scene: scene(name)?,
             sweep: sweep.ok_or_else(|| format!("`{text}` names no sweep"))?,
             number: number.parse().map_err(|_| format!("`{text}` ends with no number"))?,
         })
     }
 }
 
-/// An operation that went well once, so that its places are known.
+/// A scene that was played once, so that its places are known.
 #[derive(Debug)]
 pub struct Rehearsal {
-    operation: Operation,
+    scene: &'static Scene,
     clean: Ran,
     /// Every fault at every call of it.
-    faults: Vec<(&'static str, Fault)>,
+    faults: Vec<Fault>,
+    /// The latest fault that pairs were made of, by its number.
+    latest: RefCell<Option<(usize, Struck)>>,
 }
 
-/// The seed of all sweeps; pairs draw from their number.
-const SEED: u64 = 20_260;
+/// A run in which a fault struck, as pairs add a death to it.
+#[derive(Clone, Debug)]
+struct Struck {
+    plan: Plan,
+    /// The steps taken when it struck.
+    at: usize,
+    /// All steps.
+    steps: usize,
+}
+
+/// Deaths that are tried after one fault, each in a pair of its own.
+const DEATHS: usize = 6;
+/// Half of these come so soon after the fault, in steps.
+const SOON: usize = 12;
 
 impl Rehearsal {
-    /// Runs the operation once in a friendly world.
+    /// Plays the scene once with nothing else wrong.
     #[must_use]
-    pub fn of(operation: Operation) -> Self {
-        let clean = run(&Plan::single(SEED, operation));
-        let calls = clean.calls.iter().enumerate();
-        let faults = calls.flat_map(|(at, (method, path))| faults_at(at + 1, method, path)).collect();
-        Self { operation, clean, faults }
+    pub fn of(scene: &'static Scene) -> Self {
+        let clean = run(&(scene.plan)());
+        let mut faults: Vec<Fault> = Vec::new();
+        for (at, (method, path)) in clean.calls.iter().enumerate() {
+            let mut these = faults_at(1, method, path);
+            let like = |(method, path): &&(&str, String)| these[0].1.concerns(method, path);
+            let nth = clean.calls[..=at].iter().filter(like).count() as u64;
+            these.iter_mut().for_each(|(_, fault)| fault.nth = nth);
+            faults.extend(these.into_iter().map(|(_, fault)| fault));
+        }
+        Self { scene, clean, faults, latest: RefCell::default() }
+    }
+
+    /// What was played.
+    #[must_use]
+    pub fn scene(&self) -> &'static Scene {
+        self.scene
     }
 
     /// What came of it.
@@ -138,49 +173,100 @@ impl Rehearsal {
         match sweep {
             Sweep::Fault => self.faults.len(),
             Sweep::Kill | Sweep::Cut => counts.steps,
-            Sweep::Disk | Sweep::Full => counts.disk,
+            Sweep::Disk => counts.disk,
+            // Towards the end nothing needs space.
+            Sweep::Full => {
+                (0..counts.disk).rev().find(|number| self.needs_space(*number)).map_or(0, |last| last + 1)
+            }
             Sweep::Drop | Sweep::Hang => counts.ssh,
-            Sweep::Quirk if matches!(self.operation, Operation::Acquire | Operation::Run) => Quirk::ALL.len(),
-            Sweep::Quirk | Sweep::Pair => 0,
+            Sweep::Quirk if self.clean.calls.iter().any(|(_, path)| path.starts_with("/api/v0/asks/")) => {
+                Quirk::ALL.len()
+            }
+            Sweep::Quirk => 0,
+            Sweep::Act => self.clean.calls.len() * KINDS.len(),
+            Sweep::Dead => bounds(Operation::Acquire).steps,
+            Sweep::Pair => usize::MAX,
         }
     }
 
+    /// Whether a disk that is full from this operation on is noticed.
+    fn needs_space(&self, number: usize) -> bool {
+        let full = Treatment { disk: Some(DiskFault::Full(number + 1)), ..Treatment::default() };
+        run(&(self.scene.plan)().treated(full)).aims.of(Target::Disk).met > 0
+    }
+
     /// The plan of a case.
-    #[must_use]
-    pub fn plan(&self, sweep: Sweep, number: usize) -> Plan {
-        let plan = Plan::single(SEED, self.operation);
+    ///
+    /// # Errors
+    /// That the sweep has no case of this number.
+    pub fn plan(&self, sweep: Sweep, number: usize) -> Result<Plan, String> {
+        let plan = (self.scene.plan)();
         let at = number + 1;
         let with = |treatment| plan.clone().treated(treatment);
         let kill = |step, death| Treatment { kill: Some(Kill { step, death }), ..Treatment::default() };
         let disk = |fault| Treatment { disk: Some(fault), ..Treatment::default() };
         let ssh = |fault| Treatment { ssh: Some(fault), ..Treatment::default() };
-        match sweep {
+        // How many cases of a full disk there are is costly to know; one too many misses and says so.
+        let cases = if sweep == Sweep::Full { self.cases(Sweep::Disk) } else { self.cases(sweep) };
+        if number >= cases {
+            return Err(format!(
+                "there is no case {number} here, the last one is {}",
+                cases.saturating_sub(1)
+            ));
+        }
+        Ok(match sweep {
             Sweep::Kill => with(kill(at, Death::Kill)),
             Sweep::Cut => with(kill(at, Death::PowerCut)),
             Sweep::Disk => with(disk(DiskFault::Fails(at))),
             Sweep::Full => with(disk(DiskFault::Full(at))),
             Sweep::Drop => with(ssh(SshFault::Drops(at))),
             Sweep::Hang => with(ssh(SshFault::Hangs(at))),
-            Sweep::Quirk => Plan { quirk: Some((1, Quirk::ALL[number % Quirk::ALL.len()])), ..plan },
+            Sweep::Quirk => Plan { quirk: Some((1, Quirk::ALL[number])), ..plan },
             Sweep::Fault => {
-                let fault = self.faults[number % self.faults.len()].1.clone();
-                Plan { faults: vec![fault], ..plan }
+                let mut plan = plan;
+                plan.faults.push(self.faults[number].clone());
+                plan
             }
-            Sweep::Pair => {
-                let mut dice = Dice::new(number as u64, 2);
-                let death = if dice.chance(50) { Death::Kill } else { Death::PowerCut };
-                let treatment = kill(1 + dice.below(self.clean.counts[0].steps), death);
-                let call = dice.below(self.clean.calls.len().max(1));
-                let faults = self.clean.calls.get(call).map(|(method, path)| {
-                    let mut faults = faults_at(call + 1, method, path);
-                    faults.swap_remove(dice.below(faults.len())).1
-                });
-                let mut plan = Plan { seed: number as u64, faults: faults.into_iter().collect(), ..plan };
-                if self.operation == Operation::Cleanup {
-                    // What is to be kept has its own cases; here it would only take time.
-                    plan.leases.retain(|left| *left != Left::Kept);
-                }
-                plan.treated(treatment)
+            Sweep::Act => {
+                let kind = KINDS[number % KINDS.len()];
+                let act = (kind.draw)(&mut Dice::new(number as u64, 4));
+                let when = When::Call(1 + number / KINDS.len());
+                let mut plan = plan;
+                plan.acts.push(Incident { when, name: kind.name, act });
+                plan
+            }
+            Sweep::Dead => Plan { leases: vec![Left::Dead(at)], ..plan },
+            Sweep::Pair => self.pair(number),
+        })
+    }
+
+    /// A death after a fault has struck. The run with the fault alone is played first, so that the death is in it.
+    fn pair(&self, number: usize) -> Plan {
+        let group = number / DEATHS;
+        let latest = self.latest.borrow().clone().filter(|(of, _)| *of == group).map(|(_, struck)| struck);
+        let Struck { plan, at, steps } = latest.unwrap_or_else(|| {
+            let struck = self.strike(group);
+            *self.latest.borrow_mut() = Some((group, struck.clone()));
+            struck
+        });
+        let mut dice = Dice::new(number as u64, 2);
+        let death = if dice.chance(50) { Death::Kill } else { Death::PowerCut };
+        let left = steps.saturating_sub(at).max(1);
+        let after = 1 + dice.below(if number % 2 == 0 { left.min(SOON) } else { left });
+        plan.treated(Treatment { kill: Some(Kill { step: at + after, death }), ..Treatment::default() })
+    }
+
+    /// A fault that strikes, in a world of its own.
+    fn strike(&self, group: usize) -> Struck {
+        let mut dice = Dice::new(group as u64, 5);
+        let seed = SEED + 1 + group as u64;
+        loop {
+            let fault = dice.pick(&self.faults).clone();
+            let mut plan = Plan { seed, ..(self.scene.plan)() };
+            plan.faults.push(fault);
+            let counts = run(&plan).counts[0];
+            if let Some(at) = counts.struck {
+                return Struck { plan, at, steps: counts.steps };
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Many runs added up.
 
+use crate::aims::{Aims, Target};
 use crate::checker::Verdict;
 use crate::plan::{Plan, Ran};
 use crate::play::run;
@@ -17,7 +18,9 @@ pub struct Tally {
     /// Virtual time.
     pub lasted: Duration,
     /// How many runs reached each branch.
-    pub reached: BTreeMap<&'static str, u64>,
+    pub reached: BTreeMap<String, u64>,
+    /// What was planned to go wrong, and what of it did.
+    pub aims: Aims,
     /// How operations ended.
     pub outcomes: BTreeMap<String, u64>,
     /// What was wrong, one line for each bad run.
@@ -29,12 +32,49 @@ impl Tally {
     pub fn play(&mut self, plan: &Plan, what: impl FnOnce() -> String) {
         match catch_unwind(|| run(plan)) {
             Ok(ran) => self.add(&ran, what),
+            Err(_) => self.panicked(&what()),
+        }
+    }
+
+    /// Runs a plan and adds it. Whether what it plans of these kinds has happened.
+    pub fn aim(&mut self, plan: &Plan, targets: &[Target], what: impl FnOnce() -> String) -> bool {
+        match catch_unwind(|| run(plan)) {
+            Ok(ran) => {
+                self.add(&ran, what);
+                targets.iter().all(|target| ran.aims.met(*target))
+            }
             Err(_) => {
-                self.runs += 1;
-                self.verdict.unsettled += 1;
-                self.failures.push(format!("{}: it panicked", what()));
+                self.panicked(&what());
+                true
             }
         }
+    }
+
+    fn panicked(&mut self, what: &str) {
+        self.runs += 1;
+        self.verdict.unsettled += 1;
+        self.failures.push(format!("{what}: it panicked"));
+    }
+
+    /// The share of what was planned of a kind that happened, in percent.
+    #[must_use]
+    pub fn met(&self, target: Target) -> usize {
+        let aim = self.aims.of(target);
+        100 * aim.met / aim.planned.max(1)
+    }
+
+    /// How often each branch was reached, how operations ended, and what was planned and never reached.
+    #[must_use]
+    pub fn branches(&self) -> String {
+        let reached = self.reached.iter().map(|(branch, runs)| format!("{runs:>9} {branch}\n"));
+        let ended =
+            self.outcomes.iter().map(|(outcome, times)| format!("{times:>9} operations ended: {outcome}\n"));
+        let missed =
+            Target::ALL.into_iter().filter(|target| self.aims.of(*target).planned > 0).map(|target| {
+                let (aim, name) = (self.aims.of(target), target.name());
+                format!("{:>9} of {} {name} planned and never reached\n", aim.planned - aim.met, aim.planned)
+            });
+        reached.chain(ended).chain(missed).collect()
     }
 
     /// Adds what came of a run.
@@ -43,15 +83,14 @@ impl Tally {
         self.verdict += ran.verdict;
         self.lasted += ran.lasted;
         for branch in &ran.reached {
-            *self.reached.entry(branch).or_default() += 1;
+            *self.reached.entry(branch.clone()).or_default() += 1;
         }
+        self.aims.add(&ran.aims);
         for outcome in &ran.outcomes {
             *self.outcomes.entry(outcome.clone().unwrap_or_else(|| "died".to_owned())).or_default() += 1;
         }
         if !ran.verdict.is_clean() {
-            let Verdict { unsettled, taken, false_proofs, .. } = ran.verdict;
-            let more = format!("unsettled {unsettled} taken {taken} false_proofs {false_proofs}");
-            self.failures.push(format!("{}: {} {more}", what(), ran.verdict));
+            self.failures.push(format!("{}: {}", what(), counts(&ran.verdict)));
         }
     }
 
@@ -66,12 +105,20 @@ impl Tally {
         for (outcome, times) in other.outcomes {
             *self.outcomes.entry(outcome).or_default() += times;
         }
+        self.aims.add(&other.aims);
         self.failures.extend(other.failures);
     }
 
     /// Branches of this list that no run reached.
     #[must_use]
-    pub fn missing(&self, branches: &[&'static str]) -> BTreeSet<&'static str> {
-        branches.iter().filter(|branch| !self.reached.contains_key(*branch)).copied().collect()
+    pub fn missing<'a>(&self, branches: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
+        branches.into_iter().filter(|branch| !self.reached.contains_key(*branch)).collect()
     }
+}
+
+/// Every count of a verdict in one line.
+#[must_use]
+pub fn counts(verdict: &Verdict) -> String {
+    let Verdict { unsettled, taken, false_proofs, .. } = verdict;
+    format!("{verdict} unsettled {unsettled} taken {taken} false_proofs {false_proofs}")
 }

@@ -1,6 +1,7 @@
 //! How the vendor behaves in one run: its durations, its quirks around a create, and what happens on its side of the
 //! world meanwhile.
 
+use crate::acts::BROKEN_START;
 use crate::shared::Shared;
 use crate::stage::CAP;
 use crabbox_vast_sim::api::{self, Effect, Fault, Reply};
@@ -72,17 +73,20 @@ pub enum Quirk {
     Phantom,
     /// Rented as interruptible, whatever was asked for.
     OtherTerms,
+    /// The host cannot start the container, and says why.
+    NeverStarts,
 }
 
 impl Quirk {
     /// Every quirk.
-    pub const ALL: [Quirk; 6] = [
+    pub const ALL: [Quirk; 7] = [
         Quirk::RefusedYetThere,
         Quirk::Nameless,
         Quirk::NamesAForeigner,
         Quirk::Dearer,
         Quirk::Phantom,
         Quirk::OtherTerms,
+        Quirk::NeverStarts,
     ];
 
     /// The answer where nothing is created.
@@ -113,7 +117,11 @@ impl Quirk {
 
     /// What the new machine shows.
     pub(crate) fn alters(self) -> Option<Value> {
-        (self == Quirk::OtherTerms).then(|| json!({ "is_bid": true }))
+        match self {
+            Quirk::NeverStarts => Some(json!({ "freeze": true, "status_msg": BROKEN_START })),
+            Quirk::OtherTerms => Some(json!({ "is_bid": true })),
+            _ => None,
+        }
     }
 
     pub(crate) fn reprices(self) -> Option<f64> {
@@ -160,9 +168,7 @@ impl Act {
             Act::Outage(effect, lasts) => {
                 let mut fault = Fault::once("GET", "*", effect.clone()).times(None);
                 fault.method = None;
-                shared.vast(|vast| vast.add_fault(fault));
-                tokio::time::sleep(*lasts).await;
-                shared.vast(api::World::clear_faults);
+                shared.spoil(&fault, *lasts).await;
             }
             Act::Revoke => {
                 shared.control("POST", "/_sim/account", &json!({ "revoked": true }));
@@ -172,9 +178,7 @@ impl Act {
             }
             Act::Lie(effect, lasts) => {
                 let lie = Fault::once("GET", "/api/v1/instances/", effect.clone()).times(None);
-                shared.vast(|vast| vast.add_fault(lie));
-                tokio::time::sleep(*lasts).await;
-                shared.vast(api::World::clear_faults);
+                shared.spoil(&lie, *lasts).await;
             }
             Act::Raise => shared.reprice_ours(CAP * 1.5),
             Act::Outbid(factor, lasts) => {

@@ -77,6 +77,11 @@ impl Fault {
         }
     }
 
+    /// Whether the rule is about calls of this method and path.
+    pub fn concerns(&self, method: &str, path: &str) -> bool {
+        self.method.as_ref().is_none_or(|only| only == method) && glob(&self.path, path)
+    }
+
     /// The same rule striking after the commit.
     #[must_use]
     pub fn after_commit(mut self) -> Self {
@@ -157,13 +162,35 @@ fn effect(effect: &Value) -> Result<Effect, String> {
     })
 }
 
-/// The rules in force, with how often each has matched.
+/// A rule in force.
+#[derive(Clone, Debug)]
+struct Rule {
+    fault: Fault,
+    /// How many calls it has matched.
+    seen: u64,
+    /// Whether it has struck one.
+    struck: bool,
+}
+
+/// The rules in force.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faults(Vec<(Fault, u64)>);
+pub(crate) struct Faults(Vec<Rule>);
 
 impl Faults {
     pub(crate) fn add(&mut self, fault: Fault) {
-        self.0.push((fault, 0));
+        self.0.push(Rule { fault, seen: 0, struck: false });
+    }
+
+    /// Takes the latest rule like this one out.
+    pub(crate) fn remove(&mut self, fault: &Fault) {
+        if let Some(at) = self.0.iter().rposition(|rule| rule.fault == *fault) {
+            self.0.remove(at);
+        }
+    }
+
+    /// How many rules have struck no call.
+    pub(crate) fn idle(&self) -> usize {
+        self.0.iter().filter(|rule| !rule.struck).count()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -173,14 +200,14 @@ impl Faults {
     /// Counts the call on every matching rule and returns the first that strikes.
     pub(crate) fn strike(&mut self, request: &Request) -> Option<Fault> {
         let mut struck = None;
-        for (fault, seen) in &mut self.0 {
-            let method = fault.method.as_ref().is_none_or(|method| *method == request.method);
-            if !method || !glob(&fault.path, &request.path) {
+        for Rule { fault, seen, struck: has_struck } in &mut self.0 {
+            if !fault.concerns(&request.method, &request.path) {
                 continue;
             }
             *seen += 1;
             let due = *seen >= fault.nth && fault.count.is_none_or(|count| *seen - fault.nth < count);
             if due && struck.is_none() {
+                *has_struck = true;
                 struck = Some(fault.clone());
             }
         }

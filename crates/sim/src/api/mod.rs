@@ -132,6 +132,16 @@ impl World {
         self.faults.add(fault);
     }
 
+    /// Takes the latest rule like this one out of force.
+    pub fn remove_fault(&mut self, fault: &Fault) {
+        self.faults.remove(fault);
+    }
+
+    /// How many of the rules in force have struck no call.
+    pub fn idle_faults(&self) -> usize {
+        self.faults.idle()
+    }
+
     /// Takes every fault rule out of force.
     pub fn clear_faults(&mut self) {
         self.faults.clear();
