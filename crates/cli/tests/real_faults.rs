@@ -1,7 +1,7 @@
 //! The real binary over real HTTP, against a vendor of another make: one fault, or SIGKILL, at each call of each command.
 //! Afterwards nothing of ours bills, nothing of others was touched, and no record is left.
 //!
-//! A plain run takes a sample of about two minutes: every kind of fault, every call of every command, and three of the
+//! A plain run takes a sample of about two minutes: every kind of fault but the phantom (200 s), every call of every command, three of the
 //! cases that wait out the visibility window. A seed chooses the rest; it is printed, and `CRABBOX_VAST_FAULTS_SEED` sets
 //! it. `CRABBOX_VAST_FAULTS=all` takes every case (`scripts/fault-matrix`), and any other text those whose name holds it.
 #![cfg(unix)]

@@ -139,6 +139,19 @@ async fn a_vanished_instance_is_released_whatever_the_action_but_keep() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_young_machine_that_was_seen_and_is_gone_is_not_waited_for() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    process.engine.client().destroy_if(InstanceId(lease.instance), || async { Ok(()) }).await.unwrap();
+    pass(Duration::from_secs(10)).await;
+    let began = tokio::time::Instant::now();
+    let released = release(&process.engine, "one", ReleaseAction::Destroy, &stage).await.expect("succeeds");
+    assert_eq!(released.outcome, ReleaseOutcome::AlreadyGone);
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_account_address_or_label_is_refused_with_nothing_changed() {
     for (key, value) in [
         ("vast_account_id", "1"),

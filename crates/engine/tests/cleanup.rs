@@ -288,22 +288,43 @@ async fn a_destroyed_instance_that_comes_back_is_reported_for_a_day_and_never_to
     assert!(warnings(&stage).iter().any(|line| line.contains("is listed again")));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_clock_that_stepped_forward_ends_no_lease() {
-    let stage = Stage::new();
-    let process = stage.process();
-    let lease = warm(&stage, &process, "one", false).await;
+/// From here on the vendor's clock stands at this time of the day on which these tests begin, at 20:27.
+fn vendor_says(stage: &Stage, time: &str) {
+    stage.control("DELETE", "/_sim/faults", &json!({}));
     let account = stage.control("GET", "/api/v0/users/current/", &json!({}));
-    // Ours says two hours later, the vendor's still the first minute.
     stage.vast(|vast, _| {
         let answer = Effect::Answer {
             status: 200,
             content_type: "application/json".into(),
             body: account.to_string(),
-            headers: vec![("Date".into(), "Thu, 28 May 2026 20:27:40 GMT".into())],
+            headers: vec![("Date".into(), format!("Thu, 28 May 2026 {time} GMT"))],
         };
         vast.add_fault(Fault::once("GET", "/api/v0/users/current/", answer).times(None));
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vendor_whose_clock_was_always_wrong_keeps_no_lease_alive() {
+    let stage = Stage::new();
+    let process = stage.process();
+    vendor_says(&stage, "13:27:40");
+    let lease = warm(&stage, &process, "one", false).await;
+    pass(Duration::from_secs(60)).await;
+    vendor_says(&stage, "13:28:40");
+    let early = cleanup(&stage, &stage.process(), false).await;
+    assert_eq!(lines(&early), [format!("skip server id={} name=one reason=state=ready", lease.instance)]);
+    pass(Duration::from_secs(7200)).await;
+    vendor_says(&stage, "15:28:40");
+    assert_eq!(cleanup(&stage, &stage.process(), false).await.summary.destroyed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_stepped_forward_ends_no_lease() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    // Ours says two hours later, the vendor's still the first minute.
+    vendor_says(&stage, "20:27:40");
     pass(Duration::from_secs(7200)).await;
     let next = stage.process();
     let cleaned = cleanup(&stage, &next, false).await;

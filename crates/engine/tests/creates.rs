@@ -3,6 +3,7 @@
 mod virtual_time;
 
 use crabbox_vast_engine::lease::OfferId;
+use crabbox_vast_engine::vast::Kind;
 use crabbox_vast_engine::vast::client::Created;
 use crabbox_vast_engine::vast::request::CreateBody;
 use crabbox_vast_sim::api::{Effect, Fault};
@@ -37,6 +38,7 @@ async fn outcome(effect: Effect) -> &'static str {
             assert_eq!(id.0, 41);
             "unwanted"
         }
+        Created::Nothing(failure) if failure.kind == Kind::OfferGone => "gone",
         Created::Nothing(_) => "nothing",
         Created::Unknown(_) => "unknown",
     }
@@ -48,7 +50,12 @@ async fn every_answer_to_a_create() {
         // accepted
         (200, r#"{"success":true,"new_contract":41,"instance_api_key":"x"}"#, "ours"),
         (200, r#"{"success":true,"new_contract":"41"}"#, "ours"),
+        // definitely nothing, and another offer may do
+        (404, "{}", "gone"),
+        (404, r#"{"success":false,"error":"not_found","msg":"Not found"}"#, "gone"),
+        (404, r#"{"success":false,"error":"no_such_instance"}"#, "gone"),
         // definitely nothing
+        (403, r#"{"success":false,"error":"forbidden","msg":"Forbidden"}"#, "nothing"),
         (401, r#"{"msg":"This action requires Two Factor Authentication"}"#, "nothing"),
         (403, r#"{"msg":"Your key lacks the instance_write permission group"}"#, "nothing"),
         (
@@ -60,19 +67,19 @@ async fn every_answer_to_a_create() {
         (
             400,
             r#"{"success":false,"error":"invalid_args","msg":"error 404/3603: no_such_ask  Instance type by id 7 is not available.","ask_id":7}"#,
-            "nothing",
+            "gone",
         ),
         (
             410,
             r#"{"success":false,"error":"no_such_ask","msg":"error 410/3907: no_such_ask Instance type 7 is no longer available.","ask_id":7}"#,
-            "nothing",
+            "gone",
         ),
         (
             200,
             r#"{"success":false,"error":"invalid_args","msg":"error 404/3603: no_such_ask  Instance type by id 7 is not available."}"#,
-            "nothing",
+            "gone",
         ),
-        (403, r#"{"error":"invalid_args","msg":"error 403/3586: Offer 7 is not your own offer"}"#, "nothing"),
+        (403, r#"{"error":"invalid_args","msg":"error 403/3586: Offer 7 is not your own offer"}"#, "gone"),
         (
             400,
             r#"{"error":"invalid_args","msg":"error 400/3471: Invalid args: len(image) > 1024, or len(args) > 16384, or len(label) > 256"}"#,
@@ -115,6 +122,9 @@ async fn every_answer_to_a_create() {
         (200, "<!DOCTYPE html><html></html>", "unknown"),
         (200, "", "unknown"),
         (200, r#"{"success":true}"#, "unknown"),
+        // An error beside the status of a success, and no word that there was none.
+        (200, r#"{"error":"invalid_args","msg":"Invalid args: image"}"#, "unknown"),
+        (200, r#"{"error":"no_such_ask","msg":"Instance type by id 7 is not available."}"#, "unknown"),
         (200, r#"{"success":true,"new_contract":null}"#, "unknown"),
         (200, r#"{"success":true,"new_contract":0}"#, "unknown"),
         (200, r#"{"success":tr"#, "unknown"),

@@ -337,6 +337,67 @@ async fn start_faults_are_told_apart() {
     }
 }
 
+/// The clock of our machine steps forward right after the create: a machine that no read shows yet is not gone.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_steps_does_not_make_a_new_machine_old() {
+    let stage = Stage::with(|settings| {
+        settings.read_lag = Duration::from_secs(60);
+        settings.list_lag = Duration::from_secs(60);
+    });
+    let refusal = Effect::Answer {
+        status: 200,
+        content_type: "application/json".into(),
+        body: r#"{"success":false,"msg":"not now"}"#.into(),
+        headers: Vec::new(),
+    };
+    stage.vast(|vast, _| vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", refusal)));
+    let process = stage.process();
+    let cancel = CancellationToken::new();
+    let call = stage.call_with(cancel.clone());
+    let (outcome, ()) = tokio::join!(run(&process.engine, &call), async {
+        ours(&stage).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stage.step_clock(3600);
+        cancel.cancel();
+    });
+    assert_eq!(outcome.err().map(|error| error.code()), Some(Code::Cancelled));
+    assert!(stage.ledger().open.is_empty(), "it bills on without a claim");
+    assert_eq!(stage.claims(), Vec::<String>::new());
+}
+
+/// The API locks a caller out: every read is refused for a while, and the machine that starts is kept.
+#[tokio::test(start_paused = true)]
+async fn a_lock_out_of_a_minute_ends_no_start() {
+    for (seconds, survives) in [(60, true), (600, false)] {
+        let stage = Stage::new();
+        let forbidden = Effect::Answer {
+            status: 403,
+            content_type: "application/json".into(),
+            body: r#"{"success":false,"error":"forbidden","msg":"Forbidden"}"#.into(),
+            headers: Vec::new(),
+        };
+        let process = stage.process();
+        let call = stage.call();
+        let (outcome, began) = tokio::join!(run(&process.engine, &call), async {
+            ours(&stage).await;
+            let began = tokio::time::Instant::now();
+            let locked = Fault::once("GET", "/api/*/instances/*", forbidden).times(None);
+            stage.vast(|vast, _| vast.add_fault(locked));
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            stage.control("DELETE", "/_sim/faults", &json!({}));
+            began
+        });
+        if survives {
+            outcome.expect("it starts");
+        } else {
+            let error = outcome.expect_err("a key that may not read");
+            assert_eq!(error.code(), Code::PermissionDenied, "{error}");
+            let given_up = stage.ledger().open.is_empty();
+            assert!(given_up && began.elapsed() < Duration::from_secs(700), "{:?}", began.elapsed());
+        }
+    }
+}
+
 /// Somebody removes the claim of a lease that is starting: the acquire stops and writes no claim. What the other left
 /// running is reported, not destroyed: no claim belongs to it.
 #[tokio::test(start_paused = true)]

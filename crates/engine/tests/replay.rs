@@ -2,7 +2,7 @@
 
 mod virtual_time;
 
-use crabbox_vast_engine::lease::Slug;
+use crabbox_vast_engine::lease::{LeaseId, Slug};
 use crabbox_vast_engine::ops::Lease;
 use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest};
 use crabbox_vast_engine::ssh::command::Script;
@@ -188,6 +188,114 @@ async fn a_spent_id_is_refused_and_a_failed_acquire_spends_none() {
     assert_eq!(stage.ledger().open.len(), 0);
     acquire(&stage.process().engine, &stage.call()).await.expect("the image is there now");
     assert_eq!(stage.ledger().open.len(), 1);
+}
+
+/// The create is answered and the claim cannot be written, nor the machine destroyed: the journal knows whose it is.
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_number_never_got_into_the_claim_is_the_leases() {
+    for replay in [false, true] {
+        let stage = Stage::new();
+        let refusal = Effect::Html(502);
+        stage.vast(|vast, _| {
+            vast.add_fault(Fault::once("PUT", "/api/v0/asks/*/", Effect::Delay(Duration::from_secs(2))));
+            vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", refusal).times(None));
+        });
+        let process = stage.process();
+        let call = stage.call();
+        let (outcome, held) = tokio::join!(acquire(&process.engine, &call), async {
+            while stage.claims().is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let lock = stage.settings().paths.claim_locks().join(format!("{ID}.json.lock"));
+            let file = std::fs::File::open(lock).expect("the claim's lock");
+            file.lock().expect("the lock");
+            file
+        });
+        assert_eq!(outcome.map(|_| ()).map_err(|error| error.code()), Err(Code::LeaseBusy));
+        let lost = stage.ledger().open[0].id;
+        drop((held, process));
+        stage.control("DELETE", "/_sim/faults", &json!({}));
+        if replay {
+            let lease = acquire(&stage.process().engine, &stage.call()).await.expect("another machine");
+            assert_ne!(lease.facts().instance.0, lost);
+            assert_eq!((stage.ledger().open.len(), stage.ledger().max_concurrent), (1, 1));
+        } else {
+            stop(&stage).await;
+            assert!(stage.ledger().open.is_empty() && stage.claims().is_empty());
+        }
+    }
+}
+
+/// A kill between claim and journal: the number is caught up, so that the id is spent once the lease is given back.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_taken_up_spends_its_id() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let call = stage.call();
+    let limit = Duration::from_secs(3);
+    assert!(tokio::time::timeout(limit, acquire(&process.engine, &call)).await.is_err(), "it boots");
+    let (store, id) = (process.engine.store(), LeaseId::parse(ID).unwrap());
+    let mut journal = store.journal(&id).await.unwrap().unwrap();
+    (journal.attempts[0].outcome, journal.attempts[0].instance, journal.instance) = (None, None, None);
+    store.write_journal(&journal).await.unwrap();
+    drop(process);
+    acquire(&stage.process().engine, &stage.call()).await.expect("takes it up");
+    stop(&stage).await;
+    let error = acquire(&stage.process().engine, &stage.call()).await.map(|_| ()).expect_err("spent");
+    assert_eq!(error.code(), Code::LeaseReleased, "{error}");
+    assert_eq!(stage.ledger().created, 1);
+}
+
+/// What a repeated acquire does not rent, it does not prepare: what others left is finished all the same, and by the
+/// release of its lease.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_acquire_and_a_release_finish_what_the_dead_left() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let leave_one = async || {
+        let (dying, call) = (stage.process(), stage.call());
+        let wanted = RunRequest::new(Script::Argv(vec!["nvidia-smi".into()]));
+        let (output, _receive) = tokio::sync::mpsc::channel(16);
+        let dead = dying.engine.run(&wanted, ExecIo { stdin: None, output }, &call);
+        assert!(tokio::time::timeout(Duration::from_secs(20), dead).await.is_err());
+        assert_eq!(stage.ledger().open.len(), 2);
+    };
+    acquire(&process.engine, &stage.call()).await.expect("acquires");
+    leave_one().await;
+    let lease = acquire(&stage.process().engine, &stage.call()).await.expect("the same");
+    assert_eq!(stage.ledger().open.len(), 1);
+    leave_one().await;
+    lease.release(None, &stage.call()).await.expect("releases");
+    assert_eq!((stage.ledger().open.len(), stage.claims().len()), (0, 0));
+}
+
+/// What this lease itself gave up and what is taken apart already may linger in the list: neither blocks its id.
+#[tokio::test(start_paused = true)]
+async fn what_lingers_in_the_list_blocks_no_id() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let label = json!({"label": format!("cbx1|{ID}|same|ready")});
+    let lingering = ["gone", "unloaded"]
+        .map(|_| stage.control("POST", "/_sim/instances", &label)["id"].as_u64().expect("an id"));
+    let unloaded = json!({"cur_state": "unloaded", "freeze": true});
+    stage.control("POST", &format!("/_sim/instances/{}", lingering[1]), &unloaded);
+    let error = acquire(&process.engine, &stage.call()).await.map(|_| ()).expect_err("not ours");
+    assert_eq!(error.code(), Code::LeaseIdConflict, "{error}");
+    // As if the first were what an earlier call of ours gave up.
+    stage.control("POST", &format!("/_sim/instances/{}", lingering[0]), &json!({"hidden": true}));
+    let lease = acquire(&process.engine, &stage.call()).await.expect("what is unloaded blocks nothing");
+    let own = lease.facts().instance;
+    drop(lease);
+    let (store, id) = (process.engine.store(), LeaseId::parse(ID).unwrap());
+    stop(&stage).await;
+    let mut journal = store.journal(&id).await.unwrap().unwrap();
+    assert_eq!(journal.attempts[0].instance, Some(own.0));
+    journal.discard("its process died");
+    journal.steps[0].instance = lingering[0];
+    store.write_journal(&journal).await.unwrap();
+    stage.control("POST", &format!("/_sim/instances/{}", lingering[0]), &json!({"hidden": false}));
+    acquire(&process.engine, &stage.call()).await.expect("nor does its own tombstone");
 }
 
 /// Two processes with one id at the same time: one rents, the other waits for it and gets the same lease.

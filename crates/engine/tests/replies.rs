@@ -25,6 +25,8 @@ fn refusals_are_told_by_their_body() {
         (404, r#"{"msg":"Session expired. Please log in again."}"#, Kind::TwoFactor),
         (403, r#"{"msg":"Your key lacks the instance_write permission group"}"#, Kind::Scope),
         (401, r#"{"msg":"Your key lacks the instance_read permission group"}"#, Kind::Scope),
+        (403, r#"{"success":false,"error":"forbidden","msg":"Forbidden"}"#, Kind::Forbidden),
+        (403, "{}", Kind::Forbidden),
         (
             400,
             r#"{"success":false,"error":"insufficient_credit","msg":"Your account lacks credit; see the billing page."}"#,

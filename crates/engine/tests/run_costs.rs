@@ -4,12 +4,13 @@ mod bench;
 
 use async_trait::async_trait;
 use bench::{Bench, collect};
-use crabbox_vast_engine::Engine;
-use crabbox_vast_engine::ops::{AcquireRequest, RunRequest};
+use crabbox_vast_engine::lease::ReleaseAction;
+use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::{
     ExecExit, ExecIo, Http, HttpReply, HttpRequest, Ssh, SshError, SshSession, SshTarget, TransportError,
 };
+use crabbox_vast_engine::{Code, Engine, Error};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -130,8 +131,8 @@ async fn a_one_shot_run_uses_the_session_of_the_acquire() {
     assert!(!later.iter().any(|entry| *entry == "connect"), "{log:#?}");
 }
 
-#[tokio::test]
-async fn a_run_whose_lease_is_stopped_meanwhile_does_not_revive_it() {
+/// A run on a lease that is given back by `action` as soon as its command is at work: how the run fails.
+async fn released_under(action: ReleaseAction) -> (Bench, Error) {
     let bench = Bench::new().await;
     let acquire = AcquireRequest { keep: true, slug: Some("box".into()), ..AcquireRequest::default() };
     bench.engine().acquire(&acquire, &bench.call()).await.expect("acquires");
@@ -144,16 +145,28 @@ async fn a_run_whose_lease_is_stopped_meanwhile_does_not_revive_it() {
     let running = engine.run(&run, io, &call);
     let stopping = async {
         received.recv().await.expect("it runs");
-        let stop = crabbox_vast_engine::ops::ReleaseRequest {
-            identifier: "box".into(),
-            action: Some(crabbox_vast_engine::lease::ReleaseAction::Stop),
-        };
+        let stop = ReleaseRequest { identifier: "box".into(), action: Some(action) };
         bench.engine().release(&stop, &bench.call()).await.expect("stops");
         while received.recv().await.is_some() {}
     };
     let (outcome, ()) = tokio::join!(running, stopping);
-    let error = outcome.expect_err("its machine was stopped");
-    println!("{error}");
+    let error = outcome.expect_err("its machine was taken away");
+    drop(engine);
+    (bench, error)
+}
+
+#[tokio::test]
+async fn a_run_whose_machine_is_destroyed_meanwhile_does_not_say_that_it_bills() {
+    let (_bench, error) = released_under(ReleaseAction::Destroy).await;
+    assert_eq!(error.code(), Code::InstanceGone, "{error}");
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(hint.contains("clears the claim") && !hint.contains("stays and bills"), "{hint}");
+}
+
+#[tokio::test]
+async fn a_run_whose_lease_is_stopped_meanwhile_does_not_revive_it() {
+    let (bench, error) = released_under(ReleaseAction::Stop).await;
+    assert!(error.hint_text().unwrap_or_default().contains("stays and bills"), "{error:?}");
     let claim = bench.engine().list(false, &bench.call()).await.expect("lists");
     assert_eq!(claim[0].labels["state"], "stopped");
 }

@@ -154,6 +154,92 @@ async fn an_id_that_was_drawn_and_a_key_outrank_times_and_machines() {
     }
 }
 
+/// A create that was given up after its window: whoever takes the lease up looks once more before it is forgotten.
+#[tokio::test(start_paused = true)]
+async fn what_a_given_up_create_made_after_all_is_found() {
+    for recover in ["stop", "cleanup", "acquire"] {
+        let stage = Stage::new();
+        cut_off(&stage, true).await;
+        let process = stage.process();
+        let id = LeaseId::parse(ID).unwrap();
+        let mut journal = process.engine.store().journal(&id).await.unwrap().unwrap();
+        journal.attempts[0].outcome = Some("nothing: proved by the complete list".into());
+        process.engine.store().write_journal(&journal).await.unwrap();
+        pass(Duration::from_secs(30)).await;
+        let made = open(&stage);
+        match recover {
+            "stop" => drop(stop(&process.engine, ID, &stage.call()).await.expect("stops")),
+            "cleanup" => {
+                drop(
+                    process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans"),
+                );
+            }
+            _ => {
+                let lease = process.engine.acquire(&request(), &stage.call()).await.expect("adopts");
+                assert_eq!(vec![lease.facts().instance.0], made);
+                assert_eq!(open(&stage), made);
+                continue;
+            }
+        }
+        assert_eq!((open(&stage), stage.claims()), (vec![], vec![]), "{recover}");
+    }
+}
+
+/// Two creates without an answer: the one that shows first is the earlier one's, and the last one's comes to light later.
+#[tokio::test(start_paused = true)]
+async fn an_earlier_creates_machine_does_not_end_the_look_for_the_last_ones() {
+    for (both, replay) in [(true, false), (true, true), (false, true)] {
+        let what = format!("both: {both}, replay: {replay}");
+        let stage = Stage::new();
+        cut_off(&stage, both).await;
+        let process = stage.process();
+        let (store, id) = (process.engine.store(), LeaseId::parse(ID).unwrap());
+        let mut journal = store.journal(&id).await.unwrap().unwrap();
+        let last = journal.attempts[0].clone();
+        let first = Attempt {
+            machine: Some(4),
+            price: 0.0625,
+            started_at: last.started_at - 200,
+            vendor_at: last.vendor_at.map(|at| at - 200),
+            outcome: Some("nothing: proved by the complete list".into()),
+            ..last
+        };
+        journal.attempts.insert(0, first);
+        store.write_journal(&journal).await.unwrap();
+        let late = open(&stage).first().copied();
+        let hide = |hidden: bool| {
+            if let Some(late) = late {
+                stage.control("POST", &format!("/_sim/instances/{late}"), &json!({"hidden": hidden}));
+            }
+        };
+        hide(true);
+        let body = json!({"label": LABEL, "machine_id": 4, "actual_status": "running"});
+        let early = stage.control("POST", "/_sim/instances", &body)["id"].as_u64().unwrap();
+        let (call, wanted) = (stage.call(), request());
+        let work = async {
+            if replay {
+                drop(process.engine.acquire(&wanted, &call).await.expect("adopts"));
+            } else {
+                stop(&process.engine, ID, &call).await.expect("stops");
+            }
+        };
+        tokio::join!(work, async {
+            pass(Duration::from_secs(40)).await;
+            hide(false);
+        });
+        if !replay {
+            assert_eq!((open(&stage), stage.claims()), (vec![], vec![]), "{what}");
+            continue;
+        }
+        let own = late.unwrap_or(early);
+        assert_eq!(open(&stage), [own], "{what}");
+        let journal = store.journal(&id).await.unwrap().unwrap();
+        let made: Vec<_> = journal.attempts.iter().map(|attempt| attempt.instance).collect();
+        assert_eq!(made, [Some(early), late], "{what}");
+        assert_eq!(journal.instance, Some(own), "{what}");
+    }
+}
+
 /// On the same machine, in the same seconds, under the same label: the key in its start script tells that it is not ours.
 #[tokio::test(start_paused = true)]
 async fn what_started_with_another_key_is_not_ours() {

@@ -112,9 +112,17 @@ pub(crate) struct Live {
 pub fn judge(history: &History, foreign: &BTreeSet<u64>, cap: f64) -> Verdict {
     let mut judge = Judge { cap, foreign: foreign.clone(), ..Judge::default() };
     let mut end = Duration::ZERO;
+    // Whoever is told that somebody else works on a lease has never had it.
+    let told_busy = |event: &Happening| match event {
+        Happening::Ended { process, outcome } if outcome == "lease_busy" => Some(*process),
+        _ => None,
+    };
+    let busy: BTreeSet<usize> = history.events().iter().filter_map(|(_, event)| told_busy(event)).collect();
     for (at, happening) in history.events() {
         end = *at;
-        judge.hear(*at, happening);
+        if !matches!(happening, Happening::Uses { process, .. } if busy.contains(process)) {
+            judge.hear(*at, happening);
+        }
     }
     for mut left in std::mem::take(&mut judge.live).into_values() {
         judge.verdict.leaked += 1;

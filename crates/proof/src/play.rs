@@ -41,7 +41,9 @@ async fn play(plan: &Plan) -> Ran {
     let stage = Stage::new(plan.seed, &plan.vendor);
     let foreign = stage.foreign();
     for left in &plan.leases {
-        prepare(&stage, *left, plan.actors[0].treatment.interruptible).await;
+        // Whoever only looks finds the kind of machine that it would ask for.
+        let looks = plan.actors.iter().all(|actor| actor.operation == Operation::Look);
+        prepare(&stage, *left, looks && plan.actors[0].treatment.interruptible).await;
     }
     // What is gone is proved to be only once it is too old to be merely unseen.
     if plan.leases.iter().any(|left| matches!(left, Left::Expired | Left::Gone)) {

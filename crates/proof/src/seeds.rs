@@ -177,7 +177,7 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
             .then(|| if dice.chance(60) { DiskFault::Fails(at) } else { DiskFault::Full(at) }),
         ssh: (bounds.ssh > 0 && dice.chance(30))
             .then(|| if dice.chance(60) { SshFault::Drops(ssh) } else { SshFault::Hangs(ssh) }),
-        interruptible: dice.chance(15),
+        interruptible: dice.chance(if operation == Operation::Look { 60 } else { 15 }),
         day_limit: None,
         side: Side::Ours,
     };

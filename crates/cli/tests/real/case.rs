@@ -180,7 +180,8 @@ impl Case {
         let lost = self.scenario.creates()
             && match what {
                 What::Kill => matches!(route, Route::Account | Route::Search | Route::List | Route::Create),
-                What::Spoil(_) => route == Route::Create,
+                // A plain no is taken at its word; what a success named is waited for.
+                What::Spoil(fault) => route == Route::Create && (!self.may_fail() || fault == Fault::Phantom),
             }
             && !(route == Route::Create && after);
         // A destroyed machine that is missing from every read may as well be one too fresh to be seen, unless the destroy

@@ -53,9 +53,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`crate::Code::InvalidArgument`], [`crate::Code::NoOffers`], [`crate::Code::BidTooLow`], [`crate::Code::CostLimitExceeded`],
-    /// [`crate::Code::InsufficientCredit`] and the API's refusals, with nothing left behind; [`crate::Code::CreateAmbiguous`] or
-    /// [`crate::Code::ReleaseUnproved`] with a claim left from which `stop` finishes; [`crate::Code::LeaseIdConflict`],
-    /// [`crate::Code::LeaseReleased`] and [`crate::Code::LeaseBusy`] for a lease id that cannot be taken up.
+    /// [`crate::Code::InsufficientCredit`] and the API's refusals, with nothing left behind; [`crate::Code::CreateAmbiguous`] where the
+    /// answers to creates were lost: with nothing left behind once the list proved each time that nothing was rented, otherwise,
+    /// as its hint says, with a claim left from which `stop` finishes; [`crate::Code::ReleaseUnproved`] with such a claim;
+    /// [`crate::Code::LeaseIdConflict`], [`crate::Code::LeaseReleased`] and [`crate::Code::LeaseBusy`] for a lease id that cannot be taken
+    /// up.
     pub async fn acquire(&self, request: &AcquireRequest, call: &Call) -> Result<Lease> {
         Ok(self.acquire_as(request, false, call).await?.0)
     }
@@ -86,12 +88,14 @@ impl Engine {
             Stand::Ready => {
                 call.phase(Phase::Connect, format!("lease {id} exists; connecting to it"));
                 // Under our own lock: whoever it was held for is dead, and must not take it down with it.
-                let (lease, lock) = self.open_under(Some(lock), id.as_str(), false, call).await?;
+                let opening = self.open_under(Some(lock), id.as_str(), false, call);
+                let (lease, lock) = self.with_the_dead(&id, opening, call).await?;
                 return Ok((lease, lock.ok_or_else(|| busy(&id))?));
             }
             Stand::CutOff(mut cut_off) => {
                 cut_off.journal.holder = alone.then(|| self.holder());
-                match self.take_up(&id, *cut_off, request, began, call).await? {
+                let taking_up = self.take_up(&id, *cut_off, request, began, call);
+                match self.with_the_dead(&id, taking_up, call).await? {
                     TakenUp::Lease(lease) => return Ok((lease, lock)),
                     TakenUp::Nothing(journal) => Some(journal),
                 }
@@ -99,6 +103,18 @@ impl Engine {
         };
         let lease = self.acquire_new(&id, wanted, asked, previous, request, alone, began, call).await?;
         Ok((lease, lock))
+    }
+
+    /// Does `work` on the lease `id` and finishes beside it what processes that died left behind.
+    pub(super) async fn with_the_dead<T>(
+        &self,
+        id: &LeaseId,
+        work: impl Future<Output = Result<T>>,
+        call: &Call,
+    ) -> Result<T> {
+        let (done, finished) = tokio::join!(work, Box::pin(self.recover_dead(Some(id), Patience::Now, call)));
+        finished.iter().for_each(|one| call.warn(one.line()));
+        done
     }
 
     /// An acquire from its beginning. `previous` is the journal of a lease of the same id that left nothing behind.
@@ -131,9 +147,9 @@ impl Engine {
                 journal.created_at = labels::created_at(&claim.labels).unwrap_or(journal.created_at);
                 journal.slug = slug.to_string();
                 let (id, keep) = (id.clone(), request.keep);
-                let (state, instance) = (State::Intent, None);
+                let (state, instance, sent) = (State::Intent, None, None);
                 let acquiring =
-                    Acquiring { engine: self, id, slug, key, journal, state, instance, keep, began };
+                    Acquiring { engine: self, id, slug, key, journal, state, instance, keep, began, sent };
                 acquiring.run(&choice, call).await
             }
             // Nothing was rented: what was written for this lease goes again.
@@ -206,10 +222,14 @@ impl Engine {
             Ok((account, page.instances, more))
         };
         let (read, noted) = tokio::join!(call.until_cancelled(read), self.store.write_journal(journal));
-        let (account, instances, more): (Account, _, bool) = read?;
+        let (account, instances, more): (Account, Vec<Instance>, bool) = read?;
         noted?;
         let base = wanted.unwrap_or_else(|| Slug::generate(id));
-        let owners: Vec<_> = instances.iter().filter_map(|instance| instance.ownership()).collect();
+        // What is taken apart already, and what this lease itself gave up and proved gone, may linger in the list.
+        let given_up = |instance: &Instance| journal.tombstones().any(|(gone, _)| gone == instance.id);
+        let lingers = |instance: &Instance| instance.is_unloaded() || given_up(instance);
+        let standing = instances.iter().filter(|instance| !lingers(instance));
+        let owners: Vec<_> = standing.filter_map(Instance::ownership).collect();
         if owners.iter().any(|owner| owner.lease == id.as_str()) {
             return Err(elsewhere(id));
         }

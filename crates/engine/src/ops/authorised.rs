@@ -288,7 +288,7 @@ impl Engine {
                 Ok(Sight::Present(seen)) if is_stopped(&seen) => return Ok(()),
                 Ok(Sight::Present(seen)) => format!("it shows {}", seen.shown_status()),
                 Ok(Sight::Absent | Sight::Unclear) => "it is not to be seen".to_owned(),
-                Err(failure) if failure.is_passing() => failure.message,
+                Err(failure) if failure.may_pass() => failure.message,
                 Err(failure) => return Err(Error::from(failure).with("instance", instance.0)),
             };
             if Instant::now() >= deadline {
@@ -332,16 +332,23 @@ impl Engine {
         Ok((lock, journal))
     }
 
-    /// The time for whoever destroys what is over, Unix seconds: a clock that stepped forward ends nothing early, as
-    /// the vendor's does not step with it.
-    pub(super) fn cautious_now(&self) -> i64 {
-        self.unix_now() - self.client.clock_skew().unwrap_or(0).max(0)
+    /// The time for whoever destroys what is over, Unix seconds: our own clock, by which the lease was dated. One that
+    /// stepped forward since ends nothing early: the vendor's did not step with it. That the two differ says nothing where
+    /// they did so when the lease was rented; where that is not recorded, the later of them is not believed.
+    pub(super) fn cautious_now(&self, journal: Option<&Journal>) -> i64 {
+        let before = journal.and_then(Journal::skew).unwrap_or(0);
+        let stepped = self.client.clock_skew().map_or(0, |skew| skew - before);
+        self.unix_now() - stepped.max(0)
     }
 
-    /// How long ago the create may have been sent.
+    /// How long ago the create may have been sent; for ever, where its instance was seen since.
     pub(super) async fn age_of_create(&self, id: &LeaseId, claim: &Claim) -> Result<Duration> {
         // A journal that cannot be read leaves the claim's own time.
         let journal = self.store.journal(id).await.ok().flatten();
+        if journal.as_ref().is_some_and(Journal::was_ready) {
+            // It was seen, and reached over SSH: nothing about it is still to show.
+            return Ok(Duration::MAX);
+        }
         let attempt = journal.as_ref().and_then(|journal| journal.attempts.last());
         let since = attempt
             .map(|attempt| attempt.started_at)

@@ -6,6 +6,7 @@ use super::verdict::{Ages, Asked, unusable};
 use super::{Call, Engine, Phase};
 use crate::lease::{InstanceId, LeaseId};
 use crate::store::LeaseKey;
+use crate::vast::failure::LOCKED_OUT;
 use crate::vast::pacing::LimitClass;
 use crate::vast::{Failure, Instance, Kind};
 use crate::world::{ExecExit, ExecIo};
@@ -261,12 +262,20 @@ struct Seen {
     /// none has shown before is progress.
     told: BTreeSet<(Option<String>, Option<String>)>,
     progress_at: Instant,
+    /// Since when no read was answered, but refused without a reason.
+    refused_since: Option<Instant>,
 }
 
 impl Sightings {
     fn new(whereabouts: watch::Sender<Whereabouts>) -> Self {
         let began = Instant::now();
-        let seen = Seen { last: None, status_since: began, told: BTreeSet::new(), progress_at: began };
+        let seen = Seen {
+            last: None,
+            status_since: began,
+            told: BTreeSet::new(),
+            progress_at: began,
+            refused_since: None,
+        };
         Self { began, whereabouts, seen: Mutex::new(seen) }
     }
 
@@ -284,6 +293,11 @@ impl Sightings {
         if known.running && !known.endpoints.is_empty() { RELAXED } else { EAGER }
     }
 
+    /// For how long every read has been refused without a reason.
+    fn locked_out(&self) -> Duration {
+        self.seen().refused_since.get_or_insert_with(Instant::now).elapsed()
+    }
+
     /// Takes in one read; an error when the instance turns out unusable.
     fn take_in(
         &self,
@@ -291,6 +305,9 @@ impl Sightings {
         booting: &Booting<'_>,
         call: &Call,
     ) -> Option<Error> {
+        if looked.is_ok() {
+            self.seen().refused_since = None;
+        }
         match looked {
             Ok(Some(instance)) => {
                 if let Some(label) = instance.ownership()
@@ -310,6 +327,7 @@ impl Sightings {
                 over.then(|| if never { phantom(booting.instance) } else { vanished(booting.instance) })
             }
             Err(failure) if failure.is_passing() => None,
+            Err(failure) if failure.may_pass() && self.locked_out() < LOCKED_OUT => None,
             Err(failure) => Some(Error::from(failure)),
         }
     }

@@ -173,11 +173,12 @@ impl Engine {
                 continue;
             }
             let journal = self.store.journal(&id).await.ok().flatten();
-            let (reason, outcome) = if in_use(&claim, journal.as_ref(), why, self.cautious_now()) {
-                (why.but_in_use(), ItemOutcome::Skipped)
-            } else {
-                (why.as_str().to_owned(), ItemOutcome::Planned)
-            };
+            let (reason, outcome) =
+                if in_use(&claim, journal.as_ref(), why, self.cautious_now(journal.as_ref())) {
+                    (why.but_in_use(), ItemOutcome::Skipped)
+                } else {
+                    (why.as_str().to_owned(), ItemOutcome::Planned)
+                };
             items.push(CleanupItem::of_lease(ItemKind::Recover, &claim, reason).ended(Ok(outcome)));
         }
         Ok(items)
@@ -187,13 +188,15 @@ impl Engine {
     ///
     /// crabbox's `run --id` makes a claim say `keep=false` whatever it said before: what was asked for counts.
     pub(super) async fn sweep_of(&self, claim: &Claim) -> Sweep {
-        let swept = sweep(&claim.labels, self.cautious_now());
-        let Ok(id) = lease_id(claim) else { return swept };
+        // Without a readable journal the claim decides.
+        let journal = match lease_id(claim) {
+            Ok(id) => self.store.journal(&id).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let swept = sweep(&claim.labels, self.cautious_now(journal.as_ref()));
         if swept != Sweep::Delete {
             return swept;
         }
-        // Without a readable journal the claim decides.
-        let journal = self.store.journal(&id).await.ok().flatten();
         let asked = journal.is_some_and(|journal| {
             journal.request.keep && !journal.attempts.is_empty() && journal.adopted_at.is_none()
         });

@@ -70,12 +70,14 @@ impl Engine {
             let last = match self.glance(id).await {
                 Ok(Sight::Absent) => match self.vouch().await {
                     Ok(()) => return Ok(()),
-                    Err(error) if error.retryable() => error.to_string(),
+                    Err(error) if error.retryable() || error.code() == Code::PermissionDenied => {
+                        error.to_string()
+                    }
                     Err(error) => return Err(unproved(id, &error.to_string()).because(error)),
                 },
                 Ok(Sight::Present(_)) => "it is still listed".to_owned(),
                 Ok(Sight::Unclear) => "the list was not complete".to_owned(),
-                Err(failure) if failure.is_passing() => failure.message,
+                Err(failure) if failure.may_pass() => failure.message,
                 Err(failure) => return Err(unproved(id, &failure.message).because(failure.message)),
             };
             if Instant::now() >= deadline {
@@ -175,7 +177,7 @@ impl Engine {
             };
             let unknown_there = failure.kind == Kind::NoSuchInstance;
             // A hammered API is known to answer 403 to everything for a while.
-            let again = failure.is_passing() || matches!(failure.kind, Kind::Rejected | Kind::Scope);
+            let again = failure.may_pass() || matches!(failure.kind, Kind::Rejected | Kind::Scope);
             if !unknown_there && !again {
                 // A bad key and the like: nothing a repetition could change, and nothing it would prove.
                 return Err(Error::from(failure).with("instance", id.0));

@@ -387,11 +387,18 @@ impl Lease {
         Ok(())
     }
 
-    /// Releases it. The sessions are closed first.
+    /// Releases it. The sessions are closed first. Beside it, what processes that died left behind is finished as far as
+    /// one look allows.
     ///
     /// # Errors
     /// As [`Engine::release`].
     pub async fn release(&self, action: Option<ReleaseAction>, call: &Call) -> Result<Released> {
+        let Inner { engine, facts, .. } = &*self.inner;
+        engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await
+    }
+
+    /// [`Lease::release`] with nothing beside it.
+    pub(super) async fn release_alone(&self, action: Option<ReleaseAction>, call: &Call) -> Result<Released> {
         self.close().await;
         let Inner { engine, facts, held, .. } = &*self.inner;
         let lock = held.lock().unwrap_or_else(PoisonError::into_inner).take();

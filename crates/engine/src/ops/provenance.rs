@@ -6,11 +6,11 @@
 
 use crate::lease::{Claim, InstanceId, LeaseId, parse_rfc3339, unix};
 use crate::ssh::onstart;
-use crate::store::Journal;
+use crate::store::{Journal, StepKind};
 use crate::vast::Instance;
 use crate::{Code, Error, Result};
 use secrecy::ExposeSecret;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the vendor's start of a rental may lie before the time at which we sent its create, seconds: the clocks are
 /// compared by a header with whole seconds, and answers take their time.
@@ -22,10 +22,14 @@ const LATEST: i64 = 600;
 /// What the records of a lease tell of its creates.
 #[derive(Debug, Default)]
 pub(super) struct Provenance {
-    /// Instances that a create was answered with, or that were adopted as one's.
-    known: BTreeSet<InstanceId>,
+    /// Instances that a create was answered with, or that were adopted as one's, with that create.
+    known: BTreeMap<InstanceId, usize>,
+    /// Further ones whose destruction was begun for the lease.
+    doomed: BTreeSet<InstanceId>,
     /// Creates of which nobody learned what they made.
     unclear: Vec<Sent>,
+    /// The last create, where nobody learned what it made.
+    awaited: Option<usize>,
     label: Label,
     /// The public keys that its creates carried.
     keys: BTreeSet<String>,
@@ -46,6 +50,8 @@ enum Label {
 /// A create whose answer is not known.
 #[derive(Debug)]
 struct Sent {
+    /// Its place among the attempts.
+    attempt: usize,
     machine: Option<u64>,
     named: Option<u64>,
     /// When it was sent, at the earliest and at the latest, Unix seconds on the vendor's clock.
@@ -59,6 +65,10 @@ pub(super) struct Sorted {
     pub ours: Vec<Instance>,
     /// What they did not make: rented under the same lease id elsewhere.
     pub others: Vec<InstanceId>,
+    /// Which create made which, as far as it can be told: an index into the attempts.
+    pub made_by: BTreeMap<InstanceId, usize>,
+    /// Whether what the last create may have made is among it, or nobody waits for that.
+    pub settled: bool,
 }
 
 /// What an instance is to a lease.
@@ -66,6 +76,8 @@ pub(super) struct Sorted {
 enum Fit {
     /// A create was answered with it.
     Known,
+    /// Its destruction was begun for the lease.
+    Doomed,
     /// Its start script or its label proves it.
     Proved,
     /// It may be what an unanswered create made.
@@ -89,19 +101,28 @@ impl Provenance {
         let Some(journal) = ours else {
             let at =
                 claim.and_then(|claim| parse_rfc3339(&claim.claimed_at)).and_then(|at| sent(unix(at), None));
-            let unclear = vec![Sent { machine: None, named: None, at }];
-            return Self { unclear, label: Label::OneOnly, ..Self::default() };
+            let unclear = vec![Sent { attempt: 0, machine: None, named: None, at }];
+            let doomed = journal.map(begun).unwrap_or_default();
+            return Self { unclear, doomed, label: Label::OneOnly, ..Self::default() };
         };
-        let known = journal.attempts.iter().filter_map(|attempt| attempt.instance.map(InstanceId)).collect();
-        let unclear = journal.attempts.iter().filter(|attempt| attempt.was_unclear());
-        let unclear = unclear.map(|attempt| Sent {
-            machine: attempt.machine,
-            named: attempt.named,
-            at: sent(attempt.started_at, attempt.vendor_at),
-        });
+        let attempts = || journal.attempts.iter().enumerate();
+        let known =
+            attempts().filter_map(|(index, attempt)| Some((InstanceId(attempt.instance?), index))).collect();
+        let unclear: Vec<Sent> = attempts()
+            .filter(|(_, attempt)| attempt.was_unclear())
+            .map(|(index, attempt)| Sent {
+                attempt: index,
+                machine: attempt.machine,
+                named: attempt.named,
+                at: sent(attempt.started_at, attempt.vendor_at),
+            })
+            .collect();
+        // What was given up after its window is not waited for.
+        let awaited = journal.is_unanswered().then(|| journal.attempts.len() - 1);
         let keys = journal.attempts.iter().filter_map(|attempt| onstart::key_body(attempt.key.as_deref()?));
         let label = if journal.drawn { Label::Unique } else { Label::Shared };
-        Self { known, unclear: unclear.collect(), label, keys: keys.map(str::to_owned).collect() }
+        let keys = keys.map(str::to_owned).collect();
+        Self { known, doomed: begun(journal), unclear, awaited, label, keys }
     }
 
     /// The same where the journal cannot be read: then who chose the id is not known.
@@ -138,21 +159,53 @@ impl Provenance {
             let all: Vec<InstanceId> = all.map(|(_, instance)| instance.id).collect();
             return Err(ambiguous_label(lease, &all));
         }
-        told.sort_by_key(|(fit, instance)| (*fit != Fit::Known, instance.id));
+        let rank = |fit| match fit {
+            Fit::Known => 0,
+            Fit::Proved | Fit::Possible | Fit::Foreign => 1,
+            // What is to be destroyed is nothing to keep a lease on.
+            Fit::Doomed => 2,
+        };
+        told.sort_by_key(|(fit, instance)| (rank(*fit), instance.id));
         let mut sorted = Sorted::default();
         for (fit, instance) in told {
             if fit == Fit::Foreign || fit == Fit::Possible && room == 0 {
                 sorted.others.push(instance.id);
             } else {
+                if let Some(attempt) = self.maker(&instance, &sorted.made_by) {
+                    sorted.made_by.insert(instance.id, attempt);
+                }
                 sorted.ours.push(instance);
             }
         }
+        sorted.settled =
+            self.awaited.is_none_or(|awaited| sorted.made_by.values().any(|maker| *maker == awaited));
         Ok(sorted)
     }
 
+    /// The create that made an instance: the one that was answered with it, else of the unanswered ones that made
+    /// nothing else the one whose refusal named it, the one on its machine, the last one before it began.
+    fn maker(&self, instance: &Instance, taken: &BTreeMap<InstanceId, usize>) -> Option<usize> {
+        if let Some(attempt) = self.known.get(&instance.id) {
+            return Some(*attempt);
+        }
+        let free =
+            || self.unclear.iter().rev().filter(|sent| !taken.values().any(|one| *one == sent.attempt));
+        let named = free().find(|sent| sent.named == Some(instance.id.0));
+        let there = |sent: &&Sent| sent.machine.is_some() && sent.machine == instance.machine.map(|id| id.0);
+        let before = |sent: &&Sent| {
+            instance.start_date.zip(sent.at).is_none_or(|(start, (at, _))| start >= (at - SLACK) as f64)
+        };
+        let made = named.or_else(|| free().filter(there).find(before)).or_else(|| free().find(there));
+        let made = made.or_else(|| free().find(before)).or_else(|| free().next());
+        made.map(|sent| sent.attempt)
+    }
+
     fn fit(&self, instance: &Instance) -> Fit {
-        if self.known.contains(&instance.id) {
+        if self.known.contains_key(&instance.id) {
             return Fit::Known;
+        }
+        if self.doomed.contains(&instance.id) {
+            return Fit::Doomed;
         }
         // Times and machines are told by a server that may err; the key was made for this lease alone.
         let script = instance.start_script.as_ref().map(|script| script.expose_secret());
@@ -170,6 +223,12 @@ impl Provenance {
             _ => Fit::Foreign,
         }
     }
+}
+
+/// The instances whose destruction was begun for a lease and is not proved.
+fn begun(journal: &Journal) -> BTreeSet<InstanceId> {
+    let open = journal.steps.iter().filter(|step| step.kind == StepKind::Destroy && step.is_open());
+    open.map(|step| InstanceId(step.instance)).collect()
 }
 
 impl Sent {

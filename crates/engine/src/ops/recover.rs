@@ -7,6 +7,7 @@ use crate::lease::{InstanceId, LeaseId};
 use crate::store::{Journal, StepKind};
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -18,17 +19,20 @@ pub(super) enum Recovered {
         instance: Box<Instance>,
         /// The others, to be destroyed.
         surplus: Vec<InstanceId>,
+        /// Which create made which, as far as it can be told: an index into the attempts.
+        made_by: BTreeMap<InstanceId, usize>,
     },
     /// The whole visibility window passed and a complete list shows none: nothing was rented.
     Nothing,
 }
 
 impl Recovered {
-    /// The first of these instances with the others as surplus; `None` of none.
-    pub(super) fn of(found: Vec<Instance>) -> Option<Self> {
+    /// The first of the lease's own instances with the others as surplus; `None` of none.
+    pub(super) fn of(found: Vec<Instance>, made_by: BTreeMap<InstanceId, usize>) -> Option<Self> {
         let mut found = found.into_iter();
         let instance = Box::new(found.next()?);
-        Some(Recovered::Found { instance, surplus: found.map(|instance| instance.id).collect() })
+        let surplus = found.map(|instance| instance.id).collect();
+        Some(Recovered::Found { instance, surplus, made_by })
     }
 }
 
@@ -64,12 +68,16 @@ impl Engine {
             );
             match self.labelled(lease, slug).await {
                 Ok((found, complete)) => {
-                    let Sorted { ours, others } = found;
-                    if let Some(found) = Recovered::of(ours) {
+                    let Sorted { ours, others, made_by, settled } = found;
+                    let none = ours.is_empty();
+                    // One that an earlier create made says nothing of the last one, whose own may show yet.
+                    if (settled || window_over)
+                        && let Some(found) = Recovered::of(ours, made_by)
+                    {
                         tell_of_others(lease, &others, call);
                         return Ok(found);
                     }
-                    if complete && opened.elapsed() + SECOND_LOOK >= window {
+                    if none && complete && opened.elapsed() + SECOND_LOOK >= window {
                         // One empty list proves little, and an early one nothing: two do, ten seconds apart, the
                         // second after the window.
                         let since = *first_empty.get_or_insert_with(Instant::now);
@@ -81,7 +89,7 @@ impl Engine {
                             return Ok(Recovered::Nothing);
                         }
                     }
-                    last = "nothing visible yet".to_owned();
+                    last = "nothing of its last create is visible yet".to_owned();
                 }
                 Err(error) if error.code() == Code::LeaseAmbiguous => return Err(error),
                 Err(error) => last = error.to_string(),
@@ -100,12 +108,22 @@ impl Engine {
 
     /// Records that the further instances of a lost create are to be destroyed: before the claim names the one that is
     /// kept, as from then on nobody looks for them by their label.
-    pub(super) async fn begin_surplus(&self, journal: &mut Journal, surplus: &[InstanceId]) -> Result<()> {
+    pub(super) async fn begin_surplus(
+        &self,
+        journal: &mut Journal,
+        surplus: &[InstanceId],
+        made_by: &BTreeMap<InstanceId, usize>,
+    ) -> Result<()> {
         if surplus.is_empty() {
             return Ok(());
         }
         let now = self.unix_now();
-        surplus.iter().for_each(|extra| journal.begin(StepKind::Destroy, *extra, now));
+        for extra in surplus {
+            journal.begin(StepKind::Destroy, *extra, now);
+            if let Some(attempt) = made_by.get(extra) {
+                journal.surplus(*attempt, *extra);
+            }
+        }
         self.store.write_journal(journal).await
     }
 

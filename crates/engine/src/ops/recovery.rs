@@ -139,7 +139,7 @@ impl Engine {
             // Another key's lease: that key finishes it.
             return Ok(None);
         }
-        if in_use(&claim, journal.as_ref(), why, self.cautious_now()) {
+        if in_use(&claim, journal.as_ref(), why, self.cautious_now(journal.as_ref())) {
             return Ok(Some(ItemOutcome::Skipped));
         }
         // What is begun here is brought to its end; only waiting for a create to show is not begun yet.
@@ -181,7 +181,7 @@ impl Engine {
         let mut journal = self.store.journal(id).await?;
         self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
         if let (Unfinished::Acquire, Some(journal)) = (why, &mut journal) {
-            self.note_cut_off(journal, call).await;
+            self.note_cut_off(journal, instance, call).await;
         }
         let outcome = self.destroy_lease(id, &lease, instance, Some(lock), call).await?;
         Ok(ItemOutcome::from(outcome))
@@ -196,7 +196,7 @@ impl Engine {
         why: Unfinished,
     ) -> Result<()> {
         let same = unfinished(claim, journal) == Some(why);
-        if !same || in_use(claim, journal, why, self.cautious_now()) {
+        if !same || in_use(claim, journal, why, self.cautious_now(journal)) {
             return Err(changed(id));
         }
         Ok(())
@@ -312,7 +312,7 @@ impl Engine {
         }
         let instance = self.take_over(id, found, journal.as_mut(), call).await?;
         if let Some(journal) = &mut journal {
-            self.note_cut_off(journal, call).await;
+            self.note_cut_off(journal, instance, call).await;
         }
         let lease = self.authorise(id, instance, "recover").await?;
         let outcome = self.destroy_lease(id, &lease, instance, lock, call).await?;
@@ -320,7 +320,8 @@ impl Engine {
     }
 
     /// The lease was never anybody's to use: the same acquire may be made again under its id.
-    async fn note_cut_off(&self, journal: &mut Journal, call: &Call) {
+    async fn note_cut_off(&self, journal: &mut Journal, instance: InstanceId, call: &Call) {
+        journal.catch_up(instance);
         journal.discard("its process died");
         self.note_or_warn(journal, call).await;
     }
@@ -337,8 +338,11 @@ impl Engine {
         if journal.as_ref().is_some_and(|journal| journal.nothing_is_rented()) {
             return Ok(Some(Recovered::Nothing));
         }
-        let (Sorted { ours, others }, complete) = self.labelled(id, &claim.slug).await?;
-        if let Some(found) = Recovered::of(ours) {
+        let (Sorted { ours, others, made_by, settled }, complete) = self.labelled(id, &claim.slug).await?;
+        if !settled && !window.is_zero() {
+            return Ok(None);
+        }
+        if let Some(found) = Recovered::of(ours, made_by) {
             tell_of_others(id, &others, call);
             return Ok(Some(found));
         }
@@ -366,7 +370,7 @@ impl Engine {
     }
 
     async fn bind_only(&self, id: &LeaseId, found: Recovered, call: &Call) -> Result<ItemOutcome> {
-        let Recovered::Found { instance, surplus } = found else { return Ok(ItemOutcome::Skipped) };
+        let Recovered::Found { instance, surplus, .. } = found else { return Ok(ItemOutcome::Skipped) };
         if !surplus.is_empty() {
             let all: Vec<InstanceId> = [instance.id].into_iter().chain(surplus).collect();
             return Err(ambiguous_label(id, &all));

@@ -3,7 +3,7 @@
 use super::authorised::{Doomed, Ground};
 use super::gone::VISIBILITY;
 use super::recover::Recovered;
-use super::recovery::{Patience, changed_claim};
+use super::recovery::changed_claim;
 use super::resolve::{check_account, lease_id, unclaimed};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
@@ -87,13 +87,8 @@ impl Engine {
     /// changed; [`Code::ReleaseUnproved`] and the API's refusals with the claim kept.
     pub async fn release(&self, request: &ReleaseRequest, call: &Call) -> Result<Released> {
         let (id, claim) = self.claimed(&request.identifier).await?;
-        let others = self.recover_dead(Some(&id), Patience::Now, call);
-        let (released, finished) =
-            tokio::join!(self.release_claimed(&id, &claim, request.action, None, call), others);
-        for one in finished {
-            call.warn(one.line());
-        }
-        released
+        let releasing = self.release_claimed(&id, &claim, request.action, None, call);
+        self.with_the_dead(&id, releasing, call).await
     }
 
     /// Releases a lease that this process holds, with nothing beside it.
@@ -190,12 +185,12 @@ impl Engine {
         mut journal: Option<&mut Journal>,
         call: &Call,
     ) -> Result<InstanceId> {
-        let Recovered::Found { instance, surplus } = found else {
+        let Recovered::Found { instance, surplus, made_by } = found else {
             return Err(Error::new(Code::Internal, "there is no instance to take over"));
         };
         let bound = instance.id;
         if let Some(journal) = journal.as_deref_mut() {
-            self.begin_surplus(journal, &surplus).await?;
+            self.begin_surplus(journal, &surplus, &made_by).await?;
         }
         self.store
             .update_claim(id, move |claim| {
@@ -207,7 +202,7 @@ impl Engine {
             })
             .await?;
         if let Some(journal) = journal.as_deref_mut() {
-            journal.note(format!("adopted: {bound}"), Some(bound));
+            journal.adopt(made_by.get(&bound).copied(), bound);
             self.note_or_warn(journal, call).await;
         }
         for extra in surplus {

@@ -13,7 +13,7 @@ use crate::lease::labels::{self, key};
 use crate::lease::{
     self, Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, OwnershipLabel, Slug, State, claim_state,
 };
-use crate::store::{Attempt, Journal, LeaseKey, PROVED_NOTHING};
+use crate::store::{Attempt, Journal, LeaseKey, PROVED_NOTHING, StepKind};
 use crate::vast::Kind;
 use crate::vast::client::Created;
 use crate::vast::decode::Account;
@@ -39,6 +39,8 @@ pub(super) struct Acquiring<'a> {
     pub instance: Option<InstanceId>,
     pub keep: bool,
     pub began: Instant,
+    /// When this process sent its last create; none before it sent one.
+    pub sent: Option<Instant>,
 }
 
 /// What the offers are chosen from.
@@ -120,6 +122,7 @@ impl Acquiring<'_> {
         call.until_cancelled(slot).await.map_err(Next::Stop)?;
         let what = self.create_body(candidate).map_err(Next::Stop)?;
         self.before_create(candidate, call).await.map_err(Next::Stop)?;
+        self.sent = Some(Instant::now());
         // Not cancelled: an answer that nobody reads would leave a machine to be searched for.
         match self.engine.client.create(candidate.offer.id, &what).await {
             Created::Instance(id) => self.created(id, "created").await.map_err(Next::Stop)?,
@@ -179,10 +182,12 @@ impl Acquiring<'_> {
             return Err(Next::Stop(Error::new(Code::Internal, "an instance was expected")));
         };
         call.event(Event::Created { lease: self.id.clone(), instance });
+        // What a lost create made may be another one's than the last.
+        let made = self.journal.attempt_of(instance);
         let rental = Rental {
-            machine: candidate.offer.machine,
+            machine: made.map_or(candidate.offer.machine, |made| made.machine.map(MachineId)),
             gpu: candidate.offer.gpu_name.clone(),
-            price: candidate.price,
+            price: made.map_or(candidate.price, |made| DollarsPerHour(made.price)),
             interruptible: candidate.bid.is_some(),
             own_bid: candidate.bid.is_some() && !self.users_bid(candidate),
         };
@@ -286,13 +291,15 @@ impl Acquiring<'_> {
         self.instance = Some(instance);
         self.state = lease::step(self.state, lease::Event::Created)?;
         let offer = self.journal.attempts.last().map(|attempt| attempt.offer);
+        // Should the claim not be written, everything that follows knows whose the instance is all the same.
+        self.journal.note(format!("{outcome}: {instance}"), Some(instance));
         self.write_claim(Some(instance), move |claim| {
             if let Some(offer) = offer {
                 claim.labels.insert(key::VAST_OFFER_ID.into(), offer.to_string());
             }
         })
         .await?;
-        self.note(format!("{outcome}: {instance}"), Some(instance)).await
+        self.engine.store.write_journal(&self.journal).await
     }
 
     async fn note(&mut self, outcome: String, instance: Option<InstanceId>) -> Result<()> {
@@ -300,10 +307,13 @@ impl Acquiring<'_> {
         self.engine.store.write_journal(&self.journal).await
     }
 
-    /// For how long the last create's instance may still be missing from reads.
+    /// For how long the last create's instance may still be missing from reads. The clock on the wall may have been set
+    /// since: the smaller age counts.
     pub(super) fn fresh(&self) -> Duration {
         let age = self.journal.last_create_at().map_or(0, |at| self.engine.unix_now() - at);
-        VISIBILITY.saturating_sub(Duration::from_secs(u64::try_from(age).unwrap_or(0)))
+        let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
+        let age = self.sent.map_or(age, |sent| age.min(sent.elapsed()));
+        VISIBILITY.saturating_sub(age)
     }
 
     /// Whose instance a refusal names. Nothing but our label on it makes it ours: a number alone may be anybody's.
@@ -362,9 +372,9 @@ impl Acquiring<'_> {
             .await
             .map_err(Next::Stop)?;
         match found {
-            Recovered::Found { instance, surplus } => {
+            Recovered::Found { instance, surplus, made_by } => {
                 let engine = self.engine;
-                engine.begin_surplus(&mut self.journal, &surplus).await.map_err(Next::Stop)?;
+                engine.begin_surplus(&mut self.journal, &surplus, &made_by).await.map_err(Next::Stop)?;
                 for id in surplus {
                     let doomed = Doomed::new(&self.id, id, Ground::Surplus);
                     let destroyed =
@@ -373,12 +383,22 @@ impl Acquiring<'_> {
                 }
                 self.instance = Some(instance.id);
                 self.step(lease::Event::Adopted)?;
+                self.journal.adopt(made_by.get(&instance.id).copied(), instance.id);
                 self.write_claim(Some(instance.id), |_| ()).await.map_err(Next::Stop)?;
-                self.note(format!("adopted: {}", instance.id), Some(instance.id)).await.map_err(Next::Stop)
+                engine.store.write_journal(&self.journal).await.map_err(Next::Stop)?;
+                if self.journal.is_open(StepKind::Destroy, instance.id) {
+                    // An earlier call was giving it up.
+                    let why = lost(&why);
+                    self.discard(&why, call).await.map_err(Next::Stop)?;
+                    return Err(Next::Another(None, why));
+                }
+                Ok(())
             }
             Recovered::Nothing => {
                 self.step(lease::Event::NextAttempt)?;
-                self.note(PROVED_NOTHING.into(), None).await.map_err(Next::Stop)?;
+                if self.journal.is_unanswered() {
+                    self.note(PROVED_NOTHING.into(), None).await.map_err(Next::Stop)?;
+                }
                 Err(Next::Another(None, lost(&why)))
             }
         }

@@ -40,7 +40,7 @@ pub(super) struct CutOff {
 enum Step {
     /// A create may have rented a machine: its answer is not on record.
     Unanswered,
-    /// No create was sent, or each was definitely refused.
+    /// No create was sent, or each was definitely refused, or what it made is proved gone.
     Unrented,
     /// This instance was on its way.
     Rented(InstanceId),
@@ -158,9 +158,13 @@ impl Engine {
                     (false, false, false) => Step::Rented(instance),
                 }
             }
-            // The claim is written before the journal: without one, what was sent is not known.
-            None if journal.is_unanswered() || !recorded => Step::Unanswered,
-            None => Step::Unrented,
+            None => match journal.giving_up() {
+                // Its number never got into the claim.
+                Some(instance) => Step::GivenUp(instance),
+                None if recorded && journal.nothing_is_rented() => Step::Unrented,
+                // Not answered, given up and perhaps late; and without a journal, what was sent is not known.
+                None => Step::Unanswered,
+            },
         };
         Ok(Stand::CutOff(Box::new(CutOff { claim, journal, step })))
     }
@@ -193,8 +197,9 @@ impl Engine {
         };
         let slug = claim.slug().unwrap_or_else(|| Slug::generate(id));
         let keep = request.keep;
+        let (id, sent) = (id.clone(), None);
         let mut acquiring =
-            Acquiring { engine: self, id: id.clone(), slug, key, journal, state, instance, keep, began };
+            Acquiring { engine: self, id, slug, key, journal, state, instance, keep, began, sent };
         let outcome = match step {
             Step::Unanswered => {
                 match acquiring.recover("an earlier call was cut off".into(), window, call).await {
@@ -203,7 +208,8 @@ impl Engine {
                 }
             }
             Step::Rented(_) => acquiring.go_on(call).await,
-            Step::GivenUp(_) => {
+            Step::GivenUp(instance) => {
+                acquiring.journal.catch_up(instance);
                 let why = lost("an earlier call gave its machine up");
                 match acquiring.discard(&why, call).await {
                     Ok(()) => Err(Next::Another(None, why)),
@@ -217,7 +223,7 @@ impl Engine {
             Err(Next::Stop(error)) => Err(acquiring.undo(error, call).await),
             Err(Next::Another(..)) => {
                 // Proved: nothing is left. A lease whose times begin now is better than one that has aged.
-                self.forget(id, None).await?;
+                self.forget(&acquiring.id, None).await?;
                 Ok(TakenUp::Nothing(Box::new(acquiring.journal)))
             }
         }
@@ -235,7 +241,11 @@ impl Acquiring<'_> {
         if let Err(Next::Stop(error)) = resolved {
             return Err(Next::Stop(error));
         }
-        let attempt = self.journal.attempts.last();
+        // A kill may have fallen between the claim and the journal: without the number there, the id would not be spent.
+        if self.journal.catch_up(instance) {
+            self.engine.store.write_journal(&self.journal).await.map_err(Next::Stop)?;
+        }
+        let attempt = self.journal.attempt_of(instance).or(self.journal.attempts.last());
         let request = &self.journal.request;
         let rental = Rental {
             machine: attempt.and_then(|attempt| attempt.machine).map(MachineId),

@@ -353,7 +353,7 @@ impl Engine {
             // Whoever comes next on what stays must not wait until this owner expires.
             job.give_back(&outcome, &uncancelled).await;
         }
-        let released = if releases { Some(lease.release(None, &uncancelled).await) } else { None };
+        let released = if releases { Some(lease.release_alone(None, &uncancelled).await) } else { None };
         let Measures { mut timing, sync, artifacts, failure_bundle } = job.into_measures();
         let came_to = released.as_ref().and_then(|released| released.as_ref().ok()).map(|done| done.outcome);
         timing.lease_stopped =
@@ -377,6 +377,10 @@ impl Engine {
                 ));
             }
             (Err(error), Some(Err(left))) => return Err(timed(error.and(left))),
+            // What is gone bills no more; the error tells what to do about the claim.
+            (Err(error), None) if error.code() == Code::InstanceGone => {
+                return Err(timed(error).with("lease", facts.id.as_str()));
+            }
             (Err(error), _) if came_to.is_none_or(|outcome| outcome == ReleaseOutcome::Kept) => {
                 return Err(timed(error)
                     .hint(match came_to {

@@ -80,7 +80,8 @@ pub struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor_at: Option<i64>,
     /// `created: <instance>`, `adopted: <instance>`, `nothing: <why>`, `ambiguous: <why>` or, once the instance is to
-    /// be destroyed because it will not do, `discarded: <why>`; absent while the answer is awaited.
+    /// be destroyed because it will not do, `discarded: <why>`, or because the lease has another one,
+    /// `surplus: <instance>`; absent while the answer is awaited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// The instance, where one was made.
@@ -102,11 +103,8 @@ impl Attempt {
     /// too: a latecomer would be its.
     #[must_use]
     pub fn was_unclear(&self) -> bool {
-        self.instance.is_none()
-            && self
-                .outcome
-                .as_deref()
-                .is_none_or(|outcome| outcome.starts_with("ambiguous") || outcome.starts_with(PROVED_NOTHING))
+        let refused = |outcome: &str| outcome.starts_with("nothing") && !outcome.starts_with(PROVED_NOTHING);
+        self.instance.is_none() && !self.outcome.as_deref().is_some_and(refused)
     }
 }
 
@@ -298,11 +296,63 @@ impl Journal {
         self.instance = instance;
     }
 
-    /// Records that the instance of the last create will not do and is about to be destroyed.
+    /// Records the lease's instance on the create that made it, an index into the attempts. None of them: then one was
+    /// carried out once more, which is an attempt of its own. A create whose answer is still awaited is given up.
+    pub fn adopt(&mut self, attempt: Option<usize>, instance: InstanceId) {
+        let index = attempt.unwrap_or_else(|| {
+            let again = self.attempts.last().cloned();
+            self.attempts.extend(again);
+            self.attempts.len().saturating_sub(1)
+        });
+        if let Some(attempt) = self.attempts.get_mut(index) {
+            attempt.outcome = Some(format!("adopted: {instance}"));
+            attempt.instance = Some(instance.0);
+        }
+        for left in self.attempts.iter_mut().filter(|attempt| attempt.was_unclear()) {
+            left.outcome = Some(PROVED_NOTHING.to_owned());
+        }
+        self.instance = Some(instance.0);
+    }
+
+    /// Records that a create made this instance, which the lease does not need.
+    pub fn surplus(&mut self, attempt: usize, instance: InstanceId) {
+        if let Some(attempt) = self.attempts.get_mut(attempt) {
+            attempt.outcome = Some(format!("surplus: {instance}"));
+            attempt.instance = Some(instance.0);
+        }
+    }
+
+    /// Records the instance that the claim names where a kill fell between the claim and this record. Whether it did.
+    pub fn catch_up(&mut self, instance: InstanceId) -> bool {
+        let unclear = self.attempts.iter().rposition(Attempt::was_unclear);
+        let missing = !self.created(instance) && unclear.is_some();
+        if missing {
+            self.adopt(unclear, instance);
+        }
+        missing
+    }
+
+    /// Records that the lease's instance will not do and is about to be destroyed.
     pub fn discard(&mut self, why: &str) {
-        if let Some(attempt) = self.attempts.last_mut() {
+        let own =
+            self.attempts.iter().rposition(|one| one.instance.is_some() && one.instance == self.instance);
+        let index = own.unwrap_or_else(|| self.attempts.len().saturating_sub(1));
+        if let Some(attempt) = self.attempts.get_mut(index) {
             attempt.outcome = Some(format!("{DISCARDED}: {why}"));
         }
+    }
+
+    /// The create that made an instance.
+    #[must_use]
+    pub fn attempt_of(&self, instance: InstanceId) -> Option<&Attempt> {
+        self.attempts.iter().rfind(|attempt| attempt.instance == Some(instance.0))
+    }
+
+    /// The instance that the acquire gave up and that was never proved gone.
+    #[must_use]
+    pub fn giving_up(&self) -> Option<InstanceId> {
+        let mut made = self.attempts.iter().filter_map(|attempt| attempt.instance.map(InstanceId));
+        made.rfind(|made| self.discarded(*made) && !self.tombstones().any(|(gone, _)| gone == *made))
     }
 
     /// Whether the acquire itself gave `instance` up, so that the lease may still get another one.
@@ -319,7 +369,7 @@ impl Journal {
     pub fn is_unanswered(&self) -> bool {
         self.attempts.last().is_some_and(|attempt| {
             attempt.instance.is_none()
-                && attempt.outcome.as_deref().is_none_or(|outcome| outcome.starts_with("ambiguous"))
+                && !attempt.outcome.as_deref().is_some_and(|outcome| outcome.starts_with("nothing"))
         })
     }
 
@@ -335,26 +385,38 @@ impl Journal {
         self.attempts.last().map(|attempt| attempt.started_at)
     }
 
+    /// Our clock minus the vendor's when the newest create was sent, seconds; `None` where no answer had told it.
+    #[must_use]
+    pub fn skew(&self) -> Option<i64> {
+        let attempt = self.attempts.last()?;
+        Some(attempt.started_at - attempt.vendor_at?)
+    }
+
     /// Whether the acquire got as far as a lease that can be used.
     #[must_use]
     pub fn was_ready(&self) -> bool {
         self.phases.contains_key("ready")
     }
 
-    /// Whether the last create, if any, is known to have left nothing: refused, or destroyed and proved gone.
+    /// Whether there were creates and each left nothing: refused, given up, or destroyed and proved gone.
     #[must_use]
     pub fn left_nothing(&self) -> bool {
-        self.attempts.last().is_some_and(|last| {
-            let refused = last.outcome.as_deref().is_some_and(|outcome| outcome.starts_with("nothing"));
-            refused || last.instance.is_some_and(|id| self.tombstones().any(|(gone, _)| gone.0 == id))
-        })
+        let gone = |instance| self.tombstones().any(|(gone, _)| gone.0 == instance);
+        !self.attempts.is_empty()
+            && self.attempts.iter().all(|attempt| match (attempt.instance, attempt.outcome.as_deref()) {
+                (Some(instance), _) => gone(instance),
+                (None, outcome) => outcome.is_some_and(|outcome| outcome.starts_with("nothing")),
+            })
     }
 
-    /// Whether every create of this lease that was sent is known to have left nothing. A journal that was begun for a
-    /// lease of crabbox's has no request, and knows of no create.
+    /// Whether every create of this lease that was sent is known to have left nothing. One that was given up may show
+    /// late: it is worth another look. A journal that was begun for a lease of crabbox's has no request, and knows of no
+    /// create.
     #[must_use]
     pub fn nothing_is_rented(&self) -> bool {
-        !self.request.image.is_empty() && (self.attempts.is_empty() || self.left_nothing())
+        !self.request.image.is_empty()
+            && !self.attempts.iter().any(Attempt::was_unclear)
+            && (self.attempts.is_empty() || self.left_nothing())
     }
 
     /// Records that a step is about to be taken. One that is open already is only repeated.

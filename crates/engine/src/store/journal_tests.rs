@@ -47,7 +47,9 @@ fn the_last_create_is_unanswered_until_its_outcome_is_known() {
     journal.attempts.push(Attempt { started_at: 50, ..Attempt::default() });
     assert!(journal.is_unanswered());
     assert_eq!(journal.last_create_at(), Some(50));
-    journal.attempts[1].outcome = Some("created: 2".into());
+    journal.attempts[1].outcome = Some("discarded: its number was never noted".into());
+    assert!(journal.is_unanswered(), "whatever became of it");
+    journal.attempts[1].instance = Some(2);
     assert!(!journal.is_unanswered());
 }
 
@@ -59,6 +61,7 @@ fn a_create_is_unclear_for_ever_when_no_answer_told_what_it_made() {
     assert!(unclear(None, None));
     assert!(unclear(Some("ambiguous: time-out"), None));
     assert!(unclear(Some(PROVED_NOTHING), None), "a latecomer would be its");
+    assert!(unclear(Some("discarded: its number was never noted"), None));
     assert!(!unclear(Some("nothing: taken"), None));
     assert!(!unclear(Some("ambiguous: time-out"), Some(1)));
     assert!(!unclear(None, Some(1)));
@@ -94,8 +97,45 @@ fn nothing_is_rented_only_where_a_request_and_all_its_creates_are_known() {
     assert!(!journal.nothing_is_rented(), "its answer is awaited");
     journal.note("nothing: taken".into(), None);
     assert!(journal.nothing_is_rented());
+    journal.attempts.insert(0, Attempt { outcome: Some(PROVED_NOTHING.into()), ..Attempt::default() });
+    assert!(journal.left_nothing() && !journal.nothing_is_rented(), "what was given up may show late");
+    journal.attempts.remove(0);
     journal.request.image.clear();
     assert!(!journal.nothing_is_rented());
+}
+
+#[test]
+fn an_instance_is_noted_on_the_create_that_made_it() {
+    let mut journal = empty();
+    journal.attempts = vec![Attempt::default(), Attempt::default()];
+    journal.attempts[0].outcome = Some(PROVED_NOTHING.into());
+    let mut both = journal.clone();
+    journal.adopt(Some(0), ONE);
+    assert_eq!((journal.attempts[0].instance, journal.instance), (Some(1), Some(1)));
+    assert!(!journal.is_unanswered() && journal.attempts[1].was_unclear(), "given up, and still looked for");
+    assert!(!journal.left_nothing(), "the last one alone decides nothing");
+    journal.discard("no answer over SSH");
+    assert!(journal.discarded(ONE) && journal.giving_up() == Some(ONE));
+    journal.begin(StepKind::Destroy, ONE, 1);
+    journal.proved(StepKind::Destroy, ONE, 2);
+    assert!(journal.left_nothing() && journal.giving_up().is_none());
+
+    both.surplus(1, OTHER);
+    both.adopt(Some(0), ONE);
+    assert!(both.created(OTHER) && !both.discarded(OTHER) && !both.attempts[1].was_unclear());
+    both.adopt(None, InstanceId(3));
+    assert_eq!(both.attempts.len(), 3, "carried out once more");
+    assert!(both.created(ONE) && both.attempt_of(InstanceId(3)).is_some());
+}
+
+#[test]
+fn what_only_the_claim_knew_is_caught_up() {
+    let mut journal = empty();
+    assert!(!journal.catch_up(ONE), "no create was sent");
+    journal.attempts.push(Attempt::default());
+    assert!(journal.catch_up(ONE) && !journal.catch_up(ONE));
+    assert!(journal.created(ONE));
+    assert!(!journal.catch_up(OTHER), "each create made another one");
 }
 
 #[test]

@@ -134,9 +134,13 @@ impl Client {
                 Created::Unknown(Failure::malformed(&request.name(), status, "the answer names no instance"))
             }
             Ok((status, Err(why))) => Created::Unknown(Failure::malformed(&request.name(), status, &why)),
-            Err(failure) => {
+            Err(mut failure) => {
                 if failure.kind == Kind::RateLimited {
                     self.sender().slow_down(request.class, &failure).await;
+                }
+                if failure.kind == Kind::NoSuchInstance {
+                    // What a create names is an offer.
+                    failure.kind = Kind::OfferGone;
                 }
                 // The API is known to call a good key bad in passing: unless it says so again, it proves nothing.
                 let doubtful = failure.kind == Kind::BadKey && !self.sender().key_is_refused().await;

@@ -19,6 +19,8 @@ pub enum Kind {
     TwoFactor,
     /// The key lacks a permission group.
     Scope,
+    /// 403 and no word of a permission: so the API answers everything for a while once it was called too often.
+    Forbidden,
     /// `insufficient_credit`, `missing_billing`: nothing was created or started.
     NoCredit,
     /// `spend_rate_limit` of a new account.
@@ -64,7 +66,13 @@ pub struct Failure {
     pub new_contract: Option<InstanceId>,
     /// How long the API asked to wait.
     pub retry_after: Option<Duration>,
+    /// The status is that of a success, and the body names an error without saying that there was no success.
+    pub contradicts_itself: bool,
 }
+
+/// How long a 403 that names no permission is taken for one that passes: the API has been seen to lock a caller out for a
+/// minute.
+pub const LOCKED_OUT: Duration = Duration::from_secs(90);
 
 impl Failure {
     /// Whether the same call may well succeed a moment later.
@@ -81,6 +89,12 @@ impl Failure {
         )
     }
 
+    /// Whether a read that failed so may be repeated, for [`LOCKED_OUT`] at least: the failure says nothing of what was to be read.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.is_passing() || self.kind == Kind::Forbidden
+    }
+
     /// Whether a create that failed so has certainly rented nothing.
     #[must_use]
     pub fn proves_nothing_created(&self) -> bool {
@@ -89,11 +103,13 @@ impl Failure {
         let lost = matches!(self.status, Some(300..=399 | 408 | 409 | 425 | 500..));
         self.new_contract.is_none()
             && !lost
+            && !self.contradicts_itself
             && matches!(
                 self.kind,
                 Kind::BadKey
                     | Kind::TwoFactor
                     | Kind::Scope
+                    | Kind::Forbidden
                     | Kind::NoCredit
                     | Kind::SpendLimit
                     | Kind::OfferGone
@@ -137,6 +153,7 @@ impl Failure {
             message: one_line(&redact(message)),
             new_contract: None,
             retry_after: None,
+            contradicts_itself: false,
         }
     }
 }
@@ -182,6 +199,8 @@ pub fn judge(call: &str, reply: &HttpReply, key: &str) -> Result<Value, Failure>
     // Only the field that names a new rental: other ids in a refusal may be anybody's.
     failure.new_contract = json.as_ref().and_then(|body| field::id(body, "new_contract")).map(InstanceId);
     failure.retry_after = retry_after(reply, json.as_ref());
+    failure.contradicts_itself =
+        success && json.as_ref().is_none_or(|body| field::flag(body, "success") != Some(false));
     Err(failure)
 }
 
@@ -257,7 +276,7 @@ fn classify(status: u16, token: &str, message: &str, is_json: bool) -> Kind {
     match status {
         401 => Kind::BadKey,
         403 if said.contains("not your own") => Kind::OfferGone,
-        403 => Kind::Scope,
+        403 => Kind::Forbidden,
         // A 404 that is not JSON comes from a wrong address, not from the API.
         404 if is_json && (token.is_empty() || says("no_such_instance")) => Kind::NoSuchInstance,
         408 | 409 | 425 => Kind::Unavailable,
@@ -314,6 +333,13 @@ impl From<Failure> for Error {
             Kind::Scope => (
                 Code::PermissionDenied,
                 Some("the key needs the permission groups misc, user_read, instance_read and instance_write"),
+            ),
+            Kind::Forbidden => (
+                Code::PermissionDenied,
+                Some(
+                    "after too many calls the API refuses everything for a minute: wait, then try again; if it stays so, the key \
+                     needs the permission groups misc, user_read, instance_read and instance_write",
+                ),
             ),
             Kind::NoCredit => {
                 (Code::InsufficientCredit, Some("add credit on the Vast billing page; nothing was rented"))

@@ -14,7 +14,7 @@ use crabbox_vast_sim::api::{self, Container, Delivery, Door, Host, Request, SshA
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -29,6 +29,8 @@ pub struct Stage {
     vast: Arc<Mutex<api::World>>,
     doors: Doors,
     began: Instant,
+    /// By how many seconds the clock of our machine is wrong.
+    clock: Arc<AtomicI64>,
     /// API calls in the order in which they arrived: `METHOD path`.
     pub calls: Arc<Mutex<Vec<String>>>,
     pub events: Arc<Mutex<Vec<Event>>>,
@@ -57,6 +59,7 @@ impl Stage {
             vast: Arc::new(Mutex::new(api::World::new(settings, Box::new(ports)))),
             doors,
             began: Instant::now(),
+            clock: Arc::default(),
             calls: Arc::default(),
             events: Arc::default(),
         }
@@ -76,6 +79,11 @@ impl Stage {
             vast.advance_to(now);
             vast.ledger()
         })
+    }
+
+    /// Steps the clock of our machine, not the vendor's.
+    pub fn step_clock(&self, seconds: i64) {
+        self.clock.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// Calls of the control plane.
@@ -127,7 +135,7 @@ impl Stage {
                 began: self.began,
                 life,
             }),
-            ambient: Arc::new(VirtualAmbient { began: self.began }),
+            ambient: Arc::new(VirtualAmbient { began: self.began, clock: Arc::clone(&self.clock) }),
         };
         Process { engine: Engine::new(world, settings).expect("engine"), killed, steps }
     }
@@ -201,11 +209,14 @@ impl Life {
 
 struct VirtualAmbient {
     began: Instant,
+    clock: Arc<AtomicI64>,
 }
 
 impl Ambient for VirtualAmbient {
     fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(EPOCH) + self.began.elapsed()
+        let step = self.clock.load(Ordering::SeqCst);
+        let begin = EPOCH.checked_add_signed(step).expect("a time");
+        UNIX_EPOCH + Duration::from_secs(begin) + self.began.elapsed()
     }
 
     fn random(&self, bytes: &mut [u8]) {
