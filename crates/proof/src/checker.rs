@@ -31,7 +31,8 @@ pub struct Verdict {
     pub double_creates: u64,
     /// Live instances to which no durable claim led, at the create or at any moment later.
     pub lost_claims: u64,
-    /// Seconds in which a lease was in use, or was rented, at a price above the cap.
+    /// Seconds in which a lease was in use, or was rented, at a price above the cap, on other terms than asked for, or
+    /// beyond what a day may cost.
     pub over_cap_seconds: u64,
     /// Secrets seen outside the key folder.
     pub secrets: u64,
@@ -88,6 +89,10 @@ pub(crate) struct Live {
     pub creator: Option<usize>,
     /// When.
     created: Duration,
+    /// What it costs in a day at most, at the price it was rented for.
+    day_cost: f64,
+    /// It was rented on other terms than it was asked for.
+    unfit: bool,
     /// When its price went above the cap, and who was shown it since.
     raised: Option<Duration>,
     shown: BTreeSet<usize>,
@@ -138,6 +143,8 @@ struct Judge<'a> {
     sent: BTreeSet<(&'a str, u64)>,
     senders: BTreeMap<&'a str, usize>,
     adopters: BTreeSet<usize>,
+    /// For how many hours of a day what a process rents lives at most, and what all may cost in one.
+    spends: BTreeMap<usize, (f64, Option<f64>)>,
     /// When each process began to speak of gone machines.
     began: BTreeMap<usize, Duration>,
     users: Users<'a>,
@@ -156,18 +163,27 @@ impl<'a> Judge<'a> {
                 let twin = lease.is_some() && self.live.values().any(|other| other.lease == *lease);
                 self.verdict.double_creates += u64::from(twin);
                 self.verdict.lost_claims += u64::from(!claimed);
-                let over_since = (*price > self.cap + ROUNDING).then_some(at);
+                let raised = (*price > self.cap + ROUNDING).then_some(at);
                 let creator = lease.as_deref().and_then(|lease| self.senders.get(lease)).copied();
+                let (hours, limit) =
+                    creator.and_then(|creator| self.spends.get(&creator)).copied().unwrap_or((24.0, None));
+                let day_cost = price * hours;
+                let others = self.live.values().filter(|other| !other.disowned).map(|other| other.day_cost);
+                let beyond = limit.is_some_and(|limit| day_cost + others.sum::<f64>() > limit + ROUNDING);
                 let new = Live {
+                    day_cost,
                     lease: lease.clone(),
                     creator,
                     created: at,
-                    raised: over_since,
-                    over_since,
+                    raised,
+                    over_since: raised.or(beyond.then_some(at)),
                     lost: !claimed,
                     ..Live::default()
                 };
                 self.live.insert(*instance, new);
+            }
+            Happening::Spends { process, hours, limit } => {
+                self.spends.insert(*process, (*hours, *limit));
             }
             Happening::Unrecorded { .. } => self.verdict.lost_claims += 1,
             Happening::Misarmed { ends: false, .. } => self.verdict.leaked += 1,
@@ -257,6 +273,11 @@ impl<'a> Judge<'a> {
     fn hear_of_money(&mut self, at: Duration, happening: &Happening) {
         let cap = self.cap + ROUNDING;
         match happening {
+            Happening::Unfit { instance } => {
+                if let Some(instance) = self.live.get_mut(instance) {
+                    instance.unfit = true;
+                }
+            }
             Happening::Repriced { instance, price } => {
                 let Some(instance) = self.live.get_mut(instance) else { return };
                 let above = *price > cap;
@@ -280,7 +301,7 @@ impl<'a> Judge<'a> {
                 // A price that rises before the lease is handed over has to be noticed, if it could be; later ones are
                 // the vendor's.
                 let known = |since| instance.shown.contains(process) || at - since >= UNSEEN;
-                if instance.raised.is_some_and(known) {
+                if instance.unfit || instance.raised.is_some_and(known) {
                     instance.over_since.get_or_insert(at);
                 }
             }

@@ -274,6 +274,8 @@ fn every_hand_over_is_judged_by_its_price() {
         judge(&history, &BTreeSet::new(), 1.0).over_cap_seconds
     };
     assert_eq!(starts(vec![], 600), 7);
+    let unfit = Happening::Unfit { instance: 1 };
+    assert_eq!(starts(vec![Happening::Repriced { instance: 1, price: 0.5 }, unfit], 600), 7);
     assert_eq!(starts(vec![], 5), 0, "nobody was shown it");
     assert_eq!(starts(vec![Happening::PriceShown { process: 5, instance: 1, price: 2.0 }], 5), 7);
     assert_eq!(starts(vec![Happening::Repriced { instance: 1, price: 0.5 }], 600), 0);
@@ -313,4 +315,32 @@ fn a_price_that_was_shown_is_acted_upon() {
     assert_eq!(waits("Acquire", vec![(20, ended())]), 0, "its claim leads there");
     assert_eq!(waits("Acquire", vec![(65, ended())]), 5);
     assert_eq!(waits("Acquire", vec![(20, Happening::Repriced { instance: 1, price: 0.5 })]), 0);
+}
+
+/// What lives counts for its whole time, up to a day.
+#[test]
+fn what_a_day_may_cost_is_not_exceeded_by_a_create() {
+    let rents = |limit: Option<f64>, first_lives: bool| {
+        let spends = |process, hours| Happening::Spends { process, hours, limit };
+        let sent =
+            |process, lease: &str| Happening::CreateSent { process, lease: Some(lease.into()), ask: 3 };
+        let mut events = vec![
+            spends(0, 24.0),
+            sent(0, "a"),
+            claim("a", None),
+            created(1, "a", 0.5, true),
+            spends(1, 1.5),
+            sent(1, "b"),
+            claim("b", None),
+        ];
+        if !first_lives {
+            events.push(gone(1));
+        }
+        events.extend([created(2, "b", 0.5, true), gone(2), gone(1)]);
+        of(events).over_cap_seconds
+    };
+    assert_eq!(rents(None, true), 0);
+    assert_eq!(rents(Some(12.75), true), 0);
+    assert_eq!(rents(Some(12.74), true), 1);
+    assert_eq!(rents(Some(12.74), false), 0);
 }

@@ -181,7 +181,10 @@ impl Turn for ProcessTurn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Operation, Plan};
+    use crate::play::run;
     use crate::stage::{Stage, Treatment};
+    use crate::tally::Tally;
     use crate::vendor::Vendor;
 
     fn files(fault: DiskFault) -> (Stage, ProcessFiles) {
@@ -218,6 +221,24 @@ mod tests {
             assert!(files.try_lock(path).is_err());
             assert_eq!(files.life.steps(), 1);
             assert_eq!(files.try_lock(path).is_ok(), fault != DiskFault::Full(1), "there is no room for it");
+        }
+    }
+
+    /// At each operation of the disk in turn: it was done, and said to have failed.
+    #[test]
+    fn nothing_breaks_when_the_disk_misreports_an_operation() {
+        let operations =
+            [Operation::Acquire, Operation::Run, Operation::Stop, Operation::Cleanup, Operation::Start];
+        for operation in operations {
+            let mut tally = Tally::default();
+            let disk = run(&Plan::single(20_260, operation)).counts[0].disk;
+            for at in 1..=disk {
+                let disk = Some(DiskFault::Misreports(at));
+                let plan =
+                    Plan::single(20_260, operation).treated(Treatment { disk, ..Treatment::default() });
+                tally.play(&plan, || format!("{operation:?} at {at}"));
+            }
+            assert!(disk > 20 && tally.failures.is_empty(), "{disk}: {:#?}", tally.failures);
         }
     }
 }

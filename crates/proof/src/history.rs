@@ -54,6 +54,9 @@ pub enum Happening {
     Unrecorded { process: usize, step: &'static str, instance: Option<u64> },
     /// A create was sent whose machine ends by itself otherwise than its user asked; `ends` is whether it does at all.
     Misarmed { process: usize, ends: bool, why: String },
+    /// What a process rents from here on lives for so many hours of a day at most; with all else that lives it may cost
+    /// no more than the limit in a day, $.
+    Spends { process: usize, hours: f64, limit: Option<f64> },
     /// The vendor ended a contract: at the call of one of our processes, or for reasons of its own.
     Destroyed { instance: u64, by: Option<usize> },
     /// One of our processes had an instance stopped.
@@ -62,6 +65,8 @@ pub enum Happening {
     Trespassed { process: usize, instance: u64 },
     /// A foreign instance does not look as it did at the beginning.
     ForeignChanged { instance: u64 },
+    /// An instance was rented as interruptible although it was asked for on demand, and every read shows it.
+    Unfit { instance: u64 },
     /// The vendor changed the price of an instance.
     Repriced { instance: u64, price: f64 },
     /// A read arrived at a process and showed it what an instance of ours costs, after a change of its price.

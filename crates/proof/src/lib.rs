@@ -13,6 +13,7 @@
 //!   `operate` does what a process does.
 //! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises, and `users` knows who
 //!   needs a machine at a moment.
+//! - [`abandoned`] is a run after which nobody comes back.
 //! - [`catalogue`] knows every single fault, [`acts`] everything that happens on its own.
 //! - [`scenes`] are the runs into which [`sweeps`] put one thing wrong at every place, or a death and a fault; [`seeds`] makes a
 //!   plan out of a seed.
@@ -22,6 +23,7 @@
 //! socket and no blocking pool. A run of the same plan has the same history.
 #![forbid(unsafe_code)]
 
+pub mod abandoned;
 pub mod acts;
 pub mod aims;
 mod ambient;

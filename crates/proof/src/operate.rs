@@ -94,7 +94,7 @@ async fn perform(
             Ok(())
         }
         Operation::Run => {
-            stage.shared().wishes(number, false);
+            stage.shared().wishes(number, false, process.day_limit);
             command(stage, process, None, &call).await
         }
         Operation::RunOn => match first_claim(stage).await {
@@ -142,7 +142,7 @@ async fn acquire(
     request: &AcquireRequest,
     call: &crabbox_vast_engine::Call,
 ) -> Result<(), Error> {
-    stage.shared().wishes(process.life.process, request.keep);
+    stage.shared().wishes(process.life.process, request.keep, process.day_limit);
     process.engine.acquire(request, call).await.map(|lease| shown(stage, "an acquire", lease.facts()))
 }
 
@@ -262,6 +262,8 @@ pub(crate) fn ended(stage: &Stage, process: &Process, result: Result<String, Err
 fn branch(code: Code) -> Option<&'static str> {
     Some(match code {
         Code::PriceCapExceeded => "a machine above the price cap was refused",
+        Code::CostLimitExceeded => "a machine beyond what a day may cost was refused",
+        Code::RentalMismatch => "a machine that was rented the other way was refused",
         Code::ConfirmationNeeded => "a lease that may bill was not forgotten",
         Code::CreateAmbiguous => "a create stayed unclear and its claim was kept",
         Code::ReleaseUnproved => "a destroy could not be proved and its claim was kept",

@@ -73,6 +73,11 @@ pub fn plan(seed: u64) -> Plan {
     let leases = leases(&mut dice, cast);
     let mut actors: Vec<Actor> =
         cast.iter().map(|operation| actor(&mut dice, *operation, cast.len())).collect();
+    if Dice::new(seed, 7).chance(10) {
+        // Room for one or two kept leases, or for none.
+        let limit = *Dice::new(seed, 8).pick(&[1.0, 9.0, 18.0]);
+        actors.iter_mut().for_each(|actor| actor.treatment.day_limit = Some(limit));
+    }
     if dice.chance(10) {
         // The same user on another machine.
         let operation = *dice.pick(&[Operation::Acquire, Operation::Run, Operation::Cleanup]);
@@ -173,6 +178,7 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
         ssh: (bounds.ssh > 0 && dice.chance(30))
             .then(|| if dice.chance(60) { SshFault::Drops(ssh) } else { SshFault::Hangs(ssh) }),
         interruptible: dice.chance(if operation == Operation::Look { 60 } else { 15 }),
+        day_limit: None,
         side: Side::Ours,
     };
     Actor { operation, after: Duration::from_millis(after), gives_up, treatment }

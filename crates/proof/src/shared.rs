@@ -35,6 +35,8 @@ pub struct Shared {
     pub(crate) history: Mutex<History>,
     pub(crate) books: Mutex<Books>,
     pub(crate) secrets: Arc<Mutex<Vec<String>>>,
+    /// When the machines end by themselves.
+    pub(crate) lifetimes: Arc<Mutex<BTreeMap<u64, Lifetime>>>,
     pub(crate) lives: Mutex<Vec<Arc<Life>>>,
     pub(crate) claims: PathBuf,
     pub(crate) journals: PathBuf,
@@ -219,6 +221,10 @@ impl Shared {
                         self.control("POST", &format!("/_sim/instances/{instance}"), &columns);
                     });
                 }
+                let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+                if quirk == Quirk::OtherTerms && body["price"].is_null() {
+                    new.iter().for_each(|instance| self.note(Happening::Unfit { instance: *instance }));
+                }
                 if let Some(price) = quirk.reprices() {
                     new.into_iter().for_each(|instance| self.reprice(instance, price));
                 }
@@ -228,9 +234,12 @@ impl Shared {
         reply
     }
 
-    /// How long what this process rents is to live.
-    pub(crate) fn wishes(&self, process: usize, keep: bool) {
-        lock(&self.books).wishes.insert(process, Lifetime::of_default_lease(keep));
+    /// How long what this process rents is to live, and what all that lives may cost in a day.
+    pub(crate) fn wishes(&self, process: usize, keep: bool, limit: Option<f64>) {
+        let lifetime = Lifetime::of_default_lease(keep);
+        lock(&self.books).wishes.insert(process, lifetime);
+        let hours = lifetime.ttl.map_or(24.0, |ttl| ttl.as_secs_f64() / 3600.0);
+        self.note(Happening::Spends { process, hours, limit });
     }
 
     /// A create was sent: what it rents ends by itself when it was asked to, and never otherwise.

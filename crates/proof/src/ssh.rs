@@ -3,6 +3,7 @@
 use crate::history::Happening;
 use crate::life::Life;
 use crate::shared::Shared;
+use crate::start_script::{Lifetime, lifetime};
 use async_trait::async_trait;
 use crabbox_vast_engine::world::{
     ExecExit, ExecIo, Output, Ssh, SshError, SshErrorKind, SshSession, SshTarget,
@@ -21,6 +22,8 @@ pub(crate) struct Ports {
     pub doors: Doors,
     /// Takes in the keys that the containers get.
     pub secrets: Arc<Mutex<Vec<String>>>,
+    /// Takes in when the containers end by themselves, by what they are to run at each start.
+    pub lifetimes: Arc<Mutex<BTreeMap<u64, Lifetime>>>,
     pub next: u16,
 }
 
@@ -37,6 +40,8 @@ impl Host for Ports {
         // Its first half is what reads show as the Jupyter token.
         let key = container.api_key.get(..32).unwrap_or(&container.api_key).to_owned();
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        let lifetime = container.onstart.as_deref().map_or_else(Lifetime::default, lifetime);
+        self.lifetimes.lock().unwrap_or_else(PoisonError::into_inner).insert(container.id, lifetime);
         self.map(container.id, Door::Proxy)
     }
     fn start(&mut self, container: &Container) -> u16 {

@@ -10,7 +10,7 @@ use crate::shared::{EPOCH, KEY, ORIGIN, Shared, lock};
 use crate::ssh::{Doors, Ports, ProcessSsh, SshFault};
 use crate::vendor::{Quirk, Vendor};
 use crabbox_vast_engine::config::{InstanceType, Overrides, Settings, Snapshot, resolve};
-use crabbox_vast_engine::lease::DollarsPerHour;
+use crabbox_vast_engine::lease::{Dollars, DollarsPerHour};
 use crabbox_vast_engine::world::real::RealLocal;
 use crabbox_vast_engine::world::{Disk, World};
 use crabbox_vast_engine::{Call, Engine, Error, Event};
@@ -41,6 +41,8 @@ pub struct Treatment {
     pub ssh: Option<SshFault>,
     /// It asks for interruptible machines.
     pub interruptible: bool,
+    /// What all leases here may cost in a day, $.
+    pub day_limit: Option<f64>,
     /// Whose process it is.
     pub side: Side,
 }
@@ -51,6 +53,8 @@ pub struct Process {
     pub engine: Engine,
     /// Its life.
     pub life: Arc<Life>,
+    /// What all leases here may cost in a day, $.
+    pub day_limit: Option<f64>,
     shared: Arc<Shared>,
     disk_operations: Arc<AtomicUsize>,
     ssh_steps: Arc<AtomicUsize>,
@@ -136,7 +140,13 @@ impl Stage {
         let settings = settings(Side::Ours);
         let doors = Doors::default();
         let secrets = Arc::new(Mutex::new(vec![KEY.to_owned()]));
-        let ports = Ports { doors: Arc::clone(&doors), secrets: Arc::clone(&secrets), next: 40_000 };
+        let lifetimes = Arc::default();
+        let ports = Ports {
+            doors: Arc::clone(&doors),
+            secrets: Arc::clone(&secrets),
+            lifetimes: Arc::clone(&lifetimes),
+            next: 40_000,
+        };
         let mut simulated = api::Settings::faithful(KEY, seed);
         simulated.epoch = EPOCH as f64;
         vendor.apply(&mut simulated);
@@ -149,6 +159,7 @@ impl Stage {
             history: Mutex::default(),
             books: Mutex::default(),
             secrets,
+            lifetimes,
             lives: Mutex::default(),
             claims: settings.paths.claims(),
             journals: settings.paths.journal(),
@@ -221,8 +232,10 @@ impl Stage {
         if treatment.interruptible {
             settings.instance_type = InstanceType::Interruptible;
         }
+        settings.max_cost_per_day = treatment.day_limit.map(Dollars);
         let engine = Engine::new(world, settings).expect("the settings are right");
-        Process { engine, life, shared, disk_operations, ssh_steps }
+        let day_limit = treatment.day_limit;
+        Process { engine, life, day_limit, shared, disk_operations, ssh_steps }
     }
 
     /// How many processes there have been.

@@ -71,18 +71,21 @@ pub enum Quirk {
     Dearer,
     /// Accepted, and the named machine never exists.
     Phantom,
+    /// Rented as interruptible, whatever was asked for.
+    OtherTerms,
     /// The host cannot start the container, and says why.
     NeverStarts,
 }
 
 impl Quirk {
     /// Every quirk.
-    pub const ALL: [Quirk; 6] = [
+    pub const ALL: [Quirk; 7] = [
         Quirk::RefusedYetThere,
         Quirk::Nameless,
         Quirk::NamesAForeigner,
         Quirk::Dearer,
         Quirk::Phantom,
+        Quirk::OtherTerms,
         Quirk::NeverStarts,
     ];
 
@@ -114,7 +117,11 @@ impl Quirk {
 
     /// What the new machine shows.
     pub(crate) fn alters(self) -> Option<Value> {
-        (self == Quirk::NeverStarts).then(|| json!({ "freeze": true, "status_msg": BROKEN_START }))
+        match self {
+            Quirk::NeverStarts => Some(json!({ "freeze": true, "status_msg": BROKEN_START })),
+            Quirk::OtherTerms => Some(json!({ "is_bid": true })),
+            _ => None,
+        }
     }
 
     pub(crate) fn reprices(self) -> Option<f64> {
