@@ -77,12 +77,7 @@ impl Shared {
     pub(crate) fn remains(&self, kept: &[String]) -> Vec<String> {
         let mut remains = Vec::new();
         let keys = self.disk(|disk| disk.list(&self.keys));
-        // One without our lock may be crabbox's.
-        let is_ours = |lease: &String| {
-            let locks = self.claims.with_file_name("claim-locks");
-            self.disk(|disk| disk.exists(&locks.join(format!("{lease}.vast-operation.lock"))))
-        };
-        let keys = keys.iter().filter_map(|name| Some(name.to_str()?.to_owned())).filter(is_ours).collect();
+        let keys = keys.iter().filter_map(|name| Some(name.to_str()?.to_owned())).collect();
         let mut journals = self.leases_in(&self.journals);
         journals
             .retain(|lease| self.journal(&self.journal_of(lease)).is_none_or(|journal| is_over(&journal)));

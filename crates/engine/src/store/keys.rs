@@ -55,6 +55,13 @@ impl Store {
             let pem = key.to_openssh(LineEnding::LF).map_err(defect)?;
             let public = key.public_key().to_openssh().map_err(defect)?;
             let ambient = inner.ambient.as_ref();
+            // A key is ours where our operation lock stands: a power cut must not keep the key and lose that.
+            let lock = inner.paths.operation_lock(&id);
+            if files.exists(&lock).at("look at", &lock)?
+                && let Some(locks) = lock.parent()
+            {
+                files.sync_dir(locks).at("sync folder", locks)?;
+            }
             // The public half first: a folder with a private key is complete.
             replace(files, ambient, &folder.join(PUBLIC), format!("{public}\n").as_bytes())?;
             replace(files, ambient, &folder.join(PRIVATE), pem.as_bytes())?;
