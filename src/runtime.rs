@@ -20,6 +20,8 @@ fn init() {
     let built = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("crabbox-vast")
+        // The futures of an acquire or a cleanup are large; only what is used is taken from the system.
+        .thread_stack_size(8 << 20)
         .enable_all()
         .build();
     if let Ok(runtime) = built {

@@ -6,7 +6,7 @@ mod virtual_time;
 use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::{InstanceId, LeaseId};
 use crabbox_vast_engine::ops::cleanup::ItemOutcome;
-use crabbox_vast_engine::ops::{AcquireRequest, Cleaned, CleanupRequest, ReleaseOutcome};
+use crabbox_vast_engine::ops::{AcquireRequest, Cleaned, CleanupRequest, ForgetRequest, ReleaseOutcome};
 use crabbox_vast_engine::store::{Journal, StepKind};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::{Value, json};
@@ -205,7 +205,15 @@ async fn what_a_create_that_was_given_up_made_after_all_is_destroyed_by_cleanup(
 /// Whose label may be in use elsewhere, or whose account is another, is told and left alone.
 #[tokio::test(start_paused = true)]
 async fn a_latecomer_that_may_be_somebody_elses_is_only_told() {
-    for case in ["given id", "another account", "another address", "another slug", "dropped on request"] {
+    for case in [
+        "given id",
+        "another account",
+        "another address",
+        "another slug",
+        "dropped on request",
+        "adopted elsewhere",
+        "keys unread",
+    ] {
         let stage = Stage::new();
         let mut journal = given_up(&stage, Some(GIVEN).filter(|_| case == "given id")).await;
         let process = stage.process();
@@ -220,6 +228,17 @@ async fn a_latecomer_that_may_be_somebody_elses_is_only_told() {
             journal.slug = "other-box".into();
         }
         let late = comes_up(&stage, &journal, 0);
+        let keys = format!("/api/v0/instances/{late}/ssh/");
+        match case {
+            "adopted elsewhere" => {
+                let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIElsewhere crabbox {}", journal.lease);
+                stage.control("POST", &keys, &json!({"ssh_key": key}));
+            }
+            "keys unread" => stage.vast(|vast, _| {
+                vast.add_fault(Fault::once("GET", &keys, answer(404, &json!({}))).times(None));
+            }),
+            _ => {}
+        }
         mutations(&stage);
         let cleaned = cleanup(&stage, &process, false).await;
         assert_eq!(cleaned.items[0].outcome, ItemOutcome::Refused, "{case}: {cleaned:?}");
@@ -285,6 +304,40 @@ async fn a_machine_that_was_proved_gone_and_comes_back_is_destroyed() {
         let cleaned = cleanup(&stage, &process, false).await;
         assert_eq!(cleaned.summary.destroyed, 1, "claimed {claimed}: {cleaned:?}");
         assert_eq!(open(&stage), left, "claimed {claimed}: {cleaned:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_machine_that_the_lists_missed_for_a_while_is_not_destroyed() {
+    for how in ["cleanup", "forget"] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let hide = |hidden| {
+            let path = format!("/_sim/instances/{}", lease.instance);
+            stage.control("POST", &path, &json!({ "hidden": hidden }));
+        };
+        hide(true);
+        if how == "cleanup" {
+            assert_eq!(cleanup(&stage, &process, false).await.summary.forgotten, 1);
+        } else {
+            let request = ForgetRequest { identifier: "one".into(), ..ForgetRequest::default() };
+            process
+                .engine
+                .forget_claim(&request, &stage.call())
+                .await
+                .expect("it is gone, as far as anybody can see");
+        }
+        hide(false);
+        let cleaned = cleanup(&stage, &process, false).await;
+        assert_eq!(
+            (cleaned.summary.destroyed, open(&stage)),
+            (0, vec![lease.instance]),
+            "{how}: {cleaned:?}"
+        );
+        let told =
+            format!("instance {} of lease {} was proved gone and is listed again", lease.instance, lease.id);
+        assert!(cleaned.problems.iter().any(|one| one.starts_with(&told)), "{how}: {cleaned:?}");
     }
 }
 

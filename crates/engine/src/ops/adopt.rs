@@ -187,7 +187,10 @@ impl Engine {
                 let record = self.deadman_record(keep).unwrap_or_default();
                 journal.deadman = Some(DeadmanRecord { over_ssh: true, ..record });
             }
-            if relieve(&mut journal) || claimed {
+            if relieve(&mut journal) {
+                // A destroy that is still on record would be finished under its user.
+                self.store.write_journal(&journal).await?;
+            } else if claimed {
                 self.note_or_warn(&journal, call).await;
             }
         }

@@ -76,7 +76,8 @@ impl<'a> Doomed<'a> {
 
 impl Engine {
     /// Reads the claim once more, right before the call that destroys or stops, after every wait: nothing that is not
-    /// authorised then is sent, and what was judged of the lease is judged again. `journal` is the copy of whoever holds the operation lock, which nobody else changes.
+    /// authorised then is sent, and what was judged of the lease is judged again. `journal` is the copy of whoever holds the
+    /// operation lock, which nobody else changes.
     ///
     /// # Errors
     /// [`Code::LeaseNotFound`], or [`Code::ClaimMissing`] for what this process rented; [`Code::ClaimChanged`],

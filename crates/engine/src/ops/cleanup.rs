@@ -94,7 +94,11 @@ impl Engine {
                 .iter()
                 .map(|problem| format!("claim file {} is left alone: {}", problem.file, problem.message)),
         );
-        let amiss = self.look_at_tombstones(&inventory).await?;
+        let amiss = if dry_run {
+            self.look_for_latecomers(&inventory).await?
+        } else {
+            self.look_at_tombstones(&inventory).await?
+        };
         let sweeping = Sweeping { account, inventory: &inventory, scan: &scan, settled, dry_run, until };
         let swept = self.sweep_instances(&sweeping, call).await;
         // What was seen to, or will be, is told as an item.
@@ -325,7 +329,7 @@ impl Engine {
             instance.id, late.lease
         ));
         let call = call.uncancelled();
-        let collecting = self.collect_latecomer(&late.lease, instance, *account, &call);
+        let collecting = self.collect_latecomer(&late.lease, instance, *account, inventory, &call);
         in_time(*until, late.lease.as_str(), late.lease.as_str(), collecting).await.map(Some)
     }
 

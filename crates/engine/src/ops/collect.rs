@@ -6,7 +6,7 @@ use super::recovery::in_time;
 use super::resolve::{check_account, lease_id};
 use super::{Call, Engine, Phase};
 use crate::lease::{AccountId, Claim, InstanceId, LeaseId};
-use crate::store::{ClaimScan, StepKind};
+use crate::store::ClaimScan;
 use crate::vast::Instance;
 use crate::vast::client::Inventory;
 use crate::{Code, Error, Result};
@@ -85,8 +85,7 @@ impl Engine {
         self.vouch().await?;
         let (_lock, mut journal) = self.journal_of(&id, claim, Some(lock), call).await?;
         if let Some(journal) = &mut journal {
-            journal.begin(StepKind::Destroy, instance, self.unix_now());
-            journal.proved(StepKind::Destroy, instance, self.unix_now());
+            journal.vanished(instance, self.unix_now());
             self.note_or_warn(journal, call).await;
             self.finish_twins(&id, claim, instance, journal, call).await?;
         }

@@ -5,7 +5,7 @@ use super::recover::Recovered;
 use super::resolve::{check_account, lease_id};
 use super::{Call, Engine};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId};
-use crate::store::{OperationGuard, StepKind};
+use crate::store::OperationGuard;
 use crate::{Code, Error, Result};
 use serde::Serialize;
 use std::time::Duration;
@@ -169,10 +169,9 @@ impl Engine {
         if let Some(journal) = &mut journal {
             let now = self.unix_now();
             match claim.instance_id() {
-                Some(instance) if proved => {
-                    journal.begin(StepKind::Destroy, instance, now);
-                    journal.proved(StepKind::Destroy, instance, now);
-                }
+                Some(instance) if proved => journal.vanished(instance, now),
+                // What it may have made all the same is watched for as after a `stop`.
+                None if proved && journal.give_up() => {}
                 _ => journal.forgotten_at = Some(now),
             }
             journal.holder = None;

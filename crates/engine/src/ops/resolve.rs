@@ -1,7 +1,8 @@
 //! Resolve: from a lease id, a slug or an instance id to a claim and the live instance, with every identity checked.
 //!
 //! The order is crabbox's: a canonical lease id is only ever matched exactly, then slugs, then instance ids, so that a
-//! numeric slug wins over an instance of that number, be the slug a claim's or that of an instance without one. Observing never changes a claim.
+//! numeric slug wins over an instance of that number, be the slug a claim's or that of an instance without one. Observing
+//! never changes a claim.
 
 use super::{Call, Engine};
 use crate::lease::labels::key;

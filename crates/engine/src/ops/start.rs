@@ -100,7 +100,10 @@ impl Engine {
             }
         };
         let endpoint = booted.connected.endpoint.clone();
-        let claim = starting.ready(live.id, endpoint.host, endpoint.port, call).await?;
+        let claim = match starting.ready(live.id, endpoint.host, endpoint.port, call).await {
+            Err(error) if sent => return Err(starting.take_back(error, live.id, call).await),
+            ready => ready?,
+        };
         let gpu = booted.instance.gpu_name.clone().unwrap_or_default();
         call.event(Event::Provisioned {
             lease: starting.id.clone(),
@@ -180,7 +183,10 @@ impl Starting<'_> {
         let sent = engine.client.set_state_if(instance, "running", look).await;
         let sends = sends.into_inner();
         let (error, without_effect) = match sent {
-            Ok(()) => return self.mark(claim_state(State::Booting).0).await.map(|_| ()),
+            Ok(()) => match self.mark(claim_state(State::Booting).0).await {
+                Ok(_) => return Ok(()),
+                Err(error) => (error, false),
+            },
             Err(Unsent::Withheld(error)) => (*error, sends == 0),
             Err(Unsent::Failed(failure)) if is_queued(&failure) => {
                 let error = Error::new(

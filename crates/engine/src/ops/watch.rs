@@ -3,8 +3,9 @@
 //! the lease, and with it what tells that such a latecomer is its own: its number, or its label and how it was made.
 //!
 //! Beside the claim of its lease a latecomer is a surplus. Without a claim it is given one again, durably, before anything
-//! is sent, and then destroyed by the way of every lease - where the lease id was drawn here. One that a caller chose may
-//! be in use on another machine: there it is only told.
+//! is sent, and then destroyed by the way of every lease - where the lease id was drawn here and nobody elsewhere has put a
+//! key on it. One whose id a caller chose may be in use on another machine: there it is only told, and so is one that
+//! had vanished by other hands.
 
 use super::authorised::{Doomed, Ground};
 use super::cleanup::ItemOutcome;
@@ -14,6 +15,7 @@ use super::resolve::lease_id;
 use super::{Call, Engine};
 use crate::lease::labels::key;
 use crate::lease::{AccountId, Claim, InstanceId, LeaseId, State, claim_state};
+use crate::ssh::onstart;
 use crate::store::{Journal, StepKind};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
@@ -178,8 +180,25 @@ impl Engine {
         }
         let here = journal.api_url.as_deref() == Some(self.settings.api_url.as_str());
         let same = account.is_none_or(|account| journal.account == Some(account.0));
-        let collectable = journal.drawn && here && same && journal.account.is_some();
+        // What a step was begun for under its claim was ours then.
+        let ours = journal.drawn || journal.is_open(StepKind::Destroy, instance);
+        let collectable = ours
+            && here
+            && same
+            && journal.account.is_some()
+            && !self.may_be_adopted(&id, &journal, instance).await;
         Ok(Some(Latecomer { lease: id, collectable }))
+    }
+
+    /// Whether somebody on another machine may have taken the instance over: it has a key of this lease that none of its
+    /// creates carried. Where the keys cannot be read, somebody may.
+    async fn may_be_adopted(&self, id: &LeaseId, journal: &Journal, instance: InstanceId) -> bool {
+        let Ok(attached) = self.client.keys(instance).await else { return true };
+        let comment = format!("crabbox {id}");
+        let body = |line: &str| onstart::key_body(line).map(str::to_owned);
+        let carried: Vec<_> = journal.attempts.iter().filter_map(|one| body(one.key.as_deref()?)).collect();
+        let of_lease = attached.iter().filter(|key| key.trim_end().ends_with(&comment));
+        of_lease.filter_map(|key| body(key)).any(|key| !carried.contains(&key))
     }
 
     /// Gives a latecomer its claim again, and destroys it by the way of every lease. The step is in the journal before the
@@ -192,6 +211,7 @@ impl Engine {
         id: &LeaseId,
         instance: &Instance,
         account: AccountId,
+        inventory: &Inventory,
         call: &Call,
     ) -> Result<ItemOutcome> {
         let lock = self.store.operation_lock(id).await?.ok_or_else(|| {
@@ -200,6 +220,12 @@ impl Engine {
         })?;
         if let Some(claim) = self.store.claim(id).await? {
             return Err(changed_claim(&claim));
+        }
+        // Judged again under the lock: it may have been adopted and dropped here meanwhile.
+        let still = self.latecomer(instance.id, inventory, Some(account)).await?;
+        if still.is_none_or(|late| !late.collectable) {
+            return Err(Error::new(Code::ClaimChanged, format!("lease {id} was taken into use meanwhile"))
+                .hint("it is left alone; `list --all` shows it"));
         }
         let (Some(mut journal), Some(label)) = (self.store.journal(id).await?, instance.ownership()) else {
             return Err(Error::new(Code::ClaimMissing, format!("lease {id} has no record here any more")));

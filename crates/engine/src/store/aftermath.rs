@@ -4,6 +4,7 @@
 use super::journal::{DISCARDED, PROVED_NOTHING};
 use super::{Attempt, Journal, Step, StepKind};
 use crate::lease::InstanceId;
+use serde_json::Map;
 
 impl Attempt {
     /// Whether it was given up: never answered, and after its window no complete list showed what it made.
@@ -15,6 +16,22 @@ impl Attempt {
 }
 
 impl Journal {
+    /// Records that an instance is proved gone which nobody here destroyed. It is looked at again as what was destroyed
+    /// is, and told where it comes back, but never taken for something that was to end.
+    pub fn vanished(&mut self, instance: InstanceId, now: i64) {
+        if self.is_open(StepKind::Destroy, instance) {
+            return self.proved(StepKind::Destroy, instance, now);
+        }
+        self.steps.push(Step {
+            kind: StepKind::Destroy,
+            instance: instance.0,
+            requested_at: now,
+            proved_at: Some(now),
+            void: Some("nobody here destroyed it".to_owned()),
+            extra: Map::new(),
+        });
+    }
+
     /// Records that every create without an answer was given up: complete lists show nothing of this lease after the
     /// window. Whether there was one.
     pub fn give_up(&mut self) -> bool {

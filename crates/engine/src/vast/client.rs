@@ -1,7 +1,7 @@
 //! The calls of the Vast API, typed: what each is sent as, and what its answers mean. How they are sent is the sender's.
 //! A create is sent once, whatever happens.
 
-use super::decode::{self, Account, AttachedKey};
+use super::decode::{self, Account};
 use super::failure::{Failure, Kind};
 use super::instance::Instance;
 use super::offer::Offer;
@@ -263,27 +263,12 @@ impl Client {
         }
     }
 
-    /// The attached keys.
+    /// The texts of the attached public keys.
     ///
     /// # Errors
     /// [`Failure`] as the API tells it.
-    pub async fn keys(&self, id: InstanceId) -> Result<Vec<AttachedKey>, Failure> {
+    pub async fn keys(&self, id: InstanceId) -> Result<Vec<String>, Failure> {
         self.sender().call(&request::list_keys(id), decode::keys).await
-    }
-
-    /// Detaches a key; one that is not there is fine.
-    ///
-    /// # Errors
-    /// [`Failure`] as the API tells it.
-    pub async fn detach_key(&self, id: InstanceId, key: u64) -> Result<(), Failure> {
-        match self.sender().call(&request::detach_key(id, key), decode::accepted).await {
-            Err(failure)
-                if failure.kind == Kind::NoSuchInstance || failure.message.contains("no_such_ssh_key") =>
-            {
-                Ok(())
-            }
-            other => other,
-        }
     }
 
     /// The last `tail` lines of a log. The object behind the address appears after some seconds, and is fetched

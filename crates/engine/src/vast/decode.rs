@@ -101,20 +101,11 @@ pub fn instance(body: &Value) -> Result<Option<Instance>, Complaint> {
     Instance::read(one).map(Some).ok_or_else(|| "an instance without id".into())
 }
 
-/// An attached key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttachedKey {
-    /// Its id on the account, where known.
-    pub id: Option<u64>,
-    /// Public key text.
-    pub public_key: String,
-}
-
 /// The keys of an instance: an array, or a JSON *string* that holds one.
 ///
 /// # Errors
 /// Neither.
-pub fn keys(body: &Value) -> Result<Vec<AttachedKey>, Complaint> {
+pub fn keys(body: &Value) -> Result<Vec<String>, Complaint> {
     let parsed;
     let list = match array_of(body, &["ssh_keys", "keys", "data"]) {
         Some(list) => list,
@@ -124,10 +115,7 @@ pub fn keys(body: &Value) -> Result<Vec<AttachedKey>, Complaint> {
             &parsed
         }
     };
-    let read = |raw: &Value| {
-        let text = field::text(raw, "public_key").or_else(|| field::text(raw, "key"));
-        text.map(|public_key| AttachedKey { id: field::id(raw, "id"), public_key })
-    };
+    let read = |raw: &Value| field::text(raw, "public_key").or_else(|| field::text(raw, "key"));
     Ok(list.iter().filter_map(read).collect())
 }
 

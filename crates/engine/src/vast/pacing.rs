@@ -24,8 +24,6 @@ pub enum LimitClass {
     Destroy,
     /// Attaching and listing keys of an instance: nothing published.
     KeyAttach,
-    /// Detaching a key: 2 s.
-    KeyDetach,
     /// Log request: nothing published.
     Logs,
     /// The object store behind a log address: not the API.
@@ -54,7 +52,6 @@ impl LimitClass {
             LimitClass::Manage => "manage",
             LimitClass::Destroy => "destroy",
             LimitClass::KeyAttach => "key-attach",
-            LimitClass::KeyDetach => "key-detach",
             LimitClass::Logs => "logs",
             LimitClass::ObjectStore => "object-store",
         }
@@ -66,7 +63,7 @@ impl LimitClass {
         match self {
             LimitClass::Create => 4.5,
             LimitClass::List | LimitClass::Manage => 1.0,
-            LimitClass::Show | LimitClass::KeyDetach => 2.0,
+            LimitClass::Show => 2.0,
             LimitClass::Destroy => 3.0,
             LimitClass::Account
             | LimitClass::Search

@@ -261,12 +261,6 @@ pub fn list_keys(id: InstanceId) -> Request {
     Request::new(Method::Get, format!("/instances/{id}/ssh/"), LimitClass::KeyAttach)
 }
 
-/// `DELETE instances/{id}/ssh/{key}`.
-#[must_use]
-pub fn detach_key(id: InstanceId, key: u64) -> Request {
-    Request::new(Method::Delete, format!("/instances/{id}/ssh/{key}/"), LimitClass::KeyDetach)
-}
-
 /// Whose log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogSource {

@@ -132,7 +132,7 @@ fn scopes(account: &Probe<Account>, inventory: &Probe<Inventory>, offers: &Probe
     fn word<T>(probe: &Probe<T>) -> &'static str {
         match probe {
             Some(Ok(_)) => "ok",
-            Some(Err(failure)) if failure.kind == Kind::Scope => "denied",
+            Some(Err(failure)) if matches!(failure.kind, Kind::Scope | Kind::Forbidden) => "denied",
             _ => "unknown",
         }
     }
