@@ -31,7 +31,7 @@ pub(crate) async fn operate(
     gives_up: Option<Duration>,
 ) -> String {
     let cancel = CancellationToken::new();
-    let work = perform(stage, process, operation, cancel.clone());
+    let work = Box::pin(perform(stage, process, operation, cancel.clone()));
     let Some(patience) = gives_up else { return work.await };
     let nag = async {
         tokio::time::sleep(patience).await;
@@ -62,7 +62,7 @@ async fn perform(
             acquire(stage, process, &request, &call).await
         }
         Operation::Cleanup => {
-            let cleaned = engine.cleanup(&CleanupRequest::default(), &call).await;
+            let cleaned = Box::pin(engine.cleanup(&CleanupRequest::default(), &call)).await;
             cleaned.map(|cleaned| {
                 note_items(stage, process, &cleaned);
             })
@@ -70,7 +70,7 @@ async fn perform(
         Operation::Start => match first_claim(stage).await {
             Some(identifier) => {
                 uses(stage, process, &identifier);
-                let started = engine.start(&StartRequest { identifier }, &call).await;
+                let started = Box::pin(engine.start(&StartRequest { identifier }, &call)).await;
                 started.map(|lease| shown(stage, "a start", lease.facts()))
             }
             None => Ok(()),
@@ -81,7 +81,8 @@ async fn perform(
             match found {
                 Some(identifier) => {
                     uses(stage, process, &identifier);
-                    let adopted = engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await;
+                    let adopted =
+                        Box::pin(engine.adopt(&AdoptRequest { identifier, keep: true }, &call)).await;
                     adopted.map(|adopted| shown(stage, "an adoption", &adopted))
                 }
                 None => Ok(()),
@@ -112,22 +113,24 @@ async fn perform(
         Operation::Touch => match first_claim(stage).await {
             Some(lease) => {
                 uses(stage, process, &lease);
-                let touched = engine.touch(&lease, None, &call).await;
+                let touched = Box::pin(engine.touch(&lease, None, &call)).await;
                 touched.map(|touched| shown(stage, "a touch", &touched))
             }
             None => Ok(()),
         },
         Operation::Forget => match first_claim(stage).await {
             Some(identifier) => {
-                engine.forget_claim(&ForgetRequest { identifier, yes: false }, &call).await.map(|_| ())
+                Box::pin(engine.forget_claim(&ForgetRequest { identifier, yes: false }, &call))
+                    .await
+                    .map(|_| ())
             }
             None => Ok(()),
         },
         Operation::Look => match first_claim(stage).await {
             Some(lease) => {
-                let listed = engine.list(false, &call).await;
+                let listed = Box::pin(engine.list(false, &call)).await;
                 let listed = listed.map(|listed| shown(stage, "a list", &listed));
-                let status = engine.status(&lease, &call).await;
+                let status = Box::pin(engine.status(&lease, &call)).await;
                 listed.and(status.map(|status| shown(stage, "a status", &status)))
             }
             None => Ok(()),
@@ -180,7 +183,8 @@ async fn command(
     let request = RunRequest { identifier, ..RunRequest::new(script) };
     let (output, mut receive) = mpsc::channel(16);
     let drain = async { while receive.recv().await.is_some() {} };
-    let ran = tokio::join!(process.engine.run(&request, ExecIo { stdin: None, output }, call), drain).0?;
+    let ran =
+        tokio::join!(Box::pin(process.engine.run(&request, ExecIo { stdin: None, output }, call)), drain).0?;
     shown(stage, "a run", &ran);
     if let Some(outcome) = ran.release_outcome {
         note_gone(stage, process, ran.lease.id.as_str(), Some(ran.lease.instance), outcome.into());
@@ -219,7 +223,7 @@ pub(crate) async fn release(
         lease: request.identifier.clone(),
         destroy: request.action != Some(ReleaseAction::Stop),
     });
-    let result = process.engine.release(request, &call).await;
+    let result = Box::pin(process.engine.release(request, &call)).await;
     if let Ok(released) = &result {
         shown(stage, "a release", released);
         let outcome = released.outcome.into();

@@ -29,11 +29,12 @@ const DAY: Duration = Duration::from_secs(25 * 3600);
 /// Time that passes before what is left counts: longer than a lease may live.
 const AFTERWARDS: Duration = Duration::from_secs(2 * 3600);
 
-/// Runs a plan from beginning to end, on this thread and in virtual time.
+/// Runs a plan from beginning to end, on this thread and in virtual time. What it awaits is boxed here and below: a thread of
+/// a test has two megabytes of stack.
 #[must_use]
 pub fn run(plan: &Plan) -> Ran {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime with a timer only").block_on(play(plan))
+    runtime.expect("a runtime with a timer only").block_on(Box::pin(play(plan)))
 }
 
 async fn play(plan: &Plan) -> Ran {
@@ -43,7 +44,7 @@ async fn play(plan: &Plan) -> Ran {
     for left in &plan.leases {
         // Whoever only looks finds the kind of machine that it would ask for.
         let looks = plan.actors.iter().all(|actor| actor.operation == Operation::Look);
-        prepare(&stage, *left, looks && plan.actors[0].treatment.interruptible).await;
+        Box::pin(prepare(&stage, *left, looks && plan.actors[0].treatment.interruptible)).await;
     }
     // What is gone is proved to be only once it is too old to be merely unseen.
     if plan.leases.iter().any(|left| matches!(left, Left::Expired | Left::Gone)) {
@@ -80,7 +81,7 @@ async fn play(plan: &Plan) -> Ran {
             let life = Arc::clone(&process.life);
             let work = async {
                 tokio::time::sleep(actor.after).await;
-                operate(&stage, &process, actor.operation, actor.gives_up).await
+                Box::pin(operate(&stage, &process, actor.operation, actor.gives_up)).await
             };
             let ended = life.live(tokio::time::timeout(PATIENCE, work)).await;
             let outcome = ended.map(|done| done.unwrap_or_else(|_| "hung".to_owned()));
@@ -97,7 +98,7 @@ async fn play(plan: &Plan) -> Ran {
     acts.shutdown().await;
     let (idle, work) = (stage.shared().vast(|vast| vast.idle_faults()), first..stage.processes());
     let calls = calls(&stage).split_off(before.len());
-    let kept = recover(&stage, afterwards(plan)).await;
+    let kept = Box::pin(recover(&stage, afterwards(plan))).await;
     stage.look_everywhere();
     let history = stage.history();
     let aims = aims(plan, &history, work, idle);
@@ -142,7 +143,7 @@ async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
     };
     stage.shared().wishes(process.life.process, acquire.keep, None);
     let call = process.call(CancellationToken::new());
-    let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
+    let _ = process.life.live(Box::pin(process.engine.acquire(&acquire, &call))).await;
     let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
     match (left, &new) {
         (Left::Disowned, Some(lease)) => stage.disown(lease),
