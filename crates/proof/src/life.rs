@@ -39,7 +39,7 @@ pub struct Life {
     pub side: Side,
     kill: Option<Kill>,
     steps: AtomicUsize,
-    /// The steps it had taken at its first spoiled call.
+    /// The steps it had taken when something first went wrong.
     struck: OnceLock<usize>,
     dead: AtomicBool,
     ended: CancellationToken,
@@ -74,12 +74,12 @@ impl Life {
         self.steps.load(Ordering::SeqCst)
     }
 
-    /// Something goes wrong with the call that it has just made.
+    /// Something goes wrong with what it has just done.
     pub(crate) fn strike(&self) {
         let _ = self.struck.set(self.steps());
     }
 
-    /// How many steps it had taken when something first went wrong with a call of it.
+    /// How many steps it had taken when something first went wrong with a call of it or with the disk.
     #[must_use]
     pub fn struck(&self) -> Option<usize> {
         self.struck.get().copied()

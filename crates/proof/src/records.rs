@@ -103,6 +103,9 @@ impl Shared {
     /// The disk refused a process something, or said so.
     pub(crate) fn disk_refused(&self, process: usize, what: String) {
         lock(&self.books).hindered.insert(process);
+        if let Some(life) = lock(&self.lives).get(process) {
+            life.strike();
+        }
         self.note(Happening::DiskFault { process, what });
     }
 

@@ -69,7 +69,7 @@ pub struct Counts {
     pub disk: usize,
     /// SSH steps.
     pub ssh: usize,
-    /// How many steps it had taken when something first went wrong with a call of it.
+    /// How many steps it had taken when something first went wrong with a call of it or with the disk.
     pub struck: Option<usize>,
 }
 

@@ -41,7 +41,7 @@ pub enum Sweep {
     Act,
     /// What an acquire left that died at each step, found by this operation.
     Dead,
-    /// A fault, and after it a kill or a power cut, both drawn.
+    /// A fault of a call, and after it a kill or a power cut, both drawn. Where nothing is called the disk fails.
     Pair,
 }
 
@@ -57,7 +57,7 @@ impl Sweep {
             Sweep::Quirk => &[Target::Quirk],
             Sweep::Act => &[Target::Act],
             Sweep::Dead => &[],
-            Sweep::Pair => &[Target::Call, Target::Death],
+            Sweep::Pair => &[Target::Call, Target::Disk, Target::Death],
         }
     }
 }
@@ -253,7 +253,8 @@ impl Rehearsal {
         let death = if dice.chance(50) { Death::Kill } else { Death::PowerCut };
         let left = steps.saturating_sub(at).max(1);
         let after = 1 + dice.below(if number.is_multiple_of(2) { left.min(SOON) } else { left });
-        plan.treated(Treatment { kill: Some(Kill { step: at + after, death }), ..Treatment::default() })
+        let disk = plan.actors[0].treatment.disk;
+        plan.treated(Treatment { kill: Some(Kill { step: at + after, death }), disk, ..Treatment::default() })
     }
 
     /// A fault that strikes, in a world of its own.
@@ -261,11 +262,16 @@ impl Rehearsal {
         let mut dice = Dice::new(group as u64, 5);
         let seed = SEED + 1 + group as u64;
         loop {
-            let fault = dice.pick(&self.faults).clone();
             let mut plan = Plan { seed, ..(self.scene.plan)() };
-            plan.faults.push(fault);
+            if self.faults.is_empty() {
+                let at = 1 + dice.below(self.clean.counts[0].disk);
+                plan.actors[0].treatment.disk = Some(DiskFault::Fails(at));
+            } else {
+                plan.faults.push(dice.pick(&self.faults).clone());
+            }
             let counts = run(&plan).counts[0];
-            if let Some(at) = counts.struck {
+            // Something has to be left in which it can die.
+            if let Some(at) = counts.struck.filter(|at| *at < counts.steps) {
                 return Struck { plan, at, steps: counts.steps };
             }
         }

@@ -7,7 +7,8 @@ use crabbox_vast_proof::sweeps::{Case, Rehearsal, Sweep};
 use crabbox_vast_proof::tally::counts;
 
 /// Pairs of a fault and a death after it, for each operation. Only those count in which both happened.
-const PAIRS: usize = 5_000;
+/// `CRABBOX_VAST_PAIRS` asks for another number.
+const PAIRS: usize = 1_500;
 /// At least so many of a hundred drawn pairs are real.
 const REAL: usize = 95;
 
@@ -56,11 +57,13 @@ fn play(rehearsal: &Rehearsal, sweep: Sweep, number: usize, tally: &mut Tally) -
 fn pairs(name: &str) {
     let rehearsal = rehearse(name);
     let mut tally = Tally::default();
+    let wanted =
+        std::env::var("CRABBOX_VAST_PAIRS").map_or(PAIRS, |text| text.parse().expect("a number of pairs"));
     let (mut drawn, mut real) = (0, 0);
-    while real < PAIRS && tally.failures.len() < ENOUGH {
+    while real < wanted && tally.failures.len() < ENOUGH {
         real += usize::from(play(&rehearsal, Sweep::Pair, drawn, &mut tally));
         drawn += 1;
-        assert!(drawn < 2 * PAIRS, "only {real} of {drawn} pairs are real");
+        assert!(drawn < 2 * wanted, "only {real} of {drawn} pairs are real");
     }
     println!("{real} of {drawn} pairs are real");
     judge(&tally, ["a death left a machine billing"]);
