@@ -168,6 +168,10 @@ impl Provenance {
         told.sort_by_key(|(fit, instance)| (rank(*fit), instance.id));
         let mut sorted = Sorted::default();
         for (fit, instance) in told {
+            if fit == Fit::Foreign && instance.label.is_none() {
+                // A refusal named a stranger's machine. Without our label there is nothing to settle about it.
+                continue;
+            }
             if fit == Fit::Foreign || fit == Fit::Possible && room == 0 {
                 sorted.others.push(instance.id);
             } else {
@@ -338,6 +342,18 @@ mod tests {
         }
         let refused = journal(&[(Some("nothing: taken"), None)]);
         assert_eq!(told(&refused, vec![instance(3, Some(NOW), Some(70))]), Ok((vec![], vec![3])));
+    }
+
+    #[test]
+    fn a_refusal_that_named_a_strangers_machine_leaves_no_question() {
+        let mut journal = journal(&[(Some("ambiguous: refused"), None)]);
+        journal.attempts[0].named = Some(9);
+        let named = |start, machine| {
+            let record = json!({"id": 9, "start_date": start, "machine_id": machine, "label": null});
+            Instance::read(&record).expect("an id")
+        };
+        assert_eq!(told(&journal, vec![named(NOW - 86_400, 99)]), Ok((vec![], vec![])));
+        assert_eq!(told(&journal, vec![named(NOW, 70)]), Ok((vec![9], vec![])));
     }
 
     const PROVED: &str = crate::store::PROVED_NOTHING;
