@@ -21,7 +21,7 @@ pub fn definition() -> Command {
         .after_help(
             "Examples:\n  crabbox-vast list\n  crabbox-vast adopt 27491836\n  crabbox-vast run --id 27491836 -- nvidia-smi\n\n\
              A key of this machine is attached, so that the lease can be used. Instances that neither crabbox nor \
-             crabbox-vast made are never adopted. On a lease with a claim the key is attached again, and the lease counts as used.",
+             crabbox-vast made are never adopted. On a lease with a claim only the key is attached again.",
         )
 }
 

@@ -58,7 +58,7 @@ impl Adopted {
 
 impl Engine {
     /// Makes a claim for an instance with an ownership label, and attaches a key of this machine to it. On a lease that
-    /// has a claim already the key is attached again, and the lease counts as used. Instances without an ownership label are never adopted.
+    /// has a claim already only the key is attached again. Instances without an ownership label are never adopted.
     ///
     /// Where SSH answers, the dead-man switch is set to what the adoption says: a watchdog that the maker of the instance
     /// armed is replaced, or ended where nothing is to end the lease.
@@ -164,14 +164,6 @@ impl Engine {
             self.store.claim(&id).await?.ok_or_else(|| {
                 Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
             })?;
-        // A lease that is here already is taken into use by this: no sweep ends it as idle under its user.
-        let claim = match present {
-            Some(_) => match self.touch_claim(&id, None, None).await {
-                Err(error) if error.code() == Code::InstanceNotRunning => claim,
-                touched => touched?,
-            },
-            None => claim,
-        };
         let (_lock, journal) = self.journal_of(&id, &claim, Some(lock), call).await?;
         if let Some(mut journal) = journal {
             if claimed {
