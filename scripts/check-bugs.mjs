@@ -69,8 +69,10 @@ async function findAll() {
 
   /** Why the copy does not build, if it does not. */
   const build = () => {
-    const { status, stderr } = spawnSync('cargo', [...cargo, '--quiet', '--no-run'], { cwd: copy, env, encoding: 'utf8', maxBuffer: 2 ** 26 })
-    return status === 0 ? undefined : `does not build (${stderr.split('\n').find((line) => line.startsWith('error')) ?? 'no reason given'})`
+    const built = spawnSync('cargo', [...cargo, '--quiet', '--no-run'], { cwd: copy, env, encoding: 'utf8', maxBuffer: 2 ** 26 })
+    if (built.status === 0) return undefined
+    const line = built.stderr.split('\n').find((line) => line.startsWith('error'))
+    return `does not build (${line ?? built.error?.message ?? built.signal ?? 'no reason given'})`
   }
 
   /** Runs these tests; ends early where a promise is seen to be broken in one of `counts`. */
