@@ -272,6 +272,26 @@ async fn records_that_need_a_look_are_found_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_create_that_was_given_up_is_no_lost_claim() {
+    for (outcome, status) in [("nothing: proved by the complete list", "ok"), ("ambiguous: reset", "warning")]
+    {
+        let desk = Desk::new().await;
+        let journal = json!({
+            "version": 1, "lease": LEASE, "request": {"image": "a/b:1"},
+            "attempts": [{"offer": 1, "price": 0.1, "started_at": 1, "outcome": outcome}],
+        });
+        desk.put(&format!("state/crabbox/vast-journal/{LEASE}.json"), &journal.to_string(), 0o600);
+        let report = desk.report().await;
+        let found = check(&report, "journal");
+        assert_eq!(
+            (&found["status"], &found["details"]["journals"]),
+            (&json!(status), &json!("1")),
+            "{found}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn folders_are_checked_and_never_made() {
     let mut desk = Desk::new().await;
     desk.folder("state/crabbox/claims");

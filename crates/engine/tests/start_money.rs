@@ -169,60 +169,51 @@ async fn without_a_price_the_one_on_record_counts_and_none_at_all_is_refused_und
     assert!(warnings(&stage).iter().any(|text| text.contains("on record")), "{:?}", warnings(&stage));
 }
 
-/// The price rose while it started: it is stopped again.
-#[tokio::test(start_paused = true)]
-async fn a_price_that_rises_during_the_start_ends_it() {
-    let stage = Stage::new();
-    let lease = stopped(&stage, |_| (), false, &json!(0.5)).await;
-    let process = stage.process_with(None, |settings| settings.max_cost = Some(Dollars(0.8)));
+/// A start whose price rises to 3 $/h while it is under way.
+async fn risen_meanwhile(stage: &Stage, process: &Process, lease: &Warm) -> Result<()> {
     let path = format!("/_sim/instances/{}", lease.instance);
-    let (outcome, ()) = tokio::join!(start(&process.engine, &stage), async {
+    let (outcome, ()) = tokio::join!(start(&process.engine, stage), async {
         let sent = |call: &String| call.starts_with("PUT /api/v0/instances/");
         while !stage.calls.lock().unwrap().iter().any(sent) {
             pass(Duration::from_millis(20)).await;
         }
         stage.control("POST", &path, &json!({"dph_total": 3.0}));
     });
-    let error = outcome.expect_err("too dear");
-    assert_eq!(error.code(), Code::PriceCapExceeded, "{error}");
-    assert_eq!(claim(&process, &lease.id).await.state(), "stopped");
-    let state = process.engine.client().show(crabbox_vast_engine::lease::InstanceId(lease.instance)).await;
-    assert_eq!(state.unwrap().unwrap().intended_status.as_deref(), Some("stopped"));
+    outcome
 }
 
-/// Nor does a price that rose beyond what the day allows.
-#[tokio::test(start_paused = true)]
-async fn a_price_that_rises_beyond_the_day_ends_the_start() {
+/// One that rises beyond a limit: it is stopped again.
+async fn risen_beyond(limit: impl FnOnce(&mut Settings)) -> Error {
     let stage = Stage::new();
     let lease = stopped(&stage, |_| (), false, &json!(0.5)).await;
-    let process = stage.process_with(None, |settings| settings.max_cost_per_day = Some(Dollars(2.0)));
-    let path = format!("/_sim/instances/{}", lease.instance);
-    let (outcome, ()) = tokio::join!(start(&process.engine, &stage), async {
-        let sent = |call: &String| call.starts_with("PUT /api/v0/instances/");
-        while !stage.calls.lock().unwrap().iter().any(sent) {
-            pass(Duration::from_millis(20)).await;
-        }
-        stage.control("POST", &path, &json!({"dph_total": 3.0}));
-    });
-    let error = outcome.expect_err("too dear");
+    let process = stage.process_with(None, limit);
+    let error = risen_meanwhile(&stage, &process, &lease).await.expect_err("too dear");
     assert_eq!(error.code(), Code::PriceCapExceeded, "{error}");
-    assert!(error.to_string().contains("day's budget"), "{error}");
     assert_eq!(claim(&process, &lease.id).await.state(), "stopped");
     let state = process.engine.client().show(crabbox_vast_engine::lease::InstanceId(lease.instance)).await;
     assert_eq!(state.unwrap().unwrap().intended_status.as_deref(), Some("stopped"));
-    // A price that rose and fits is what counts from now on.
-    let wider = stage.process_with(None, |settings| settings.max_cost_per_day = Some(Dollars(9.0)));
-    stage.control("POST", &path, &json!({"dph_total": 0.5}));
-    stage.calls.lock().unwrap().clear();
-    let (outcome, ()) = tokio::join!(start(&wider.engine, &stage), async {
-        let sent = |call: &String| call.starts_with("PUT /api/v0/instances/");
-        while !stage.calls.lock().unwrap().iter().any(sent) {
-            pass(Duration::from_millis(20)).await;
-        }
-        stage.control("POST", &path, &json!({"dph_total": 3.0}));
-    });
-    outcome.expect("within the day");
-    assert_eq!(journal(&wider, &lease.id).await.price, Some(3.0));
+    error
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_price_that_rises_during_the_start_ends_it() {
+    risen_beyond(|settings| settings.max_cost = Some(Dollars(0.8))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_price_that_rises_beyond_the_day_ends_the_start() {
+    let error = risen_beyond(|settings| settings.max_cost_per_day = Some(Dollars(2.0))).await;
+    assert!(error.to_string().contains("day's budget"), "{error}");
+}
+
+/// A price that rose and fits is what counts from then on.
+#[tokio::test(start_paused = true)]
+async fn a_price_that_rises_within_the_day_is_noted() {
+    let stage = Stage::new();
+    let lease = stopped(&stage, |_| (), false, &json!(0.5)).await;
+    let process = stage.process_with(None, |settings| settings.max_cost_per_day = Some(Dollars(9.0)));
+    risen_meanwhile(&stage, &process, &lease).await.expect("within the day");
+    assert_eq!(journal(&process, &lease.id).await.price, Some(3.0));
 }
 
 /// The time of the lease is over: it may still be used for one idle timeout, and that is what is counted.

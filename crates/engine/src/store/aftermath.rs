@@ -1,7 +1,7 @@
 //! What the journal of a lease tells when the lease is over, or about to be: what is still to be finished, and what may
 //! come to light later.
 
-use super::journal::{DISCARDED, PROVED_NOTHING};
+use super::journal_parts::{DISCARDED, PROVED_NOTHING};
 use super::{Attempt, Journal, Step, StepKind};
 use crate::lease::InstanceId;
 use serde_json::Map;

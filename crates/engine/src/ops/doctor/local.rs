@@ -132,8 +132,8 @@ pub(super) async fn records(world: &World, paths: Paths) -> Vec<Check> {
     let claimless: Vec<&str> = journals
         .iter()
         .filter(|journal| journal.tombstones().next().is_none() && journal.forgotten_at.is_none())
-        // Given up, and watched for a day.
-        .filter(|journal| !journal.nothing_is_rented())
+        // Nothing was rented, or it was given up and is watched for a day.
+        .filter(|journal| !journal.nothing_is_rented() && !journal.left_nothing())
         .map(|journal| journal.lease.as_str())
         .filter(|lease| !scan.claims.iter().any(|claim| claim.lease_id == *lease))
         .collect();
