@@ -78,7 +78,7 @@ impl Scenario {
 
     /// A vendor as it needs one.
     pub fn options(self) -> Options {
-        Options { broken_image: self == Scenario::Broken, ..Options::default() }
+        Options { broken_image: self == Scenario::Broken, two_looks: true, ..Options::default() }
     }
 
     /// A present lease where it needs one, the trap set, and the command run.

@@ -6,7 +6,7 @@ use super::http::{self, Reply, Request};
 use super::machine::Machine;
 use super::route::Route;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ pub struct Options {
     pub latency: Duration,
     /// Time from the create until the container runs.
     pub boot: Duration,
+    /// The container runs once the list and the single read have both looked at it, so that a command comes to both calls
+    /// however quick its machine is.
+    pub two_looks: bool,
     /// Calls sooner than the published intervals are refused.
     pub limits: bool,
     /// The image cannot be pulled.
@@ -50,6 +53,8 @@ struct Instance {
     born: Instant,
     /// Since when it runs, or boots.
     started: Instant,
+    /// By what it was looked at since then.
+    looked_at: BTreeSet<Route>,
     halted: bool,
     machine: Machine,
 }
@@ -283,8 +288,8 @@ impl Inside {
             Route::List => {
                 let mut all = state.strangers.clone();
                 let listed = |instance: &Instance| instance.born.elapsed() >= self.options.list_lag;
-                let ours = state.instances.iter().filter(|(_, instance)| listed(instance));
-                all.extend(ours.map(|(id, instance)| self.view(*id, instance)));
+                let ours = state.instances.iter_mut().filter(|(_, instance)| listed(instance));
+                all.extend(ours.map(|(id, instance)| self.look(route, *id, instance)));
                 Reply::json(&json!({"instances": all, "next_token": null}))
             }
             Route::Create => self.create(state, request),
@@ -298,7 +303,10 @@ impl Inside {
         let machine = Machine::start(&self.folder.join(id.to_string()));
         let label = request.body["label"].as_str().unwrap_or_default().to_owned();
         let now = Instant::now();
-        state.instances.insert(id, Instance { label, born: now, started: now, halted: false, machine });
+        let looked_at = BTreeSet::new();
+        state
+            .instances
+            .insert(id, Instance { label, born: now, started: now, looked_at, halted: false, machine });
         state.most_at_once = state.most_at_once.max(state.instances.len());
         Reply::json(&json!({"success": true, "new_contract": id.to_string(),
                             "instance_api_key": Secrets::INSTANCE_KEY}))
@@ -324,7 +332,7 @@ impl Inside {
             };
         };
         match route {
-            Route::Show => return Reply::json(&json!({"instances": self.view(id, instance)})),
+            Route::Show => return Reply::json(&json!({"instances": self.look(route, id, instance)})),
             Route::Attach => instance.machine.let_in(request.body["ssh_key"].as_str().unwrap_or_default()),
             Route::Keys => return Reply::json(&json!({"ssh_keys": "[]"})),
             Route::Manage => {
@@ -337,7 +345,8 @@ impl Inside {
                         instance.machine.hang_up();
                     }
                     Some(_) if instance.halted => {
-                        (instance.halted, instance.started) = (false, Instant::now())
+                        (instance.halted, instance.started) = (false, Instant::now());
+                        instance.looked_at.clear();
                     }
                     _ => {}
                 }
@@ -355,8 +364,17 @@ impl Inside {
         format!("http://{}/logs/{id}?signature={}", self.address, Secrets::SIGNATURE)
     }
 
+    fn look(&self, route: Route, id: u64, instance: &mut Instance) -> Value {
+        let view = self.view(id, instance);
+        instance.looked_at.insert(route);
+        view
+    }
+
     fn view(&self, id: u64, instance: &Instance) -> Value {
-        let running = !instance.halted && instance.started.elapsed() >= self.options.boot;
+        let looked_at = [Route::List, Route::Show].iter().all(|route| instance.looked_at.contains(route));
+        let booted =
+            instance.started.elapsed() >= self.options.boot && (looked_at || !self.options.two_looks);
+        let running = !instance.halted && booted;
         let (intended, otherwise) =
             if instance.halted { ("stopped", "exited") } else { ("running", "loading") };
         let mut view = json!({"id": id, "label": instance.label, "intended_status": intended,

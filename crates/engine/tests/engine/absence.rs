@@ -1,0 +1,457 @@
+//! That an instance is gone is a proof: what an API that has lost its way answers is none.
+
+use crate::support::{Warm, edit, mutations, open, pass, rented_elsewhere, run, stop, warm, warnings};
+use crate::virtual_time::{Process, Stage};
+use crabbox_vast_engine::Code;
+use crabbox_vast_engine::lease::{InstanceId, LeaseId};
+use crabbox_vast_engine::ops::cleanup::ItemOutcome;
+use crabbox_vast_engine::ops::{AcquireRequest, Cleaned, CleanupRequest, ForgetRequest, ReleaseOutcome};
+use crabbox_vast_engine::store::{Journal, StepKind};
+use crabbox_vast_sim::api::{Effect, Fault};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+fn answer(status: u16, body: &Value) -> Effect {
+    Effect::Answer {
+        status,
+        content_type: "application/json".into(),
+        body: body.to_string(),
+        headers: Vec::new(),
+    }
+}
+
+/// The calls of a release from its first destroy on.
+fn from_the_destroy(stage: &Stage) -> Vec<String> {
+    let calls = stage.calls.lock().expect("not poisoned").clone();
+    calls.into_iter().skip_while(|call| !call.starts_with("DELETE")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn absence_after_an_accepted_destroy_counts_once_the_account_answers_after_it() {
+    let stage = Stage::new();
+    let process = stage.process();
+    warm(&stage, &process, "one", true).await;
+    stop(&process.engine, "one", &stage.call()).await.expect("stops");
+    let calls = from_the_destroy(&stage);
+    assert!(calls.len() >= 3, "{calls:?}");
+    assert_eq!(calls.last().map(String::as_str), Some("GET /api/v0/users/current/"), "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| call.contains("users/current")).count(), 1, "{calls:?}");
+}
+
+/// The destroy is accepted and nothing happens; every read says "no such instance", and the account is refused.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_works_no_more_proves_nothing_gone() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let done = Fault::once("DELETE", "/api/v0/instances/*/", answer(200, &json!({"success": true})));
+    let blind = Fault::once("GET", "/api/v0/instances/*/", answer(200, &json!({"instances": null})));
+    let empty = json!({"success": true, "instances": [], "total_instances": 0, "next_token": null});
+    let list = Fault::once("GET", "/api/v1/instances/", answer(200, &empty));
+    let refused = json!({"success": false, "error": "auth_error", "msg": "Invalid user key"});
+    let mut account = Fault::once("GET", "/api/v0/users/current/", answer(404, &refused));
+    // The first one opens the release.
+    account.nth = 2;
+    stage.vast(|vast, _| {
+        for mut fault in [done, blind, list] {
+            let single = fault.path.contains("v0/instances") && fault.method.as_deref() == Some("GET");
+            fault.nth = if single { 2 } else { 1 };
+            vast.add_fault(fault.times(None));
+        }
+        vast.add_fault(account.times(None));
+    });
+    let error = stop(&process.engine, "one", &stage.call()).await.expect_err("nothing is proved");
+    assert!(matches!(error.code(), Code::ReleaseUnproved | Code::AuthFailed), "{error}");
+    assert_eq!((open(&stage), stage.claims().len()), (vec![lease.instance], 1));
+}
+
+/// `{}` to a destroy that did nothing: the instance is still there, and the claim with it.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_that_is_not_said_to_be_accepted_is_proved_by_reading() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    // Carried out, and answered with nothing.
+    let unsaid = Fault::once("DELETE", "/api/v0/instances/*/", answer(200, &json!({}))).after_commit();
+    stage.vast(|vast, _| vast.add_fault(unsaid.times(None)));
+    let began = tokio::time::Instant::now();
+    let released = stop(&process.engine, "one", &stage.call()).await.expect("proved");
+    assert_eq!(released.outcome, ReleaseOutcome::Destroyed);
+    assert!(
+        began.elapsed() >= Duration::from_secs(10),
+        "two looks, ten seconds apart: {:?}",
+        began.elapsed()
+    );
+    assert_eq!((open(&stage).len(), stage.claims().len()), (0, 0));
+
+    let stage = Stage::new();
+    let process = stage.process();
+    let other = warm(&stage, &process, "two", true).await;
+    let unsaid = Fault::once("DELETE", "/api/v0/instances/*/", answer(200, &json!({}))).times(None);
+    stage.vast(|vast, _| vast.add_fault(unsaid));
+    // One read in which the record is missing for a moment is no proof after an answer that says nothing.
+    let blind = Fault::once(
+        "GET",
+        "/api/v1/instances/",
+        answer(
+            200,
+            &json!({
+        "success": true, "instances": [], "total_instances": 0, "next_token": null}),
+        ),
+    );
+    stage.vast(|vast, _| vast.add_fault(blind));
+    let error = stop(&process.engine, "two", &stage.call()).await.expect_err("it is there");
+    assert!(error.retryable(), "{error}");
+    assert_eq!((open(&stage), stage.claims().len()), (vec![other.instance], 1));
+    assert_ne!(lease.instance, 0);
+}
+
+/// Leases of dead processes whose destroys stall: together they hold up nobody for longer than one limit.
+#[tokio::test(start_paused = true)]
+async fn dead_leases_whose_destroys_stall_hold_up_a_command_for_one_limit_only() {
+    let stage = Stage::with(|settings| settings.rate_limits = false);
+    let (one, two, three) = (stage.process(), stage.process(), stage.process());
+    let call = stage.call();
+    // On the heap: three runs side by side are more than a test's stack holds.
+    let [one, two, three] = [&one, &two, &three].map(|process| Box::pin(run(&process.engine, &call)));
+    let dying = Box::pin(async { tokio::join!(one, two, three) });
+    let dead = tokio::time::timeout(Duration::from_secs(27), dying).await;
+    assert!(dead.is_err(), "they die while their machines start");
+    assert!(open(&stage).len() > 1, "{:?}", open(&stage));
+    pass(Duration::from_secs(120)).await;
+    let fresh = Stage::with(|settings| settings.rate_limits = false);
+    let began = tokio::time::Instant::now();
+    Box::pin(warm(&fresh, &fresh.process(), "kept", true)).await;
+    let usual = began.elapsed();
+    let stall = Fault::once("DELETE", "/api/v0/instances/*/", Effect::Stall).times(None);
+    stage.vast(|vast, _| vast.add_fault(stall));
+    let process = stage.process();
+    let began = tokio::time::Instant::now();
+    let kept = Box::pin(warm(&stage, &process, "kept", true)).await;
+    let took = began.elapsed();
+    assert!(took < usual + Duration::from_secs(33), "{took:?}, usually {usual:?}");
+    assert!(open(&stage).contains(&kept.instance));
+}
+
+const GIVEN: &str = "cbx_0123456789ab";
+
+async fn cleanup(stage: &Stage, process: &Process, dry_run: bool) -> Cleaned {
+    process.engine.cleanup(&CleanupRequest { dry_run }, &stage.call()).await.expect("cleans up")
+}
+
+/// Loses the answers of the next creates, none of which is carried out.
+fn lose_creates(stage: &Stage, many: u64) {
+    let fault = Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset).times(Some(many));
+    stage.vast(|vast, _| vast.add_fault(fault));
+}
+
+/// What a create of this lease makes after all: its label, on the machine of that attempt.
+fn comes_up(stage: &Stage, journal: &Journal, attempt: usize) -> u64 {
+    let label = format!("cbx1|{}|{}|provisioning", journal.lease, journal.slug);
+    let machine = journal.attempts[attempt].machine;
+    let body = json!({"label": label, "machine_id": machine, "actual_status": "running"});
+    stage.control("POST", "/_sim/instances", &body)["id"].as_u64().expect("an id")
+}
+
+async fn journal_of(process: &Process, id: &LeaseId) -> Journal {
+    process.engine.store().journal(id).await.expect("readable").expect("a journal")
+}
+
+/// An acquire whose creates were all given up; its journal.
+async fn given_up(stage: &Stage, lease_id: Option<&str>) -> Journal {
+    lose_creates(stage, 2);
+    let process = stage.process();
+    let request = AcquireRequest { lease_id: lease_id.map(str::to_owned), ..AcquireRequest::default() };
+    let error = process.engine.acquire(&request, &stage.call()).await.map(|_| ()).expect_err("both are lost");
+    assert_eq!(error.code(), Code::CreateAmbiguous, "{error}");
+    assert_eq!((stage.claims().len(), stage.keys().len(), open(stage).len()), (0, 0, 0));
+    process.engine.store().scan_journals().await.expect("readable").pop().expect("it is watched")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_create_that_was_given_up_made_after_all_is_destroyed_by_cleanup() {
+    let stage = Stage::new();
+    let journal = given_up(&stage, None).await;
+    let process = stage.process();
+    let late = comes_up(&stage, &journal, 0);
+    process.engine.list(false, &stage.call()).await.expect("lists");
+    let told = format!("instance {late} was made by a create of lease {}", journal.lease);
+    assert!(warnings(&stage).iter().any(|one| one.starts_with(&told)), "{:?}", warnings(&stage));
+    mutations(&stage);
+    let planned = cleanup(&stage, &process, true).await;
+    assert_eq!(planned.items[0].outcome, ItemOutcome::Planned, "{planned:?}");
+    assert_eq!((mutations(&stage), stage.claims().len()), (Vec::new(), 0));
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert_eq!(cleaned.items[0].outcome, ItemOutcome::Destroyed, "{cleaned:?}");
+    assert_eq!(
+        (cleaned.items[0].instance, cleaned.problems.len()),
+        (Some(InstanceId(late)), 0),
+        "{cleaned:?}"
+    );
+    assert_eq!((open(&stage).len(), stage.claims().len(), stage.keys().len()), (0, 0, 0));
+    // What it cost is on record, and a day later nothing is.
+    let id = LeaseId::parse(&journal.lease).unwrap();
+    let after = journal_of(&process, &id).await;
+    assert!(after.created(InstanceId(late)) && after.tombstones().count() == 1, "{after:?}");
+    pass(Duration::from_secs(25 * 3600)).await;
+    cleanup(&stage, &process, false).await;
+    assert_eq!(process.engine.store().journal(&id).await.unwrap(), None);
+}
+
+/// Whose label may be in use elsewhere, or whose account is another, is told and left alone.
+#[tokio::test(start_paused = true)]
+async fn a_latecomer_that_may_be_somebody_elses_is_only_told() {
+    for case in [
+        "given id",
+        "another account",
+        "another address",
+        "another slug",
+        "dropped on request",
+        "adopted elsewhere",
+        "keys unread",
+    ] {
+        let stage = Stage::new();
+        let mut journal = given_up(&stage, Some(GIVEN).filter(|_| case == "given id")).await;
+        let process = stage.process();
+        match case {
+            "another account" => journal.account = Some(1),
+            "another address" => journal.api_url = Some("https://elsewhere.example/api/v0".into()),
+            "dropped on request" => journal.forgotten_at = Some(stage.unix_now()),
+            _ => {}
+        }
+        process.engine.store().write_journal(&journal).await.unwrap();
+        if case == "another slug" {
+            journal.slug = "other-box".into();
+        }
+        let late = comes_up(&stage, &journal, 0);
+        let keys = format!("/api/v0/instances/{late}/ssh/");
+        match case {
+            "adopted elsewhere" => {
+                let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIElsewhere crabbox {}", journal.lease);
+                stage.control("POST", &keys, &json!({"ssh_key": key}));
+            }
+            "keys unread" => stage.vast(|vast, _| {
+                vast.add_fault(Fault::once("GET", &keys, answer(404, &json!({}))).times(None));
+            }),
+            _ => {}
+        }
+        mutations(&stage);
+        let cleaned = cleanup(&stage, &process, false).await;
+        assert_eq!(cleaned.items[0].outcome, ItemOutcome::Refused, "{case}: {cleaned:?}");
+        assert_eq!((open(&stage), mutations(&stage)), (vec![late], Vec::new()), "{case}");
+        assert_eq!(stage.claims(), Vec::<String>::new(), "{case}");
+        if case == "given id" {
+            assert!(cleaned.problems[0].contains(&format!("`adopt {late}` takes it over")), "{cleaned:?}");
+        }
+    }
+}
+
+/// A lease whose first create was given up and whose second one it lives on.
+async fn second_try(stage: &Stage) -> (Process, Warm, Journal) {
+    lose_creates(stage, 1);
+    let process = stage.process();
+    let lease = warm(stage, &process, "one", true).await;
+    let journal = journal_of(&process, &lease.id).await;
+    assert_eq!(journal.attempts.len(), 2);
+    (process, lease, journal)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_twin_that_an_earlier_create_made_is_destroyed_and_hinders_nobody() {
+    for how in ["cleanup", "stop"] {
+        let stage = Stage::new();
+        let (process, lease, journal) = second_try(&stage).await;
+        let twin = comes_up(&stage, &journal, 0);
+        process.engine.status("one", &stage.call()).await.expect("it stays usable");
+        let told = format!("instance {twin} is a further one of this lease");
+        assert!(warnings(&stage).iter().any(|one| one.starts_with(&told)), "{:?}", warnings(&stage));
+        if how == "stop" {
+            stop(&process.engine, "one", &stage.call()).await.expect("stops");
+            assert_eq!((open(&stage).len(), stage.claims().len()), (0, 0));
+            continue;
+        }
+        assert_eq!(cleanup(&stage, &process, true).await.summary.planned, 1);
+        let cleaned = cleanup(&stage, &process, false).await;
+        assert_eq!((cleaned.summary.destroyed, cleaned.summary.refused), (1, 0), "{cleaned:?}");
+        assert_eq!((open(&stage), stage.claims().len()), (vec![lease.instance], 1));
+        assert_eq!(cleanup(&stage, &process, false).await.summary.destroyed, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_proved_gone_and_comes_back_is_destroyed() {
+    for claimed in [true, false] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let back = rented_elsewhere(&stage, &format!("cbx1|{}|one|provisioning", lease.id));
+        let mut journal = journal_of(&process, &lease.id).await;
+        journal.begin(StepKind::Destroy, InstanceId(back), stage.unix_now());
+        journal.proved(StepKind::Destroy, InstanceId(back), stage.unix_now());
+        process.engine.store().write_journal(&journal).await.unwrap();
+        let mut left = vec![lease.instance];
+        if !claimed {
+            // Hidden while its lease is given back.
+            stage.control("POST", &format!("/_sim/instances/{back}"), &json!({"hidden": true}));
+            stop(&process.engine, "one", &stage.call()).await.expect("stops");
+            stage.control("POST", &format!("/_sim/instances/{back}"), &json!({"hidden": false}));
+            left.clear();
+        }
+        let cleaned = cleanup(&stage, &process, false).await;
+        assert_eq!(cleaned.summary.destroyed, 1, "claimed {claimed}: {cleaned:?}");
+        assert_eq!(open(&stage), left, "claimed {claimed}: {cleaned:?}");
+    }
+}
+
+fn outcomes(cleaned: &Cleaned) -> Vec<ItemOutcome> {
+    cleaned.items.iter().map(|item| item.outcome).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_machine_that_the_lists_missed_for_a_while_is_not_destroyed() {
+    for how in ["cleanup", "forget"] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let hide = |hidden| {
+            let path = format!("/_sim/instances/{}", lease.instance);
+            stage.control("POST", &path, &json!({ "hidden": hidden }));
+        };
+        hide(true);
+        let single = format!("/api/v0/instances/{}/", lease.instance);
+        let nothing = answer(200, &json!({"instances": null}));
+        stage.vast(|vast, _| vast.add_fault(Fault::once("GET", &single, nothing).times(None)));
+        if how == "cleanup" {
+            let first = cleanup(&stage, &process, false).await;
+            assert!(outcomes(&first).contains(&ItemOutcome::Forgotten), "{first:?}");
+        } else {
+            let request = ForgetRequest { identifier: "one".into(), ..ForgetRequest::default() };
+            process
+                .engine
+                .forget_claim(&request, &stage.call())
+                .await
+                .expect("it is gone, as far as anybody can see");
+        }
+        hide(false);
+        stage.control("DELETE", "/_sim/faults", &json!({}));
+        let cleaned = cleanup(&stage, &process, false).await;
+        assert_eq!(
+            (cleaned.summary.destroyed, open(&stage)),
+            (0, vec![lease.instance]),
+            "{how}: {cleaned:?}"
+        );
+        let told =
+            format!("instance {} of lease {} was proved gone and is listed again", lease.instance, lease.id);
+        assert!(cleaned.problems.iter().any(|one| one.starts_with(&told)), "{how}: {cleaned:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_surplus_is_finished_before_its_lease_is_forgotten() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let surplus = InstanceId(rented_elsewhere(&stage, &format!("cbx1|{}|one|ready", lease.id)));
+    let mut journal = journal_of(&process, &lease.id).await;
+    journal.begin(StepKind::Destroy, surplus, stage.unix_now());
+    journal.begin(StepKind::Destroy, InstanceId(lease.instance), stage.unix_now());
+    process.engine.store().write_journal(&journal).await.unwrap();
+    // Its destroy is refused: then the claim stays, and the next one goes on.
+    let path = format!("/api/v0/instances/{surplus}/");
+    let refusal = answer(401, &json!({"success": false, "error": "auth_error", "msg": "Invalid user key"}));
+    stage.vast(|vast, _| vast.add_fault(Fault::once("DELETE", &path, refusal).times(Some(2))));
+    assert_eq!(cleanup(&stage, &process, false).await.summary.failed, 1);
+    assert_eq!((open(&stage), stage.claims().len()), (vec![surplus.0], 1));
+    let cleaned = cleanup(&stage, &process, false).await;
+    assert_eq!(open(&stage), Vec::<u64>::new(), "{cleaned:?}");
+    // A step that was never proved keeps its journal.
+    let mut journal = journal_of(&process, &lease.id).await;
+    journal.begin(StepKind::Destroy, InstanceId(999_999), stage.unix_now());
+    process.engine.store().write_journal(&journal).await.unwrap();
+    for _ in 0..2 {
+        pass(Duration::from_secs(25 * 3600)).await;
+        cleanup(&stage, &process, false).await;
+    }
+    assert!(journal_of(&process, &lease.id).await.leads_on());
+}
+
+/// A claim that names nothing any more because its machine was given up and destroyed: that is no "never created".
+#[tokio::test(start_paused = true)]
+async fn what_was_rented_and_destroyed_is_not_called_never_created() {
+    for by in ["stop", "cleanup"] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", false).await;
+        let instance = InstanceId(lease.instance);
+        let mut journal = journal_of(&process, &lease.id).await;
+        journal.discard("boot_timeout");
+        journal.begin(StepKind::Destroy, instance, stage.unix_now());
+        journal.proved(StepKind::Destroy, instance, stage.unix_now());
+        process.engine.store().write_journal(&journal).await.unwrap();
+        process.engine.client().destroy_if(instance, || async { Ok(()) }).await.unwrap();
+        edit(&process, &lease.id, |claim| {
+            claim.cloud_id.clear();
+            claim.labels.insert("state".into(), "ambiguous-create".into());
+            claim.labels.insert("recovery".into(), "ambiguous-create".into());
+        })
+        .await;
+        if by == "stop" {
+            let released = stop(&process.engine, "one", &stage.call()).await.expect("stops");
+            assert_eq!((released.outcome, released.instance), (ReleaseOutcome::AlreadyGone, Some(instance)));
+        } else {
+            let cleaned = cleanup(&stage, &process, false).await;
+            assert_eq!(cleaned.items[0].outcome, ItemOutcome::AlreadyGone, "{cleaned:?}");
+        }
+        assert_eq!(stage.claims().len(), 0);
+        assert_eq!(journal_of(&process, &lease.id).await.tombstones().count(), 1, "{by}");
+    }
+}
+
+/// A record that lingers after its destroy says nothing against the lease's own machine.
+#[tokio::test(start_paused = true)]
+async fn an_unloaded_record_under_the_same_label_hinders_nobody() {
+    let stage = Stage::new();
+    let process = stage.process();
+    // A label under which others may rent, too.
+    let (slug, lease_id) = (Some("one".to_owned()), Some(GIVEN.to_owned()));
+    let request = AcquireRequest { keep: true, slug, lease_id };
+    process.engine.acquire(&request, &stage.call()).await.expect("a lease").close().await;
+    let body = json!({"label": format!("cbx1|{GIVEN}|one|ready"), "cur_state": "unloaded"});
+    let lingering = stage.control("POST", "/_sim/instances", &body)["id"].as_u64().expect("an id");
+    process.engine.status("one", &stage.call()).await.expect("it is usable");
+    stage.control("POST", &format!("/_sim/instances/{lingering}"), &json!({"cur_state": "running"}));
+    let error = process.engine.status("one", &stage.call()).await.map(|_| ()).expect_err("an impostor");
+    assert_eq!(error.code(), Code::IdentityMismatch);
+}
+
+/// Waiting for a create to show changes nothing, so it can be given up at once.
+#[tokio::test(start_paused = true)]
+async fn the_window_of_an_unanswered_create_can_be_cancelled() {
+    for by in ["stop", "cleanup"] {
+        let stage = Stage::new();
+        lose_creates(&stage, 1);
+        let (dying, call) = (stage.process(), stage.call());
+        let dead = tokio::time::timeout(Duration::from_secs(3), run(&dying.engine, &call)).await;
+        assert!(dead.is_err());
+        let left = stage.claims();
+        let (process, cancel) = (stage.process(), CancellationToken::new());
+        let call = stage.call_with(cancel.clone());
+        let began = tokio::time::Instant::now();
+        let work = async {
+            if by == "stop" {
+                return stop(&process.engine, &left[0], &call).await.map(|_| ()).expect_err("given up");
+            }
+            let cleaned =
+                process.engine.cleanup(&CleanupRequest::default(), &call).await.expect("a document");
+            cleaned.failure().expect("it was given up")
+        };
+        let (error, ()) = tokio::join!(work, async {
+            pass(Duration::from_secs(5)).await;
+            cancel.cancel();
+        });
+        assert_eq!(error.code(), Code::Cancelled, "{by}: {error}");
+        assert!(began.elapsed() < Duration::from_secs(7), "{by}: {:?}", began.elapsed());
+        assert_eq!(stage.claims(), left, "{by}");
+    }
+}
