@@ -7,8 +7,9 @@
 
 use crate::dice::Dice;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// What stands at a path.
@@ -29,7 +30,8 @@ enum Change {
     Remove(PathBuf),
 }
 
-type Names = BTreeMap<PathBuf, usize>;
+/// Nodes by path, in the order of the paths' bytes: parts are slower to compare, and nothing is done more often here.
+type Names = BTreeMap<OsString, usize>;
 
 /// The whole disk. All processes of a stage share it.
 #[derive(Debug, Default)]
@@ -55,15 +57,15 @@ impl Change {
     fn apply(&self, names: &mut Names) {
         match self {
             Change::Add(path, node) => {
-                names.insert(path.clone(), *node);
+                names.insert(path.clone().into(), *node);
             }
             Change::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
+                if let Some(node) = names.remove(from.as_os_str()) {
+                    names.insert(to.clone().into(), node);
                 }
             }
             Change::Remove(path) => {
-                names.remove(path);
+                names.remove(path.as_os_str());
             }
         }
     }
@@ -77,14 +79,14 @@ impl Platter {
         let folders: BTreeSet<&Path> = paths.iter().flat_map(|path| path.ancestors()).collect();
         for folder in folders {
             disk.nodes.push(Node { folder: true, mode: 0o700, bytes: Vec::new(), synced: true });
-            disk.seen.insert(folder.to_owned(), disk.nodes.len() - 1);
+            disk.seen.insert(folder.into(), disk.nodes.len() - 1);
         }
         disk.durable = disk.seen.clone();
         disk
     }
 
     fn node(&self, path: &Path) -> Option<&Node> {
-        Some(&self.nodes[*self.seen.get(path)?])
+        Some(&self.nodes[*self.seen.get(path.as_os_str())?])
     }
 
     fn change(&mut self, change: Change) {
@@ -117,7 +119,7 @@ impl Platter {
     /// As a real file system.
     pub fn create(&mut self, path: &Path, mode: u32) -> io::Result<()> {
         self.folder_of(path)?;
-        if self.seen.contains_key(path) {
+        if self.seen.contains_key(path.as_os_str()) {
             return Err(ErrorKind::AlreadyExists.into());
         }
         self.nodes.push(Node { folder: false, mode, bytes: Vec::new(), synced: false });
@@ -127,14 +129,14 @@ impl Platter {
 
     /// Writes into a file that was created before.
     pub fn write(&mut self, path: &Path, bytes: &[u8]) {
-        if let Some(node) = self.seen.get(path) {
+        if let Some(node) = self.seen.get(path.as_os_str()) {
             self.nodes[*node].bytes = bytes.to_vec();
         }
     }
 
     /// Makes the bytes of a file durable, not its name.
     pub fn sync(&mut self, path: &Path) {
-        if let Some(node) = self.seen.get(path) {
+        if let Some(node) = self.seen.get(path.as_os_str()) {
             self.nodes[*node].synced = true;
         }
     }
@@ -145,7 +147,7 @@ impl Platter {
     /// As a real file system.
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.folder_of(to)?;
-        if !self.seen.contains_key(from) {
+        if !self.seen.contains_key(from.as_os_str()) {
             return Err(ErrorKind::NotFound.into());
         }
         self.change(Change::Rename(from.to_owned(), to.to_owned()));
@@ -201,11 +203,12 @@ impl Platter {
     /// The names in a folder, sorted.
     #[must_use]
     pub fn list(&self, folder: &Path) -> Vec<OsString> {
-        self.seen
-            .range(folder.to_owned()..)
-            .take_while(|(path, _)| path.starts_with(folder))
-            .filter(|(path, _)| path.parent() == Some(folder))
-            .filter_map(|(path, _)| Some(path.file_name()?.to_owned()))
+        let inside = folder.join("").into_os_string();
+        let names = self.seen.range::<OsStr, _>((Bound::Excluded(inside.as_os_str()), Bound::Unbounded));
+        names
+            .map_while(|(path, _)| path.as_encoded_bytes().strip_prefix(inside.as_encoded_bytes()))
+            .filter(|name| !name.contains(&b'/'))
+            .map(|name| OsString::from(String::from_utf8_lossy(name).into_owned()))
             .collect()
     }
 
@@ -214,7 +217,7 @@ impl Platter {
     /// # Errors
     /// As a real file system.
     pub fn create_folder(&mut self, path: &Path, mode: u32) -> io::Result<()> {
-        match self.seen.get(path) {
+        match self.seen.get(path.as_os_str()) {
             Some(node) if self.nodes[*node].folder => self.nodes[*node].mode = mode,
             Some(_) => return Err(ErrorKind::NotADirectory.into()),
             None => {
@@ -229,7 +232,7 @@ impl Platter {
     /// Whether something stands there.
     #[must_use]
     pub fn exists(&self, path: &Path) -> bool {
-        self.seen.contains_key(path)
+        self.seen.contains_key(path.as_os_str())
     }
 
     /// Permission bits.
@@ -281,7 +284,8 @@ impl Platter {
         // What stands in a folder whose own name was lost is lost with it.
         let mut names = Names::new();
         for (path, node) in &self.durable {
-            if path.parent().is_none_or(|folder| names.contains_key(folder)) {
+            let folder = Path::new(path).parent();
+            if folder.is_none_or(|folder| names.contains_key(folder.as_os_str())) {
                 names.insert(path.clone(), *node);
             }
         }
@@ -301,7 +305,11 @@ impl Platter {
     /// Whether a file would survive a power cut as it is now, name and bytes.
     #[must_use]
     pub fn is_durable(&self, path: &Path) -> bool {
-        let same = |path: &Path| self.durable.get(path).is_some_and(|node| self.seen.get(path) == Some(node));
+        let same = |path: &Path| {
+            self.durable
+                .get(path.as_os_str())
+                .is_some_and(|node| self.seen.get(path.as_os_str()) == Some(node))
+        };
         path.ancestors().all(same) && self.node(path).is_some_and(|node| node.synced)
     }
 
@@ -309,8 +317,8 @@ impl Platter {
     /// version stands there that is not durable yet, this is the older one.
     #[must_use]
     pub fn durable(&self, path: &Path) -> Option<&[u8]> {
-        let names = path.ancestors().all(|path| self.durable.contains_key(path));
-        let node = &self.nodes[*self.durable.get(path).filter(|_| names)?];
+        let names = path.ancestors().all(|path| self.durable.contains_key(path.as_os_str()));
+        let node = &self.nodes[*self.durable.get(path.as_os_str()).filter(|_| names)?];
         (node.synced && !node.folder).then_some(node.bytes.as_slice())
     }
 
@@ -319,7 +327,7 @@ impl Platter {
         self.seen
             .iter()
             .filter(|(_, node)| !self.nodes[**node].folder)
-            .map(|(path, node)| (path.as_path(), self.nodes[*node].bytes.as_slice()))
+            .map(|(path, node)| (Path::new(path), self.nodes[*node].bytes.as_slice()))
     }
 }
 

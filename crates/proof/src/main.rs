@@ -9,6 +9,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the engine on simulated worlds, one for each seed, and judges what came of it.
 #[derive(Debug, Parser)]
 #[command(name = "soak")]

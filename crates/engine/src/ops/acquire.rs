@@ -16,6 +16,7 @@ use crate::store::{Journal, JournalRequest, LeaseKey, OperationGuard};
 use crate::vast::decode::Account;
 use crate::vast::select::select;
 use crate::vast::{Filter, Instance};
+use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
 use tokio::time::Instant;
 
@@ -58,8 +59,12 @@ impl Engine {
     /// as its hint says, with a claim left from which `stop` finishes; [`crate::Code::ReleaseUnproved`] with such a claim;
     /// [`crate::Code::LeaseIdConflict`], [`crate::Code::LeaseReleased`] and [`crate::Code::LeaseBusy`] for a lease id that cannot be taken
     /// up.
-    pub async fn acquire(&self, request: &AcquireRequest, call: &Call) -> Result<Lease> {
-        Ok(self.acquire_as(request, false, call).await?.0)
+    pub fn acquire<'a>(
+        &'a self,
+        request: &'a AcquireRequest,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Lease>> {
+        Box::pin(async move { Ok(self.acquire_as(request, false, call).await?.0) })
     }
 
     /// [`Engine::acquire`] with the operation lock, which shows that somebody is still at work on the lease. With `alone`

@@ -11,6 +11,7 @@ use crate::lease::{AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, 
 use crate::store::{DeadmanRecord, Journal, LeaseKey};
 use crate::vast::{Endpoint, Filter, Instance};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -65,21 +66,23 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::LeaseBusy`].
-    pub async fn adopt(&self, request: &AdoptRequest, call: &Call) -> Result<Adopted> {
-        let identifier = request.identifier.trim();
-        let resolved = call.until_cancelled(self.resolve(identifier)).await?;
-        let instance = resolved.instance.ok_or_else(|| match &resolved.claim {
-            Some(claim) => super::resolve::gone(claim),
-            None => unclaimed(identifier, None),
-        })?;
-        let present = match &resolved.claim {
-            Some(claim) => Some(super::resolve::lease_id(claim)?),
-            None => None,
-        };
-        let endpoints = if instance.is_running() { instance.endpoints() } else { Vec::new() };
-        let mut adopted = self.take_in(instance, present, request.keep, call).await?;
-        adopted.deadman = self.arm_adopted(&adopted, endpoints, call).await;
-        Ok(adopted)
+    pub fn adopt<'a>(&'a self, request: &'a AdoptRequest, call: &'a Call) -> BoxFuture<'a, Result<Adopted>> {
+        Box::pin(async move {
+            let identifier = request.identifier.trim();
+            let resolved = call.until_cancelled(self.resolve(identifier)).await?;
+            let instance = resolved.instance.ok_or_else(|| match &resolved.claim {
+                Some(claim) => super::resolve::gone(claim),
+                None => unclaimed(identifier, None),
+            })?;
+            let present = match &resolved.claim {
+                Some(claim) => Some(super::resolve::lease_id(claim)?),
+                None => None,
+            };
+            let endpoints = if instance.is_running() { instance.endpoints() } else { Vec::new() };
+            let mut adopted = self.take_in(instance, present, request.keep, call).await?;
+            adopted.deadman = self.arm_adopted(&adopted, endpoints, call).await;
+            Ok(adopted)
+        })
     }
 
     /// Sets the dead-man switch of an adopted lease where SSH answers; where it does not, the next use does.

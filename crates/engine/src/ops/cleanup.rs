@@ -16,6 +16,7 @@ use crate::store::{ClaimScan, OperationGuard};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -48,21 +49,28 @@ impl Engine {
     ///
     /// # Errors
     /// Why the instances or claims could not be read as a whole; then nothing was changed.
-    pub async fn cleanup(&self, request: &CleanupRequest, call: &Call) -> Result<Cleaned> {
-        let dry_run = request.dry_run;
-        let until = Instant::now() + LIMIT;
-        let (account, inventory) = self.read_everything(call).await?;
-        let mut items = if dry_run {
-            self.planned_recoveries().await?
-        } else {
-            self.recover_dead(None, Patience::Window(until), call).await
-        };
-        let mut problems = Vec::new();
-        let swept = self.sweep_all(account, inventory, until, dry_run, &mut items, &mut problems, call).await;
-        match swept {
-            Err(error) if items.is_empty() => Err(error),
-            swept => Ok(Cleaned::new(dry_run, items, problems, swept.err().as_ref())),
-        }
+    pub fn cleanup<'a>(
+        &'a self,
+        request: &'a CleanupRequest,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Cleaned>> {
+        Box::pin(async move {
+            let dry_run = request.dry_run;
+            let until = Instant::now() + LIMIT;
+            let (account, inventory) = self.read_everything(call).await?;
+            let mut items = if dry_run {
+                self.planned_recoveries().await?
+            } else {
+                self.recover_dead(None, Patience::Window(until), call).await
+            };
+            let mut problems = Vec::new();
+            let swept =
+                self.sweep_all(account, inventory, until, dry_run, &mut items, &mut problems, call).await;
+            match swept {
+                Err(error) if items.is_empty() => Err(error),
+                swept => Ok(Cleaned::new(dry_run, items, problems, swept.err().as_ref())),
+            }
+        })
     }
 
     /// What follows the leases of dead processes: the expired ones, and those whose instance is gone.

@@ -12,6 +12,7 @@ use crate::sync::path::path_bytes;
 use crate::sync::unpack::Unpacker;
 use crate::world::{ExecExit, ExecIo, FileKind, Local, Output, Stat};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -74,31 +75,33 @@ impl Engine {
     /// Those of [`Engine::open`]; [`Code::InvalidArgument`] unless exactly one side names a lease and what is to be
     /// sent is there; [`Code::CopyFailed`];
     /// [`Code::SshLost`], [`Code::Cancelled`].
-    pub async fn copy(&self, request: &CopyRequest, call: &Call) -> Result<Copied> {
-        let (lease, path, here, up) = match (Side::read(&request.from), Side::read(&request.to)) {
-            (Side::Here(here), Side::There { lease, path }) => (lease, path, here, true),
-            (Side::There { lease, path }, Side::Here(here)) => (lease, path, here, false),
-            _ => {
-                return Err(Error::new(Code::InvalidArgument, "one side of a copy is here, the other on a lease")
+    pub fn copy<'a>(&'a self, request: &'a CopyRequest, call: &'a Call) -> BoxFuture<'a, Result<Copied>> {
+        Box::pin(async move {
+            let (lease, path, here, up) = match (Side::read(&request.from), Side::read(&request.to)) {
+                (Side::Here(here), Side::There { lease, path }) => (lease, path, here, true),
+                (Side::There { lease, path }, Side::Here(here)) => (lease, path, here, false),
+                _ => {
+                    return Err(Error::new(Code::InvalidArgument, "one side of a copy is here, the other on a lease")
                     .hint("write the lease before a colon: `cp ./model swift-krill:model` or `cp swift-krill:out ./out`"));
+                }
+            };
+            let here = self.settings.cwd.join(here);
+            if up
+                && self.world.local.stat(&here.join("")).ok().flatten().is_none()
+                && !is_there(self, &here).await
+            {
+                return Err(missing(&here));
             }
-        };
-        let here = self.settings.cwd.join(here);
-        if up
-            && self.world.local.stat(&here.join("")).ok().flatten().is_none()
-            && !is_there(self, &here).await
-        {
-            return Err(missing(&here));
-        }
-        let opened = self.open(lease, request.reclaim, call).await?;
-        let folder = opened.folder(&self.settings.repo_name);
-        let copied = if up {
-            opened.copy_to(&here, path, &folder, call).await
-        } else {
-            opened.copy_from(path, &here, &folder, call).await
-        };
-        opened.close().await;
-        copied
+            let opened = self.open(lease, request.reclaim, call).await?;
+            let folder = opened.folder(&self.settings.repo_name);
+            let copied = if up {
+                opened.copy_to(&here, path, &folder, call).await
+            } else {
+                opened.copy_from(path, &here, &folder, call).await
+            };
+            opened.close().await;
+            copied
+        })
     }
 }
 
@@ -118,103 +121,126 @@ impl Lease {
     /// # Errors
     /// [`Code::InvalidArgument`] for what is no file or folder here; [`Code::CopyFailed`], [`Code::SshLost`],
     /// [`Code::Cancelled`]. A single file is replaced in one step or not at all.
-    pub async fn copy_to(&self, local: &Path, remote: &str, folder: &str, call: &Call) -> Result<Copied> {
-        let began = Instant::now();
-        let engine = self.engine();
-        let files = Arc::clone(&engine.world.local);
-        let source = local.to_owned();
-        let load = Arc::new(blocking(move || Tree::read(files.as_ref(), &source)).await?);
-        let warnings = load.left_out.clone();
-        warnings.iter().for_each(|warning| call.warn(warning.clone()));
-        let token = hex::encode(engine.entropy::<8>());
-        let script = upload(remote, folder, &load.name, load.is_folder, &token)?;
-        let (send, receive) = mpsc::channel(DEPTH);
-        let progress = Arc::new(Progress::default());
-        let total = (u64::try_from(load.files).unwrap_or(u64::MAX), load.bytes);
-        let packing = {
-            let (files, progress, load) =
-                (Arc::clone(&engine.world.local), Arc::clone(&progress), Arc::clone(&load));
-            let now = engine.unix_now();
-            blocking(move || {
-                load.pack(files.as_ref(), &token, now, &progress, ToRemote::new(send, Arc::default()))
-            })
-        };
-        let remote_side = Remote::new(self);
-        let work = async { tokio::join!(remote_side.run(&script, Some(receive), call), packing) };
-        let (answer, packed) = watched(work, &progress, total, call).await;
-        let answer = answer?;
-        if answer.exit != ExecExit::Code(0) {
-            // What went wrong here explains why the stream ended over there.
-            let own = packed.err().filter(|error| error.code() != Code::SshLost);
-            return Err(own.unwrap_or_else(|| failed(remote, &answer)));
-        }
-        packed?;
-        let (files, bytes) = progress.so_far();
-        let to = String::from_utf8_lossy(&answer.stdout).trim_end_matches('\n').to_owned();
-        let (from, seconds) = (local.display().to_string(), began.elapsed().as_secs_f64());
-        Ok(Copied { from, to, files, bytes, seconds, warnings })
+    pub fn copy_to<'a>(
+        &'a self,
+        local: &'a Path,
+        remote: &'a str,
+        folder: &'a str,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Copied>> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let engine = self.engine();
+            let files = Arc::clone(&engine.world.local);
+            let source = local.to_owned();
+            let load = Arc::new(blocking(move || Tree::read(files.as_ref(), &source)).await?);
+            let warnings = load.left_out.clone();
+            warnings.iter().for_each(|warning| call.warn(warning.clone()));
+            let token = hex::encode(engine.entropy::<8>());
+            let script = upload(remote, folder, &load.name, load.is_folder, &token)?;
+            let (send, receive) = mpsc::channel(DEPTH);
+            let progress = Arc::new(Progress::default());
+            let total = (u64::try_from(load.files).unwrap_or(u64::MAX), load.bytes);
+            let packing = {
+                let (files, progress, load) =
+                    (Arc::clone(&engine.world.local), Arc::clone(&progress), Arc::clone(&load));
+                let now = engine.unix_now();
+                blocking(move || {
+                    load.pack(files.as_ref(), &token, now, &progress, ToRemote::new(send, Arc::default()))
+                })
+            };
+            let remote_side = Remote::new(self);
+            let work = async { tokio::join!(remote_side.run(&script, Some(receive), call), packing) };
+            let (answer, packed) = watched(work, &progress, total, call).await;
+            let answer = answer?;
+            if answer.exit != ExecExit::Code(0) {
+                // What went wrong here explains why the stream ended over there.
+                let own = packed.err().filter(|error| error.code() != Code::SshLost);
+                return Err(own.unwrap_or_else(|| failed(remote, &answer)));
+            }
+            packed?;
+            let (files, bytes) = progress.so_far();
+            let to = String::from_utf8_lossy(&answer.stdout).trim_end_matches('\n').to_owned();
+            let (from, seconds) = (local.display().to_string(), began.elapsed().as_secs_f64());
+            Ok(Copied { from, to, files, bytes, seconds, warnings })
+        })
     }
 
     /// Copies a file or folder of the instance to `local`; `remote` is below `folder` unless it is absolute.
     ///
     /// # Errors
     /// As [`Lease::copy_to`]. Nothing is written outside of `local`, nor through links in it.
-    pub async fn copy_from(&self, remote: &str, local: &Path, folder: &str, call: &Call) -> Result<Copied> {
-        let began = Instant::now();
-        let engine = self.engine();
-        let token = hex::encode(engine.entropy::<8>());
-        let script = download(remote, folder)?;
-        let progress = Arc::new(Progress::default());
-        let (output, mut received) = mpsc::channel(DEPTH);
-        let (forward, bytes) = mpsc::channel(DEPTH);
-        let unpack = {
-            let (files, progress) = (Arc::clone(&engine.world.local), Arc::clone(&progress));
-            let (target, name) = (local.to_owned(), last_part(remote).to_owned());
-            blocking(move || {
-                let unpacker = Unpacker { local: files.as_ref(), token: &token, progress: &progress };
-                receive(&unpacker, FromRemote::new(bytes), &target, &name)
-            })
-        };
-        let split = async move {
-            let mut stderr = Complaint::default();
-            while let Some(piece) = received.recv().await {
-                match piece {
-                    // The end of a stream is filled up with bytes that nobody waits for.
-                    Output::Stdout(bytes) => drop(forward.send(bytes).await),
-                    Output::Stderr(bytes) => stderr.take(&bytes),
+    pub fn copy_from<'a>(
+        &'a self,
+        remote: &'a str,
+        local: &'a Path,
+        folder: &'a str,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Copied>> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let engine = self.engine();
+            let token = hex::encode(engine.entropy::<8>());
+            let script = download(remote, folder)?;
+            let progress = Arc::new(Progress::default());
+            let (output, mut received) = mpsc::channel(DEPTH);
+            let (forward, bytes) = mpsc::channel(DEPTH);
+            let unpack = {
+                let (files, progress) = (Arc::clone(&engine.world.local), Arc::clone(&progress));
+                let (target, name) = (local.to_owned(), last_part(remote).to_owned());
+                blocking(move || {
+                    let unpacker = Unpacker { local: files.as_ref(), token: &token, progress: &progress };
+                    receive(&unpacker, FromRemote::new(bytes), &target, &name)
+                })
+            };
+            let split = async move {
+                let mut stderr = Complaint::default();
+                while let Some(piece) = received.recv().await {
+                    match piece {
+                        // The end of a stream is filled up with bytes that nobody waits for.
+                        Output::Stdout(bytes) => drop(forward.send(bytes).await),
+                        Output::Stderr(bytes) => stderr.take(&bytes),
+                    }
                 }
+                stderr
+            };
+            let remote_side = Remote::new(self);
+            let moving = async {
+                let io = ExecIo { stdin: None, output };
+                let (exit, stderr) = tokio::join!(remote_side.stream(&script, io, call), split);
+                Ok::<_, Error>(Answer { exit: exit?, stdout: Vec::new(), stderr })
+            };
+            let work = async {
+                tokio::pin!(moving, unpack);
+                tokio::select! {
+                    biased;
+                    unpacked = &mut unpack => match unpacked {
+                        // Nobody needs the rest of the stream.
+                        Err(error) if error.code() == Code::CopyFailed => (None, Err(error)),
+                        unpacked => (Some(moving.await), unpacked),
+                    },
+                    moved = &mut moving => (Some(moved), unpack.await),
+                }
+            };
+            let (moved, unpacked) = watched(work, &progress, (0, 0), call).await;
+            if let Some(answer) = moved.transpose()?
+                && answer.exit != ExecExit::Code(0)
+            {
+                return Err(failed(remote, &answer));
             }
-            stderr
-        };
-        let remote_side = Remote::new(self);
-        let moving = async {
-            let io = ExecIo { stdin: None, output };
-            let (exit, stderr) = tokio::join!(remote_side.stream(&script, io, call), split);
-            Ok::<_, Error>(Answer { exit: exit?, stdout: Vec::new(), stderr })
-        };
-        let work = async {
-            tokio::pin!(moving, unpack);
-            tokio::select! {
-                biased;
-                unpacked = &mut unpack => match unpacked {
-                    // Nobody needs the rest of the stream.
-                    Err(error) if error.code() == Code::CopyFailed => (None, Err(error)),
-                    unpacked => (Some(moving.await), unpacked),
-                },
-                moved = &mut moving => (Some(moved), unpack.await),
-            }
-        };
-        let (moved, unpacked) = watched(work, &progress, (0, 0), call).await;
-        if let Some(answer) = moved.transpose()?
-            && answer.exit != ExecExit::Code(0)
-        {
-            return Err(failed(remote, &answer));
-        }
-        let (to, warnings) = unpacked?;
-        warnings.iter().for_each(|warning| call.warn(warning.clone()));
-        let (files, bytes) = progress.so_far();
-        let seconds = began.elapsed().as_secs_f64();
-        Ok(Copied { from: remote.to_owned(), to: to.display().to_string(), files, bytes, seconds, warnings })
+            let (to, warnings) = unpacked?;
+            warnings.iter().for_each(|warning| call.warn(warning.clone()));
+            let (files, bytes) = progress.so_far();
+            let seconds = began.elapsed().as_secs_f64();
+            Ok(Copied {
+                from: remote.to_owned(),
+                to: to.display().to_string(),
+                files,
+                bytes,
+                seconds,
+                warnings,
+            })
+        })
     }
 }
 

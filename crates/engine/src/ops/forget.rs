@@ -7,6 +7,7 @@ use super::{Call, Engine};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId};
 use crate::store::OperationGuard;
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -63,53 +64,59 @@ impl Engine {
     /// # Errors
     /// [`Code::LeaseNotFound`]; [`Code::LeaseBusy`] while a process works on it; [`Code::ConfirmationNeeded`], with
     /// nothing changed, when something may bill on and `yes` was not given.
-    pub async fn forget_claim(&self, request: &ForgetRequest, call: &Call) -> Result<Forgotten> {
-        let identifier = request.identifier.trim();
-        let claim = self.find_claim(identifier).await?.ok_or_else(|| {
-            Error::new(Code::LeaseNotFound, format!("no local claim is named {identifier}"))
-                .hint("`claims list` shows the claims there are")
-        })?;
-        let id = lease_id(&claim)?;
-        let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
-            Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
-                .hint("end that process, or try again later")
-        })?;
-        let trace = self.trace(&id, &claim, request.yes, call).await?;
-        let (left, price) = match &trace {
-            Trace::None => (None, None),
-            Trace::Lives(instance, price) => {
-                let cost = price.map_or_else(String::new, |price| format!(" at {price}"));
-                (Some(format!("instance {instance} exists and bills{cost}")), *price)
+    pub fn forget_claim<'a>(
+        &'a self,
+        request: &'a ForgetRequest,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Forgotten>> {
+        Box::pin(async move {
+            let identifier = request.identifier.trim();
+            let claim = self.find_claim(identifier).await?.ok_or_else(|| {
+                Error::new(Code::LeaseNotFound, format!("no local claim is named {identifier}"))
+                    .hint("`claims list` shows the claims there are")
+            })?;
+            let id = lease_id(&claim)?;
+            let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
+                Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
+                    .hint("end that process, or try again later")
+            })?;
+            let trace = self.trace(&id, &claim, request.yes, call).await?;
+            let (left, price) = match &trace {
+                Trace::None => (None, None),
+                Trace::Lives(instance, price) => {
+                    let cost = price.map_or_else(String::new, |price| format!(" at {price}"));
+                    (Some(format!("instance {instance} exists and bills{cost}")), *price)
+                }
+                Trace::Unknown(Some(instance), why) => {
+                    (Some(format!("instance {instance} may bill: {why}")), None)
+                }
+                Trace::Unknown(None, why) => (Some(format!("a machine may have been rented: {why}")), None),
+            };
+            match &left {
+                Some(left) if !request.yes => {
+                    return Err(Error::new(
+                        Code::ConfirmationNeeded,
+                        format!("forgetting lease {id} ({}) would leave no trace of it: {left}", claim.slug),
+                    )
+                    .hint(format!("`stop {}` destroys it; --yes forgets it all the same", claim.slug))
+                    .with("lease", id.as_str()));
+                }
+                Some(left) => {
+                    call.warn(format!(
+                        "{left}; only the Vast console, or `adopt` on it, leads to it from now on"
+                    ));
+                }
+                None => {}
             }
-            Trace::Unknown(Some(instance), why) => {
-                (Some(format!("instance {instance} may bill: {why}")), None)
-            }
-            Trace::Unknown(None, why) => (Some(format!("a machine may have been rented: {why}")), None),
-        };
-        match &left {
-            Some(left) if !request.yes => {
-                return Err(Error::new(
-                    Code::ConfirmationNeeded,
-                    format!("forgetting lease {id} ({}) would leave no trace of it: {left}", claim.slug),
-                )
-                .hint(format!("`stop {}` destroys it; --yes forgets it all the same", claim.slug))
-                .with("lease", id.as_str()));
-            }
-            Some(left) => {
-                call.warn(format!(
-                    "{left}; only the Vast console, or `adopt` on it, leads to it from now on"
-                ));
-            }
-            None => {}
-        }
-        self.drop_claim(&id, &claim, left.is_none(), lock, call).await?;
-        Ok(Forgotten {
-            lease: id,
-            slug: claim.slug.clone(),
-            instance: claim.instance_id(),
-            proved_gone: left.is_none(),
-            left,
-            price,
+            self.drop_claim(&id, &claim, left.is_none(), lock, call).await?;
+            Ok(Forgotten {
+                lease: id,
+                slug: claim.slug.clone(),
+                instance: claim.instance_id(),
+                proved_gone: left.is_none(),
+                left,
+                price,
+            })
         })
     }
 

@@ -13,6 +13,7 @@ use crate::store::{Holder, LeaseKey, OperationGuard};
 use crate::vast::Endpoint;
 use crate::world::{Duplex, ExecExit, ExecIo, SshError, SshErrorKind, SshSession, TakeTerminal};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -194,12 +195,19 @@ impl Lease {
     /// # Errors
     /// [`Code::SshLost`] when the connection drops, [`Code::RemoteControl`] when the command cannot be started,
     /// [`Code::Cancelled`].
-    pub async fn exec(&self, request: &ExecRequest, io: ExecIo, call: &Call) -> Result<ExecExit> {
-        let Prepared { line, input } = self.prepare(request, &[])?;
-        let (stdin, feeding) = chained(input, io.stdin);
-        let io = ExecIo { stdin: Some(stdin), output: io.output };
-        let (exit, ()) = tokio::join!(self.exec_raw(&line, io, call), feeding);
-        exit
+    pub fn exec<'a>(
+        &'a self,
+        request: &'a ExecRequest,
+        io: ExecIo,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<ExecExit>> {
+        Box::pin(async move {
+            let Prepared { line, input } = self.prepare(request, &[])?;
+            let (stdin, feeding) = chained(input, io.stdin);
+            let io = ExecIo { stdin: Some(stdin), output: io.output };
+            let (exit, ()) = tokio::join!(self.exec_raw(&line, io, call), feeding);
+            exit
+        })
     }
 
     /// The command as it is sent; `facts` are told to it besides those of the lease.
@@ -332,16 +340,18 @@ impl Lease {
 
     /// The dead-man switch as of now, where it had only just been started when the facts were gathered; otherwise that of
     /// the facts. Waits up to three seconds for its first report, and warns of one that does not work.
-    pub async fn deadman(&self, call: &Call) -> Deadman {
-        let Inner { engine, facts, .. } = &*self.inner;
-        if !facts.deadman.is_awaited {
-            return facts.deadman.clone();
-        }
-        let looked = async {
-            let lent = self.session(call).await?;
-            Ok(engine.awaited_deadman(&facts.id, lent.session.as_ref(), call).await)
-        };
-        call.until_cancelled(looked).await.unwrap_or_else(|_| facts.deadman.clone())
+    pub fn deadman<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Deadman> {
+        Box::pin(async move {
+            let Inner { engine, facts, .. } = &*self.inner;
+            if !facts.deadman.is_awaited {
+                return facts.deadman.clone();
+            }
+            let looked = async {
+                let lent = self.session(call).await?;
+                Ok(engine.awaited_deadman(&facts.id, lent.session.as_ref(), call).await)
+            };
+            call.until_cancelled(looked).await.unwrap_or_else(|_| facts.deadman.clone())
+        })
     }
 
     /// Closes the sessions, nothing else. The next command opens another one.
@@ -363,16 +373,16 @@ impl Lease {
     ///
     /// # Errors
     /// [`Code::ClaimMissing`] after a release; [`Code::InstanceNotRunning`] once it is stopped.
-    pub async fn touch(&self, state: Option<&'static str>) -> Result<Claim> {
-        self.inner.engine.touch_claim(&self.inner.facts.id, state, None).await
+    pub fn touch<'a>(&'a self, state: Option<&'static str>) -> BoxFuture<'a, Result<Claim>> {
+        Box::pin(async move { self.inner.engine.touch_claim(&self.inner.facts.id, state, None).await })
     }
 
     /// The lease as claim and cloud show it now.
     ///
     /// # Errors
     /// As [`Engine::status`].
-    pub async fn status(&self, call: &Call) -> Result<super::status::LeaseStatus> {
-        self.inner.engine.status(self.inner.facts.id.as_str(), call).await
+    pub fn status<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<super::status::LeaseStatus>> {
+        Box::pin(async move { self.inner.engine.status(self.inner.facts.id.as_str(), call).await })
     }
 
     /// Says that the lease exists for this process alone: should it die, the next command gives the lease back. `lock`
@@ -392,9 +402,15 @@ impl Lease {
     ///
     /// # Errors
     /// As [`Engine::release`].
-    pub async fn release(&self, action: Option<ReleaseAction>, call: &Call) -> Result<Released> {
-        let Inner { engine, facts, .. } = &*self.inner;
-        engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await
+    pub fn release<'a>(
+        &'a self,
+        action: Option<ReleaseAction>,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Released>> {
+        Box::pin(async move {
+            let Inner { engine, facts, .. } = &*self.inner;
+            engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await
+        })
     }
 
     /// [`Lease::release`] with nothing beside it.

@@ -7,6 +7,7 @@ use crate::lease::labels::{self, LabelDefaults, Labels, key};
 use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug};
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
+use futures_util::future::BoxFuture;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -135,44 +136,49 @@ impl Engine {
     ///
     /// # Errors
     /// The API's refusals.
-    pub async fn list(&self, all: bool, call: &Call) -> Result<Vec<Listed>> {
-        let read = async { Ok(self.client.list(&Filter::All).await?) };
-        let (inventory, scan, journals) =
-            tokio::join!(call.until_cancelled(read), self.store.scan_claims(), self.store.scan_journals());
-        // Journals tell what a lease cost: a list is not withheld for that.
-        let (inventory, scan, journals) = (inventory?, scan?, journals.unwrap_or_default());
-        for problem in &scan.problems {
-            call.warn(format!("claim file {} is left alone: {}", problem.file, problem.message));
-        }
-        let claims: Vec<&Claim> = scan.claims.iter().filter(|claim| claim.is_vast()).collect();
-        for claim in claims.iter().filter(|claim| claim.instance_id().is_none()) {
-            call.warn(format!(
-                "lease {} ({}) may have rented a machine that is not known yet; `stop {}` finds out",
-                claim.lease_id, claim.slug, claim.slug
-            ));
-        }
-        if !inventory.complete {
-            call.warn("the list is not complete: the API's total disagrees with its pages");
-        }
-        // A list that can be shown is not withheld because a tombstone cannot be read.
-        match self.look_at_tombstones(&inventory).await {
-            Ok(amiss) => amiss.into_iter().for_each(|(_, one)| call.warn(one)),
-            Err(error) => call.warn(error.to_string()),
-        }
-        self.tell_of_missing(&inventory, &claims, call).await;
-        let relabelled = self.relabelled(&inventory, &claims).await;
-        let listed = inventory.instances.iter().map(|instance| {
-            let mut line = self.listed(instance, &claims, &relabelled);
-            let journal = journals.iter().find(|journal| Some(journal.lease.as_str()) == line.lease());
-            line.accrued_dollars = self.cost_so_far(instance, &line.labels, journal).map(|cost| cost.0);
-            line
-        });
-        let shown = listed.filter(|line| all || line.ownership != Ownership::Foreign);
-        Ok(match self.kept_to_pond() {
-            None => shown.collect(),
-            Some(pond) => shown
-                .filter(|line| line.labels.get(key::POND).is_some_and(|of| of == pond.as_str()))
-                .collect(),
+    pub fn list<'a>(&'a self, all: bool, call: &'a Call) -> BoxFuture<'a, Result<Vec<Listed>>> {
+        Box::pin(async move {
+            let read = async { Ok(self.client.list(&Filter::All).await?) };
+            let (inventory, scan, journals) = tokio::join!(
+                call.until_cancelled(read),
+                self.store.scan_claims(),
+                self.store.scan_journals()
+            );
+            // Journals tell what a lease cost: a list is not withheld for that.
+            let (inventory, scan, journals) = (inventory?, scan?, journals.unwrap_or_default());
+            for problem in &scan.problems {
+                call.warn(format!("claim file {} is left alone: {}", problem.file, problem.message));
+            }
+            let claims: Vec<&Claim> = scan.claims.iter().filter(|claim| claim.is_vast()).collect();
+            for claim in claims.iter().filter(|claim| claim.instance_id().is_none()) {
+                call.warn(format!(
+                    "lease {} ({}) may have rented a machine that is not known yet; `stop {}` finds out",
+                    claim.lease_id, claim.slug, claim.slug
+                ));
+            }
+            if !inventory.complete {
+                call.warn("the list is not complete: the API's total disagrees with its pages");
+            }
+            // A list that can be shown is not withheld because a tombstone cannot be read.
+            match self.look_at_tombstones(&inventory).await {
+                Ok(amiss) => amiss.into_iter().for_each(|(_, one)| call.warn(one)),
+                Err(error) => call.warn(error.to_string()),
+            }
+            self.tell_of_missing(&inventory, &claims, call).await;
+            let relabelled = self.relabelled(&inventory, &claims).await;
+            let listed = inventory.instances.iter().map(|instance| {
+                let mut line = self.listed(instance, &claims, &relabelled);
+                let journal = journals.iter().find(|journal| Some(journal.lease.as_str()) == line.lease());
+                line.accrued_dollars = self.cost_so_far(instance, &line.labels, journal).map(|cost| cost.0);
+                line
+            });
+            let shown = listed.filter(|line| all || line.ownership != Ownership::Foreign);
+            Ok(match self.kept_to_pond() {
+                None => shown.collect(),
+                Some(pond) => shown
+                    .filter(|line| line.labels.get(key::POND).is_some_and(|of| of == pond.as_str()))
+                    .collect(),
+            })
         })
     }
 

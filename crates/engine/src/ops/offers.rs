@@ -5,6 +5,7 @@ use crate::Result;
 use crate::config::{InstanceType, parse_order};
 use crate::vast::request::OfferQuery;
 use crate::vast::select::{Candidate, Terms, select};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -79,17 +80,19 @@ impl Engine {
     ///
     /// # Errors
     /// The API's refusals. An empty list is no error.
-    pub async fn offers(&self, call: &Call) -> Result<OfferList> {
-        let query = self.offer_query();
-        let search = call.until_cancelled(async { Ok(self.client.search(&query).await?) });
-        let (offers, machines) =
-            tokio::join!(search, self.store.failed_machines(&self.settings.api_url, self.unix_now()));
-        let avoid = machines?.into_keys().collect();
-        let terms = Terms { avoid, bid: self.settings.bid, affordable: self.lease_limit() };
-        let selection = select(&offers?, &query, &terms);
-        Ok(OfferList {
-            offers: selection.candidates.iter().map(OfferLine::from).collect(),
-            refused: selection.refused,
+    pub fn offers<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<OfferList>> {
+        Box::pin(async move {
+            let query = self.offer_query();
+            let search = call.until_cancelled(async { Ok(self.client.search(&query).await?) });
+            let (offers, machines) =
+                tokio::join!(search, self.store.failed_machines(&self.settings.api_url, self.unix_now()));
+            let avoid = machines?.into_keys().collect();
+            let terms = Terms { avoid, bid: self.settings.bid, affordable: self.lease_limit() };
+            let selection = select(&offers?, &query, &terms);
+            Ok(OfferList {
+                offers: selection.candidates.iter().map(OfferLine::from).collect(),
+                refused: selection.refused,
+            })
         })
     }
 

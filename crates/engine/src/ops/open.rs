@@ -6,6 +6,7 @@ use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 /// How long a present lease may take to let us in.
@@ -23,8 +24,13 @@ impl Engine {
     ///
     /// # Errors
     /// Those of resolving; [`Code::InstanceNotRunning`], [`Code::RepositoryMismatch`], [`Code::SshTimeout`].
-    pub async fn open(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<Lease> {
-        Ok(self.open_under(None, identifier, reclaim, call).await?.0)
+    pub fn open<'a>(
+        &'a self,
+        identifier: &'a str,
+        reclaim: bool,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Lease>> {
+        Box::pin(async move { Ok(self.open_under(None, identifier, reclaim, call).await?.0) })
     }
 
     /// [`Engine::open`] for who may hold the lease's operation lock already; it comes back.

@@ -10,6 +10,7 @@ use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crate::store::{Holder, Journal, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -85,10 +86,16 @@ impl Engine {
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::ClaimMissing`], [`Code::NotOurs`], [`Code::IdentityMismatch`] with nothing
     /// changed; [`Code::ReleaseUnproved`] and the API's refusals with the claim kept.
-    pub async fn release(&self, request: &ReleaseRequest, call: &Call) -> Result<Released> {
-        let (id, claim) = self.claimed(&request.identifier).await?;
-        let releasing = self.release_claimed(&id, &claim, request.action, None, call);
-        self.with_the_dead(&id, releasing, call).await
+    pub fn release<'a>(
+        &'a self,
+        request: &'a ReleaseRequest,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Released>> {
+        Box::pin(async move {
+            let (id, claim) = self.claimed(&request.identifier).await?;
+            let releasing = self.release_claimed(&id, &claim, request.action, None, call);
+            self.with_the_dead(&id, releasing, call).await
+        })
     }
 
     /// Releases a lease that this process holds, with nothing beside it.

@@ -11,6 +11,7 @@ use crate::lease::{ReleaseAction, RunId};
 use crate::ssh::command::{Script, shown_word};
 use crate::world::{ExecExit, ExecIo};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -296,129 +297,149 @@ impl Engine {
     /// a profile that cannot be read, likewise; [`Code::WorkspaceBusy`]; [`Code::SshLost`], [`Code::RemoteControl`],
     /// [`Code::Cancelled`]; [`Code::CleanupFailed`] when the command succeeded and the release did not. Once the command
     /// has ended an error carries the [`TimingReport`] as `timing`.
-    pub async fn run(&self, request: &RunRequest, io: ExecIo, call: &Call) -> Result<RunResult> {
-        let began = Instant::now();
-        request.check(&self.settings.cwd)?;
-        if let Some(sync) = &request.sync {
-            self.check_sync(sync).await?;
-        }
-        let profile = self.read_profiles(&request.env_profiles, call).await?;
-        let run = RunId::from_entropy(self.entropy());
-        let policy = matches!(request.stop_after, None | Some(StopAfter::Always));
-        let alone = policy && !request.acquire.keep && !request.keep_on_failure;
-        let (lease, acquired) = match &request.identifier {
-            Some(identifier) => {
-                self.recover_beside(identifier, call).await;
-                (self.open(identifier, request.reclaim, call).await?, false)
+    pub fn run<'a>(
+        &'a self,
+        request: &'a RunRequest,
+        io: ExecIo,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<RunResult>> {
+        Box::pin(async move {
+            let began = Instant::now();
+            request.check(&self.settings.cwd)?;
+            if let Some(sync) = &request.sync {
+                self.check_sync(sync).await?;
             }
-            None => {
-                let (lease, lock) = self.acquire_as(&request.acquire, alone, call).await?;
-                // Should this process die, whoever comes next gives the lease back; without the record its expiry does.
-                if alone && let Err(error) = lease.hold(lock).await {
-                    call.warn(format!("that the lease is for this run alone could not be recorded: {error}"));
+            let profile = self.read_profiles(&request.env_profiles, call).await?;
+            let run = RunId::from_entropy(self.entropy());
+            let policy = matches!(request.stop_after, None | Some(StopAfter::Always));
+            let alone = policy && !request.acquire.keep && !request.keep_on_failure;
+            let (lease, acquired) = match &request.identifier {
+                Some(identifier) => {
+                    self.recover_beside(identifier, call).await;
+                    (self.open(identifier, request.reclaim, call).await?, false)
                 }
-                (lease, true)
-            }
-        };
-        let facts = lease.facts();
-        let commands = self.commands(&facts.slug, &request.suffix);
-        let mut timing =
-            TimingReport::of_run(facts, began.elapsed(), &self.settings.repo_root, commands.stop());
-        timing.run_id = Some(run.as_str().to_owned());
-        timing.label.clone_from(&request.label);
-        timing.workdir = lease.folder(&self.settings.repo_name);
-        let owner = Owner::new(&lease);
-        let mut job = Job::new(&lease, &owner, request, &run, &profile, began, timing);
-        let outcome = job.work(io, call).await;
+                None => {
+                    let (lease, lock) = self.acquire_as(&request.acquire, alone, call).await?;
+                    // Should this process die, whoever comes next gives the lease back; without the record its expiry does.
+                    if alone && let Err(error) = lease.hold(lock).await {
+                        call.warn(format!(
+                            "that the lease is for this run alone could not be recorded: {error}"
+                        ));
+                    }
+                    (lease, true)
+                }
+            };
+            let facts = lease.facts();
+            let commands = self.commands(&facts.slug, &request.suffix);
+            let mut timing =
+                TimingReport::of_run(facts, began.elapsed(), &self.settings.repo_root, commands.stop());
+            timing.run_id = Some(run.as_str().to_owned());
+            timing.label.clone_from(&request.label);
+            timing.workdir = lease.folder(&self.settings.repo_name);
+            let owner = Owner::new(&lease);
+            let mut job = Job::new(&lease, &owner, request, &run, &profile, began, timing);
+            let outcome = job.work(io, call).await;
 
-        let succeeded = matches!(outcome, Ok(ExecExit::Code(0)));
-        let cancelled = matches!(&outcome, Err(error) if error.code() == Code::Cancelled);
-        let releases = match request.stop_after {
-            Some(StopAfter::Never) => false,
-            Some(StopAfter::Always) => true,
-            Some(StopAfter::Success) => succeeded,
-            Some(StopAfter::Failure) => !succeeded,
-            // Who interrupts wants it over, not kept for a look at the failure.
-            None => acquired && !request.acquire.keep && (succeeded || cancelled || !request.keep_on_failure),
-        };
-        let uncancelled = call.uncancelled();
-        let action = if releases { self.release_action_of(&facts.id).await } else { ReleaseAction::Keep };
-        let ended = job.ended();
-        if let Some(exit) = &ended {
-            let (stays, failure) = (action == ReleaseAction::Keep, outcome.as_ref().err().map(Error::code));
-            let kept = !releases && acquired && request.keep_on_failure;
-            job.report(exit, failure, stays, kept, &commands, call).await;
-        }
-        if action != ReleaseAction::Destroy {
-            // Whoever comes next on what stays must not wait until this owner expires.
-            job.give_back(&outcome, &uncancelled).await;
-        }
-        let released = if releases { Some(lease.release_alone(None, &uncancelled).await) } else { None };
-        let Measures { mut timing, sync, artifacts, failure_bundle } = job.into_measures();
-        let came_to = released.as_ref().and_then(|released| released.as_ref().ok()).map(|done| done.outcome);
-        timing.lease_stopped =
-            released.as_ref().map(|_| came_to.is_some_and(|outcome| outcome != ReleaseOutcome::Kept));
-        timing.lease_stop_error =
-            released.as_ref().and_then(|released| released.as_ref().err()).map(ToString::to_string);
-        // The times of a command that ended are told whatever came after it.
-        let timed = |error: Error| match (&ended, serde_json::to_value(&timing)) {
-            (Some(_), Ok(timing)) => error.with("timing", timing),
-            _ => error,
-        };
-        let exit = match (outcome, &released) {
-            (Ok(_), Some(Err(error))) if succeeded => {
-                return Err(timed(
-                    Error::new(
-                        Code::CleanupFailed,
-                        format!("the command succeeded, but lease {} was not released: {error}", facts.id),
-                    )
-                    .hint(format!("run `crabbox-vast stop {}{}`", facts.slug, request.suffix))
-                    .with("lease", facts.id.as_str()),
-                ));
+            let succeeded = matches!(outcome, Ok(ExecExit::Code(0)));
+            let cancelled = matches!(&outcome, Err(error) if error.code() == Code::Cancelled);
+            let releases = match request.stop_after {
+                Some(StopAfter::Never) => false,
+                Some(StopAfter::Always) => true,
+                Some(StopAfter::Success) => succeeded,
+                Some(StopAfter::Failure) => !succeeded,
+                // Who interrupts wants it over, not kept for a look at the failure.
+                None => {
+                    acquired && !request.acquire.keep && (succeeded || cancelled || !request.keep_on_failure)
+                }
+            };
+            let uncancelled = call.uncancelled();
+            let action = if releases { self.release_action_of(&facts.id).await } else { ReleaseAction::Keep };
+            let ended = job.ended();
+            if let Some(exit) = &ended {
+                let (stays, failure) =
+                    (action == ReleaseAction::Keep, outcome.as_ref().err().map(Error::code));
+                let kept = !releases && acquired && request.keep_on_failure;
+                job.report(exit, failure, stays, kept, &commands, call).await;
             }
-            (Err(error), Some(Err(left))) => return Err(timed(error.and(left))),
-            // What is gone bills no more; the error tells what to do about the claim.
-            (Err(error), None) if error.code() == Code::InstanceGone => {
-                return Err(timed(error).with("lease", facts.id.as_str()));
+            if action != ReleaseAction::Destroy {
+                // Whoever comes next on what stays must not wait until this owner expires.
+                job.give_back(&outcome, &uncancelled).await;
             }
-            (Err(error), _) if came_to.is_none_or(|outcome| outcome == ReleaseOutcome::Kept) => {
-                return Err(timed(error)
-                    .hint(match came_to {
-                        None => format!(
-                            "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
-                            facts.id, facts.slug, request.suffix
-                        ),
-                        Some(_) => {
-                            format!("lease {} is kept and bills: `{}` ends it", facts.id, commands.destroy())
-                        }
-                    })
-                    .with("lease", facts.id.as_str()));
-            }
-            (outcome, _) => outcome.map_err(timed)?,
-        };
-        let (exit_code, signal) = exit_code(&exit);
-        Ok(RunResult {
-            run_id: run.as_str().to_owned(),
-            lease: facts.clone(),
-            workdir: timing.workdir.clone(),
-            exit_code,
-            signal,
-            lease_secs: seconds(timing.lease_ms),
-            sync,
-            command_secs: seconds(timing.command_ms),
-            total_secs: began.elapsed().as_secs_f64(),
-            cost_dollars: run_cost(facts, began.elapsed()).map(|cost| cost.0),
-            released: timing.lease_stopped,
-            release_outcome: came_to,
-            release_error: timing.lease_stop_error.clone(),
-            policy: request.stop_after.map_or("auto", StopAfter::as_str),
-            stop_command: match came_to {
-                Some(ReleaseOutcome::Kept | ReleaseOutcome::Stopped) => commands.destroy(),
-                _ => timing.stop_command.clone(),
-            },
-            artifacts,
-            failure_bundle,
-            timing,
+            let released = if releases { Some(lease.release_alone(None, &uncancelled).await) } else { None };
+            let Measures { mut timing, sync, artifacts, failure_bundle } = job.into_measures();
+            let came_to =
+                released.as_ref().and_then(|released| released.as_ref().ok()).map(|done| done.outcome);
+            timing.lease_stopped =
+                released.as_ref().map(|_| came_to.is_some_and(|outcome| outcome != ReleaseOutcome::Kept));
+            timing.lease_stop_error =
+                released.as_ref().and_then(|released| released.as_ref().err()).map(ToString::to_string);
+            // The times of a command that ended are told whatever came after it.
+            let timed = |error: Error| match (&ended, serde_json::to_value(&timing)) {
+                (Some(_), Ok(timing)) => error.with("timing", timing),
+                _ => error,
+            };
+            let exit = match (outcome, &released) {
+                (Ok(_), Some(Err(error))) if succeeded => {
+                    return Err(timed(
+                        Error::new(
+                            Code::CleanupFailed,
+                            format!(
+                                "the command succeeded, but lease {} was not released: {error}",
+                                facts.id
+                            ),
+                        )
+                        .hint(format!("run `crabbox-vast stop {}{}`", facts.slug, request.suffix))
+                        .with("lease", facts.id.as_str()),
+                    ));
+                }
+                (Err(error), Some(Err(left))) => return Err(timed(error.and(left))),
+                // What is gone bills no more; the error tells what to do about the claim.
+                (Err(error), None) if error.code() == Code::InstanceGone => {
+                    return Err(timed(error).with("lease", facts.id.as_str()));
+                }
+                (Err(error), _) if came_to.is_none_or(|outcome| outcome == ReleaseOutcome::Kept) => {
+                    return Err(timed(error)
+                        .hint(match came_to {
+                            None => format!(
+                                "lease {} stays and bills: `crabbox-vast stop {}{}` gives it back",
+                                facts.id, facts.slug, request.suffix
+                            ),
+                            Some(_) => {
+                                format!(
+                                    "lease {} is kept and bills: `{}` ends it",
+                                    facts.id,
+                                    commands.destroy()
+                                )
+                            }
+                        })
+                        .with("lease", facts.id.as_str()));
+                }
+                (outcome, _) => outcome.map_err(timed)?,
+            };
+            let (exit_code, signal) = exit_code(&exit);
+            Ok(RunResult {
+                run_id: run.as_str().to_owned(),
+                lease: facts.clone(),
+                workdir: timing.workdir.clone(),
+                exit_code,
+                signal,
+                lease_secs: seconds(timing.lease_ms),
+                sync,
+                command_secs: seconds(timing.command_ms),
+                total_secs: began.elapsed().as_secs_f64(),
+                cost_dollars: run_cost(facts, began.elapsed()).map(|cost| cost.0),
+                released: timing.lease_stopped,
+                release_outcome: came_to,
+                release_error: timing.lease_stop_error.clone(),
+                policy: request.stop_after.map_or("auto", StopAfter::as_str),
+                stop_command: match came_to {
+                    Some(ReleaseOutcome::Kept | ReleaseOutcome::Stopped) => commands.destroy(),
+                    _ => timing.stop_command.clone(),
+                },
+                artifacts,
+                failure_bundle,
+                timing,
+            })
         })
     }
 }

@@ -4,6 +4,7 @@ use super::{Call, Engine, Lease, Phase};
 use crate::Result;
 use crate::ssh::command::{Script, quote};
 use crate::world::{ExecExit, ExecIo, TakeTerminal};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 /// Whose shell, and what runs in place of it.
@@ -44,13 +45,20 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engine::open`]; [`crate::Code::SshLost`], [`crate::Code::RemoteControl`], [`crate::Code::Cancelled`].
-    pub async fn shell(&self, request: &ShellRequest, io: ShellIo, call: &Call) -> Result<ShellResult> {
-        request.script.as_ref().map(line).transpose()?;
-        let lease = self.open(&request.identifier, request.reclaim, call).await?;
-        let outcome = lease.shell(request.script.as_ref(), io, call).await;
-        lease.close().await;
-        let (exit_code, signal) = super::run::exit_code(&outcome?);
-        Ok(ShellResult { lease: lease.facts().clone(), exit_code, signal })
+    pub fn shell<'a>(
+        &'a self,
+        request: &'a ShellRequest,
+        io: ShellIo,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<ShellResult>> {
+        Box::pin(async move {
+            request.script.as_ref().map(line).transpose()?;
+            let lease = self.open(&request.identifier, request.reclaim, call).await?;
+            let outcome = lease.shell(request.script.as_ref(), io, call).await;
+            lease.close().await;
+            let (exit_code, signal) = super::run::exit_code(&outcome?);
+            Ok(ShellResult { lease: lease.facts().clone(), exit_code, signal })
+        })
     }
 }
 
@@ -59,16 +67,23 @@ impl Lease {
     ///
     /// # Errors
     /// Those of [`Engine::shell`] once the lease is open.
-    pub async fn shell(&self, script: Option<&Script>, io: ShellIo, call: &Call) -> Result<ExecExit> {
-        let command = script.map(line).transpose()?;
-        mark(self, "running", call).await;
-        call.phase(Phase::Run, command.as_deref().unwrap_or("login shell"));
-        let outcome = match io {
-            ShellIo::Terminal(take) => self.terminal(command.as_deref(), take, call).await,
-            ShellIo::Pipes(io) => self.exec_raw(command.as_deref().unwrap_or(LOGIN), io, call).await,
-        };
-        mark(self, "ready", call).await;
-        outcome
+    pub fn shell<'a>(
+        &'a self,
+        script: Option<&'a Script>,
+        io: ShellIo,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<ExecExit>> {
+        Box::pin(async move {
+            let command = script.map(line).transpose()?;
+            mark(self, "running", call).await;
+            call.phase(Phase::Run, command.as_deref().unwrap_or("login shell"));
+            let outcome = match io {
+                ShellIo::Terminal(take) => self.terminal(command.as_deref(), take, call).await,
+                ShellIo::Pipes(io) => self.exec_raw(command.as_deref().unwrap_or(LOGIN), io, call).await,
+            };
+            mark(self, "ready", call).await;
+            outcome
+        })
     }
 }
 

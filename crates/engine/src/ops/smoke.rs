@@ -18,6 +18,7 @@ use crate::vast::client::require_key;
 use crate::world::{ExecExit, ExecIo, World};
 use crate::{Code, Error, Result};
 use drive::{Steps, drive};
+use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -33,22 +34,24 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Runs the smoke, or says why not. Nothing is called before every guard was passed.
 ///
 /// `has_key` is asked where there are no settings that say whether there is an API key: [`crate::config::has_api_key`].
-pub async fn smoke(
-    world: &World,
-    snapshot: &Snapshot,
-    settings: Result<&Settings, Error>,
+pub fn smoke<'a>(
+    world: &'a World,
+    snapshot: &'a Snapshot,
+    settings: Result<&'a Settings, Error>,
     has_key: bool,
-    call: &Call,
-) -> Smoked {
-    let settings = match guarded(snapshot, settings, has_key) {
-        Ok(settings) => settings,
-        Err(refused) => return *refused,
-    };
-    let gpus = settings.gpu_count;
-    match Real::new(world, snapshot, settings, call) {
-        Ok(mut steps) => drive(&mut steps, gpus).await,
-        Err(error) => Smoked::of(&error),
-    }
+    call: &'a Call,
+) -> BoxFuture<'a, Smoked> {
+    Box::pin(async move {
+        let settings = match guarded(snapshot, settings, has_key) {
+            Ok(settings) => settings,
+            Err(refused) => return *refused,
+        };
+        let gpus = settings.gpu_count;
+        match Real::new(world, snapshot, settings, call) {
+            Ok(mut steps) => drive(&mut steps, gpus).await,
+            Err(error) => Smoked::of(&error),
+        }
+    })
 }
 
 /// The settings of the smoke's lease, if everything that has to be asked for was asked for.

@@ -5,6 +5,7 @@ use crate::lease::LeaseId;
 use crate::store::LeaseKey;
 use crate::vast::Endpoint;
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use sha1::{Digest, Sha1};
 use std::path::Path;
@@ -46,31 +47,38 @@ impl Engine {
     /// # Errors
     /// Those of resolving; [`Code::RepositoryMismatch`] without `reclaim`; [`Code::InstanceNotRunning`] while it does not
     /// run or has no address.
-    pub async fn ssh_command(&self, identifier: &str, reclaim: bool, call: &Call) -> Result<SshCommand> {
-        let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
-        let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
-            Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
-        })?;
-        super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
-        let endpoints = call.until_cancelled(self.require_usable(&claim, &instance)).await?;
-        let mut resumed = self.resume(&id, &claim, None, call).await?;
-        let key = self.lease_key(&id).await?;
-        let first = endpoints[0].clone();
-        let (endpoint, answered) = match self.connect(&id, &key, endpoints, PROBE, call).await {
-            Ok(connected) => {
-                connected.session.close().await;
-                (connected.endpoint, true)
-            }
-            Err(error) if error.code() == Code::HostKeyChanged => return Err(error),
-            Err(error) => {
-                call.warn(format!("{error}; the address below did not answer just now"));
-                (first, false)
-            }
-        };
-        resumed.call_off(self, instance.id, call).await?;
-        let claim = self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
-        self.keep_in_use(&mut resumed, &id, &claim, instance.id, call).await?;
-        Ok(command(&key, &endpoint, &self.settings.user))
+    pub fn ssh_command<'a>(
+        &'a self,
+        identifier: &'a str,
+        reclaim: bool,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<SshCommand>> {
+        Box::pin(async move {
+            let (claim, instance) = self.resolve_or_adopt(identifier, reclaim, call).await?;
+            let id = LeaseId::parse(&claim.lease_id).ok_or_else(|| {
+                Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
+            })?;
+            super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
+            let endpoints = call.until_cancelled(self.require_usable(&claim, &instance)).await?;
+            let mut resumed = self.resume(&id, &claim, None, call).await?;
+            let key = self.lease_key(&id).await?;
+            let first = endpoints[0].clone();
+            let (endpoint, answered) = match self.connect(&id, &key, endpoints, PROBE, call).await {
+                Ok(connected) => {
+                    connected.session.close().await;
+                    (connected.endpoint, true)
+                }
+                Err(error) if error.code() == Code::HostKeyChanged => return Err(error),
+                Err(error) => {
+                    call.warn(format!("{error}; the address below did not answer just now"));
+                    (first, false)
+                }
+            };
+            resumed.call_off(self, instance.id, call).await?;
+            let claim = self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
+            self.keep_in_use(&mut resumed, &id, &claim, instance.id, call).await?;
+            Ok(command(&key, &endpoint, &self.settings.user))
+        })
     }
 
     /// The key of a lease on this machine.

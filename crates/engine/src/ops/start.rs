@@ -20,6 +20,7 @@ use crate::vast::client::Unsent;
 use crate::vast::{Failure, Instance, Kind};
 use crate::world::SshSession;
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
@@ -38,83 +39,85 @@ impl Engine {
     /// Those of resolving; [`Code::InvalidState`] for a lease that was never ready; [`Code::StartQueued`] when its GPUs
     /// are taken, [`Code::InsufficientCredit`], [`Code::PriceCapExceeded`], [`Code::CostLimitExceeded`] and the failures of a boot,
     /// all with the lease stopped, or stopped again.
-    pub async fn start(&self, request: &StartRequest, call: &Call) -> Result<Lease> {
-        let began = Instant::now();
-        let identifier = request.identifier.trim();
-        let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier, call)).await?;
-        let id = lease_id(&claim)?;
-        for one in self.recover_dead(Some(&id), Patience::Now, call).await {
-            call.warn(one.line());
-        }
-        let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
-            Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
-                .hint("try again later")
-        })?;
-        let key = self.lease_key(&id).await?;
-        let seen = self.authorise(&id, instance.id, "start").await?;
-        let live = seen.live.ok_or_else(|| gone(&seen.claim))?;
-        let (_lock, journal) = self.journal_of(&id, &seen.claim, Some(lock), call).await?;
-        let journal = journal.ok_or_else(|| {
-            Error::new(Code::ClaimCorrupt, format!("the journal of lease {id} is unreadable"))
-                .hint("a start is not sent without a record of it: move the journal away, then try again")
-        })?;
-        let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
-        starting.may_start(&live)?;
-        starting.warn_of_expiry(call);
-        // One that was just asked to stop runs on for a while.
-        let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
-        let mut terms = StartTerms::default();
-        let sending = Instant::now();
-        if sent {
-            terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
-            starting.warn_of_price(live.id, terms, call);
-            starting.send(live.id, terms, call).await?;
-        }
-        // Where nothing is sent nothing was written yet.
-        if !sent && call_off(&mut starting.journal, live.id, call) {
-            self.store.write_journal(&starting.journal).await?;
-        }
-        let booting = Booting {
-            lease: &starting.id,
-            instance: live.id,
-            key: &key,
-            asked: Asked {
-                cap: self.settings.max_dph_total,
-                affordable: terms.affordable,
-                by_day: if sent { self.day_rate(&starting.journal).await } else { None },
-                interruptible: live.is_bid == Some(true),
-                again: true,
-            },
-        };
-        let label = starting.label(claim_state(State::Ready).2);
-        let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {
-            Ok(booted) if sent => starting.hold_to_day(booted.instance.dph_total).await.map(|()| booted),
-            other => other,
-        };
-        let booted = match booted {
-            Ok(booted) => booted,
-            Err(error) => {
-                let error = self.with_log(error, live.id, call).await;
-                self.remember(live.machine, &error, call).await;
-                return Err(if sent { starting.take_back(error, live.id, call).await } else { error });
+    pub fn start<'a>(&'a self, request: &'a StartRequest, call: &'a Call) -> BoxFuture<'a, Result<Lease>> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let identifier = request.identifier.trim();
+            let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier, call)).await?;
+            let id = lease_id(&claim)?;
+            for one in self.recover_dead(Some(&id), Patience::Now, call).await {
+                call.warn(one.line());
             }
-        };
-        let endpoint = booted.connected.endpoint.clone();
-        let claim = match starting.ready(live.id, endpoint.host, endpoint.port, call).await {
-            Err(error) if sent => return Err(starting.take_back(error, live.id, call).await),
-            ready => ready?,
-        };
-        let gpu = booted.instance.gpu_name.clone().unwrap_or_default();
-        call.event(Event::Provisioned {
-            lease: starting.id.clone(),
-            instance: live.id,
-            gpu: gpu.clone(),
-            seconds: began.elapsed().as_secs_f64(),
-        });
-        let before = sent.then_some(sending);
-        let deadman = starting.watched(&claim, before, booted.connected.session.as_ref(), call).await;
-        let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total, deadman };
-        Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
+            let lock = self.store.operation_lock(&id).await?.ok_or_else(|| {
+                Error::new(Code::LeaseBusy, format!("another process works on lease {id}"))
+                    .hint("try again later")
+            })?;
+            let key = self.lease_key(&id).await?;
+            let seen = self.authorise(&id, instance.id, "start").await?;
+            let live = seen.live.ok_or_else(|| gone(&seen.claim))?;
+            let (_lock, journal) = self.journal_of(&id, &seen.claim, Some(lock), call).await?;
+            let journal = journal.ok_or_else(|| {
+                Error::new(Code::ClaimCorrupt, format!("the journal of lease {id} is unreadable"))
+                    .hint("a start is not sent without a record of it: move the journal away, then try again")
+            })?;
+            let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
+            starting.may_start(&live)?;
+            starting.warn_of_expiry(call);
+            // One that was just asked to stop runs on for a while.
+            let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
+            let mut terms = StartTerms::default();
+            let sending = Instant::now();
+            if sent {
+                terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
+                starting.warn_of_price(live.id, terms, call);
+                starting.send(live.id, terms, call).await?;
+            }
+            // Where nothing is sent nothing was written yet.
+            if !sent && call_off(&mut starting.journal, live.id, call) {
+                self.store.write_journal(&starting.journal).await?;
+            }
+            let booting = Booting {
+                lease: &starting.id,
+                instance: live.id,
+                key: &key,
+                asked: Asked {
+                    cap: self.settings.max_dph_total,
+                    affordable: terms.affordable,
+                    by_day: if sent { self.day_rate(&starting.journal).await } else { None },
+                    interruptible: live.is_bid == Some(true),
+                    again: true,
+                },
+            };
+            let label = starting.label(claim_state(State::Ready).2);
+            let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {
+                Ok(booted) if sent => starting.hold_to_day(booted.instance.dph_total).await.map(|()| booted),
+                other => other,
+            };
+            let booted = match booted {
+                Ok(booted) => booted,
+                Err(error) => {
+                    let error = self.with_log(error, live.id, call).await;
+                    self.remember(live.machine, &error, call).await;
+                    return Err(if sent { starting.take_back(error, live.id, call).await } else { error });
+                }
+            };
+            let endpoint = booted.connected.endpoint.clone();
+            let claim = match starting.ready(live.id, endpoint.host, endpoint.port, call).await {
+                Err(error) if sent => return Err(starting.take_back(error, live.id, call).await),
+                ready => ready?,
+            };
+            let gpu = booted.instance.gpu_name.clone().unwrap_or_default();
+            call.event(Event::Provisioned {
+                lease: starting.id.clone(),
+                instance: live.id,
+                gpu: gpu.clone(),
+                seconds: began.elapsed().as_secs_f64(),
+            });
+            let before = sent.then_some(sending);
+            let deadman = starting.watched(&claim, before, booted.connected.session.as_ref(), call).await;
+            let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total, deadman };
+            Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::lease::labels::{self, Labels, key};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, go_duration, moment};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -202,15 +203,17 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::InstanceGone`].
-    pub async fn status(&self, identifier: &str, call: &Call) -> Result<LeaseStatus> {
-        let look = async {
-            let resolved = self.resolve(identifier).await?;
-            resolved.tell_of_twins(call);
-            self.status_of(resolved, call).await
-        };
-        let (status, _) = call.until_cancelled(look).await?;
-        status.warn(call);
-        Ok(status)
+    pub fn status<'a>(&'a self, identifier: &'a str, call: &'a Call) -> BoxFuture<'a, Result<LeaseStatus>> {
+        Box::pin(async move {
+            let look = async {
+                let resolved = self.resolve(identifier).await?;
+                resolved.tell_of_twins(call);
+                self.status_of(resolved, call).await
+            };
+            let (status, _) = call.until_cancelled(look).await?;
+            status.warn(call);
+            Ok(status)
+        })
     }
 
     async fn look_at(&self, identifier: &str, call: &Call) -> Result<(LeaseStatus, Option<Halt>)> {
@@ -226,44 +229,52 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::status`]; [`Code::SshTimeout`] after `limit`; [`Code::InstanceNotRunning`] once it cannot
     /// become ready any more, [`Code::Outbid`] and [`Code::InsufficientCredit`] where that is why.
-    pub async fn status_wait(&self, identifier: &str, limit: Duration, call: &Call) -> Result<LeaseStatus> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let (status, halt) = self.look_at(identifier, call).await?;
-            if status.ready {
-                status.warn(call);
-                return Ok(status);
+    pub fn status_wait<'a>(
+        &'a self,
+        identifier: &'a str,
+        limit: Duration,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<LeaseStatus>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + limit;
+            loop {
+                let (status, halt) = self.look_at(identifier, call).await?;
+                if status.ready {
+                    status.warn(call);
+                    return Ok(status);
+                }
+                if let (Some(halt), Some(instance)) = (halt, status.instance) {
+                    return Err(halt.error(instance, Some(&status.slug)));
+                }
+                if labels::is_terminal(&status.state) || matches!(status.state.as_str(), "exited" | "offline")
+                {
+                    return Err(Error::new(
+                        Code::InstanceNotRunning,
+                        format!("lease {} is in state {} and will not become ready", status.id, status.state),
+                    )
+                    .hint(super::open::ended_hint(&status.slug)));
+                }
+                if Instant::now() >= deadline {
+                    return Err(Error::new(
+                        Code::SshTimeout,
+                        format!(
+                            "timed out waiting for lease {} to become ready: state {}",
+                            status.id, status.state
+                        ),
+                    )
+                    .hint("raise --wait-timeout, or release it and take another machine"));
+                }
+                call.phase(
+                    Phase::Connect,
+                    format!("lease {} is {}; waiting until it answers", status.id, status.state),
+                );
+                call.until_cancelled(async {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Ok(())
+                })
+                .await?;
             }
-            if let (Some(halt), Some(instance)) = (halt, status.instance) {
-                return Err(halt.error(instance, Some(&status.slug)));
-            }
-            if labels::is_terminal(&status.state) || matches!(status.state.as_str(), "exited" | "offline") {
-                return Err(Error::new(
-                    Code::InstanceNotRunning,
-                    format!("lease {} is in state {} and will not become ready", status.id, status.state),
-                )
-                .hint(super::open::ended_hint(&status.slug)));
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::new(
-                    Code::SshTimeout,
-                    format!(
-                        "timed out waiting for lease {} to become ready: state {}",
-                        status.id, status.state
-                    ),
-                )
-                .hint("raise --wait-timeout, or release it and take another machine"));
-            }
-            call.phase(
-                Phase::Connect,
-                format!("lease {} is {}; waiting until it answers", status.id, status.state),
-            );
-            call.until_cancelled(async {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                Ok(())
-            })
-            .await?;
-        }
+        })
     }
 
     async fn status_of(&self, resolved: Resolved, call: &Call) -> Result<(LeaseStatus, Option<Halt>)> {

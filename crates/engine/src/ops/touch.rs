@@ -4,6 +4,7 @@ use super::{Call, Deadman, Engine};
 use crate::lease::labels::{self, key};
 use crate::lease::{Claim, InstanceId, LeaseId, go_duration, moment, rfc3339};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -63,41 +64,43 @@ impl Engine {
     /// [`Code::LeaseNotFound`]; [`Code::InstanceNotRunning`] for a lease that has ended or was stopped;
     /// [`Code::LeaseBusy`] for one that is being destroyed;
     /// [`Code::Cancelled`] before the claim is written.
-    pub async fn touch(
-        &self,
-        identifier: &str,
+    pub fn touch<'a>(
+        &'a self,
+        identifier: &'a str,
         idle_timeout: Option<Duration>,
-        call: &Call,
-    ) -> Result<Touched> {
-        call.until_cancelled(async { Ok(()) }).await?;
-        let found = self.find_claim(identifier).await?;
-        let found = found.and_then(|claim| Some((LeaseId::parse(&claim.lease_id)?, claim)));
-        let (id, claim) = found.ok_or_else(|| {
-            Error::new(Code::LeaseNotFound, format!("lease/instance not found: {identifier}"))
-                .hint("only a lease with a local claim can be touched; `list` shows them")
-        })?;
-        let instance = check_alive(&claim)?;
-        let mut resumed = self.resume(&id, &claim, None, call).await?;
-        resumed.call_off(self, instance, call).await?;
-        let claim = self.touch_claim(&id, None, idle_timeout).await?;
-        self.keep_in_use(&mut resumed, &id, &claim, instance, call).await?;
-        drop(resumed);
-        let deadman = self.renew_deadman(&claim, call).await.unwrap_or_else(|error| {
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Touched>> {
+        Box::pin(async move {
+            call.until_cancelled(async { Ok(()) }).await?;
+            let found = self.find_claim(identifier).await?;
+            let found = found.and_then(|claim| Some((LeaseId::parse(&claim.lease_id)?, claim)));
+            let (id, claim) = found.ok_or_else(|| {
+                Error::new(Code::LeaseNotFound, format!("lease/instance not found: {identifier}"))
+                    .hint("only a lease with a local claim can be touched; `list` shows them")
+            })?;
+            let instance = check_alive(&claim)?;
+            let mut resumed = self.resume(&id, &claim, None, call).await?;
+            resumed.call_off(self, instance, call).await?;
+            let claim = self.touch_claim(&id, None, idle_timeout).await?;
+            self.keep_in_use(&mut resumed, &id, &claim, instance, call).await?;
+            drop(resumed);
+            let deadman = self.renew_deadman(&claim, call).await.unwrap_or_else(|error| {
             call.warn(format!(
                 "the dead-man switch on the instance was not told of this use: {error}; its deadline is where it was"
             ));
             None
         });
-        Ok(Touched {
-            id: claim.lease_id.clone(),
-            slug: claim.slug.clone(),
-            provider: "vast",
-            state: claim.state().to_owned(),
-            last_touched_at: labels::last_touched_at(&claim.labels).map(moment),
-            idle_timeout: labels::idle_timeout(&claim.labels).map(go_duration),
-            idle_timeout_secs: labels::idle_timeout(&claim.labels).map(|idle| idle.as_secs()),
-            expires_at: labels::expires_at(&claim.labels).map(moment),
-            deadman,
+            Ok(Touched {
+                id: claim.lease_id.clone(),
+                slug: claim.slug.clone(),
+                provider: "vast",
+                state: claim.state().to_owned(),
+                last_touched_at: labels::last_touched_at(&claim.labels).map(moment),
+                idle_timeout: labels::idle_timeout(&claim.labels).map(go_duration),
+                idle_timeout_secs: labels::idle_timeout(&claim.labels).map(|idle| idle.as_secs()),
+                expires_at: labels::expires_at(&claim.labels).map(moment),
+                deadman,
+            })
         })
     }
 

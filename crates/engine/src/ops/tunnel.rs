@@ -4,6 +4,7 @@ use super::{Call, Engine, Lease};
 use crate::lease::LeaseId;
 use crate::world::{Duplex, Listener};
 use crate::{Code, Error, Result};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -79,24 +80,26 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engine::open`]; [`Code::InvalidArgument`] for no port at all, or one that is taken.
-    pub async fn tunnel(&self, request: &TunnelRequest, call: &Call) -> Result<Tunnel> {
-        if request.forwards.is_empty() {
-            return Err(Error::new(Code::InvalidArgument, "no port to forward")
-                .hint("name one or more, such as 8080 or 8080:80"));
-        }
-        let mut doors = Vec::new();
-        for wanted in &request.forwards {
-            let listener = self.world.ssh.listen(wanted.local).await.map_err(|error| {
-                Error::new(
-                    Code::InvalidArgument,
-                    format!("port {} cannot be opened on 127.0.0.1: {error}", wanted.local),
-                )
-                .hint("take another local port; 0 takes any that is free")
-            })?;
-            doors.push((Forward { local: listener.port(), ..wanted.clone() }, listener));
-        }
-        let lease = self.open(&request.identifier, request.reclaim, call).await?;
-        Ok(Tunnel { lease, doors })
+    pub fn tunnel<'a>(&'a self, request: &'a TunnelRequest, call: &'a Call) -> BoxFuture<'a, Result<Tunnel>> {
+        Box::pin(async move {
+            if request.forwards.is_empty() {
+                return Err(Error::new(Code::InvalidArgument, "no port to forward")
+                    .hint("name one or more, such as 8080 or 8080:80"));
+            }
+            let mut doors = Vec::new();
+            for wanted in &request.forwards {
+                let listener = self.world.ssh.listen(wanted.local).await.map_err(|error| {
+                    Error::new(
+                        Code::InvalidArgument,
+                        format!("port {} cannot be opened on 127.0.0.1: {error}", wanted.local),
+                    )
+                    .hint("take another local port; 0 takes any that is free")
+                })?;
+                doors.push((Forward { local: listener.port(), ..wanted.clone() }, listener));
+            }
+            let lease = self.open(&request.identifier, request.reclaim, call).await?;
+            Ok(Tunnel { lease, doors })
+        })
     }
 }
 
@@ -114,17 +117,19 @@ impl Tunnel {
     ///
     /// # Errors
     /// [`Code::Cancelled`]; [`Code::LeaseNotFound`] or [`Code::InstanceNotRunning`] once the lease was released or stopped.
-    pub async fn serve(self, call: &Call) -> Result<()> {
-        let Self { lease, doors } = self;
-        let mut waits = JoinSet::new();
-        for (forward, listener) in doors {
-            waits.spawn(serve_port(lease.clone(), forward, listener, call.clone()));
-        }
-        let ended = async { Err(lease.heartbeat().await) };
-        let outcome = call.until_cancelled(ended).await;
-        waits.shutdown().await;
-        lease.close().await;
-        outcome
+    pub fn serve<'a>(self, call: &'a Call) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let Self { lease, doors } = self;
+            let mut waits = JoinSet::new();
+            for (forward, listener) in doors {
+                waits.spawn(serve_port(lease.clone(), forward, listener, call.clone()));
+            }
+            let ended = async { Err(lease.heartbeat().await) };
+            let outcome = call.until_cancelled(ended).await;
+            waits.shutdown().await;
+            lease.close().await;
+            outcome
+        })
     }
 }
 

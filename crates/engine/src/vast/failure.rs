@@ -168,21 +168,21 @@ pub fn judge(call: &str, reply: &HttpReply, key: &str) -> Result<Value, Failure>
     let text = String::from_utf8_lossy(&reply.body);
     let json: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let success = (200..300).contains(&reply.status);
-    match (&json, success) {
-        (Some(body), true) if !says_failure(body) => return Ok(body.clone()),
-        (None, true) => {
-            let page = text.trim_start().starts_with('<');
-            let kind = if page { Kind::Unavailable } else { Kind::Malformed };
-            let why = if text.trim().is_empty() {
-                "empty body".to_owned()
-            } else if page {
-                "an HTML page instead of JSON".to_owned()
-            } else {
-                format!("not JSON: {}", shown(&text))
-            };
-            return Err(Failure::of(kind, call, Some(reply.status), &why));
-        }
-        _ => {}
+    let json = match json {
+        Some(body) if success && !says_failure(&body) => return Ok(body),
+        other => other,
+    };
+    if json.is_none() && success {
+        let page = text.trim_start().starts_with('<');
+        let kind = if page { Kind::Unavailable } else { Kind::Malformed };
+        let why = if text.trim().is_empty() {
+            "empty body".to_owned()
+        } else if page {
+            "an HTML page instead of JSON".to_owned()
+        } else {
+            format!("not JSON: {}", shown(&text))
+        };
+        return Err(Failure::of(kind, call, Some(reply.status), &why));
     }
     let (token, message) = match &json {
         Some(body) => words(body),

@@ -8,6 +8,9 @@ use crabbox_vast_proof::aims::Target;
 use crabbox_vast_proof::tally::counts;
 use crabbox_vast_proof::{Plan, Ran, Tally, branches, run, seeds};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Random seeds.
 const SEEDS: u64 = 2_000;
 
