@@ -8,7 +8,7 @@ use crabbox_vast_proof::tally::counts;
 
 /// Pairs of a fault and a death after it, for each operation. Only those count in which both happened.
 /// `CRABBOX_VAST_PAIRS` asks for another number.
-const PAIRS: usize = 1_500;
+const PAIRS: usize = 5_000;
 /// At least so many of a hundred drawn pairs are real.
 const REAL: usize = 95;
 
