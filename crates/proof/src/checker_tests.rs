@@ -216,8 +216,12 @@ fn a_start_an_adoption_and_a_run_are_at_work_from_their_beginning() {
     }
     // A touch saves what is not over yet.
     assert_eq!(ends("Touch", vec![]), 0);
-    assert_eq!(ends("Touch", vec![promised(Stay::Until(Duration::from_secs(90)))]), 1);
-    assert_eq!(ends("Touch", vec![promised(Stay::Until(Duration::from_secs(4)))]), 0);
+    for what in ["Touch", "Adopt"] {
+        assert_eq!(ends(what, vec![promised(Stay::Until(Duration::from_secs(90)))]), 1, "{what}");
+        // Nor does an adoption of what has its claim already renew anything.
+        assert_eq!(ends(what, vec![promised(Stay::Until(Duration::from_secs(4)))]), 0, "{what}");
+    }
+    assert_eq!(ends("Start", vec![promised(Stay::Until(Duration::from_secs(4)))]), 1);
     // What a run rents is its own while it lives, before it works on it.
     let of_a_run = |more: Vec<Happening>| {
         let mut events = vec![

@@ -62,7 +62,7 @@ async fn perform(
             acquire(stage, process, &request, &call).await
         }
         Operation::Cleanup => {
-            let cleaned = Box::pin(engine.cleanup(&CleanupRequest::default(), &call)).await;
+            let cleaned = engine.cleanup(&CleanupRequest::default(), &call).await;
             cleaned.map(|cleaned| {
                 note_items(stage, process, &cleaned);
             })
@@ -70,7 +70,7 @@ async fn perform(
         Operation::Start => match first_claim(stage).await {
             Some(identifier) => {
                 uses(stage, process, &identifier);
-                let started = Box::pin(engine.start(&StartRequest { identifier }, &call)).await;
+                let started = engine.start(&StartRequest { identifier }, &call).await;
                 started.map(|lease| shown(stage, "a start", lease.facts()))
             }
             None => Ok(()),
@@ -81,8 +81,7 @@ async fn perform(
             match found {
                 Some(identifier) => {
                     uses(stage, process, &identifier);
-                    let adopted =
-                        Box::pin(engine.adopt(&AdoptRequest { identifier, keep: true }, &call)).await;
+                    let adopted = engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await;
                     adopted.map(|adopted| shown(stage, "an adoption", &adopted))
                 }
                 None => Ok(()),
@@ -113,24 +112,22 @@ async fn perform(
         Operation::Touch => match first_claim(stage).await {
             Some(lease) => {
                 uses(stage, process, &lease);
-                let touched = Box::pin(engine.touch(&lease, None, &call)).await;
+                let touched = engine.touch(&lease, None, &call).await;
                 touched.map(|touched| shown(stage, "a touch", &touched))
             }
             None => Ok(()),
         },
         Operation::Forget => match first_claim(stage).await {
             Some(identifier) => {
-                Box::pin(engine.forget_claim(&ForgetRequest { identifier, yes: false }, &call))
-                    .await
-                    .map(|_| ())
+                engine.forget_claim(&ForgetRequest { identifier, yes: false }, &call).await.map(|_| ())
             }
             None => Ok(()),
         },
         Operation::Look => match first_claim(stage).await {
             Some(lease) => {
-                let listed = Box::pin(engine.list(false, &call)).await;
+                let listed = engine.list(false, &call).await;
                 let listed = listed.map(|listed| shown(stage, "a list", &listed));
-                let status = Box::pin(engine.status(&lease, &call)).await;
+                let status = engine.status(&lease, &call).await;
                 listed.and(status.map(|status| shown(stage, "a status", &status)))
             }
             None => Ok(()),
@@ -183,8 +180,7 @@ async fn command(
     let request = RunRequest { identifier, ..RunRequest::new(script) };
     let (output, mut receive) = mpsc::channel(16);
     let drain = async { while receive.recv().await.is_some() {} };
-    let ran =
-        tokio::join!(Box::pin(process.engine.run(&request, ExecIo { stdin: None, output }, call)), drain).0?;
+    let ran = tokio::join!(process.engine.run(&request, ExecIo { stdin: None, output }, call), drain).0?;
     shown(stage, "a run", &ran);
     if let Some(outcome) = ran.release_outcome {
         note_gone(stage, process, ran.lease.id.as_str(), Some(ran.lease.instance), outcome.into());
@@ -223,7 +219,7 @@ pub(crate) async fn release(
         lease: request.identifier.clone(),
         destroy: request.action != Some(ReleaseAction::Stop),
     });
-    let result = Box::pin(process.engine.release(request, &call)).await;
+    let result = process.engine.release(request, &call).await;
     if let Ok(released) = &result {
         shown(stage, "a release", released);
         let outcome = released.outcome.into();

@@ -143,7 +143,7 @@ async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
     };
     stage.shared().wishes(process.life.process, acquire.keep, None);
     let call = process.call(CancellationToken::new());
-    let _ = process.life.live(Box::pin(process.engine.acquire(&acquire, &call))).await;
+    let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
     let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
     match (left, &new) {
         (Left::Disowned, Some(lease)) => stage.disown(lease),

@@ -109,9 +109,14 @@ impl<'a> Users<'a> {
             return true;
         }
         let uses = |(process, used): (&usize, &&str)| {
-            let touches = self.living.get(process).is_some_and(|what| *what == "Touch");
-            // A touch that has not been written yet saves nothing whose time is over.
-            *process != by && *used == lease && (!touches || is_kept)
+            let counts = match self.living.get(process).copied() {
+                // A touch that has not been written yet saves nothing whose time is over.
+                Some("Touch") => is_kept,
+                // An adoption of what has its claim already renews nothing.
+                Some("Adopt") => is_kept || !self.promised.contains_key(lease),
+                _ => true,
+            };
+            *process != by && *used == lease && counts
         };
         if self.using.iter().any(uses) {
             return true;

@@ -167,6 +167,9 @@ impl Engine {
             self.store.claim(&id).await?.ok_or_else(|| {
                 Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
             })?;
+        if !claimed {
+            self.warn_of_expiry(&id, &claim, call);
+        }
         let (_lock, journal) = self.journal_of(&id, &claim, Some(lock), call).await?;
         if let Some(mut journal) = journal {
             if claimed {

@@ -105,6 +105,7 @@ impl Engine {
         let amiss = if dry_run {
             self.look_for_latecomers(&inventory).await?
         } else {
+            self.bury_vanished(&inventory, call).await?;
             self.look_at_tombstones(&inventory).await?
         };
         let sweeping = Sweeping { account, inventory: &inventory, scan: &scan, settled, dry_run, until };

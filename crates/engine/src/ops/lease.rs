@@ -382,7 +382,7 @@ impl Lease {
     /// # Errors
     /// As [`Engine::status`].
     pub fn status<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<super::status::LeaseStatus>> {
-        Box::pin(async move { self.inner.engine.status(self.inner.facts.id.as_str(), call).await })
+        self.inner.engine.status(self.inner.facts.id.as_str(), call)
     }
 
     /// Says that the lease exists for this process alone: should it die, the next command gives the lease back. `lock`

@@ -62,7 +62,7 @@ impl Engine {
             })?;
             let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
             starting.may_start(&live)?;
-            starting.warn_of_expiry(call);
+            self.warn_of_expiry(&starting.id, &starting.claim, call);
             // One that was just asked to stop runs on for a while.
             let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
             let mut terms = StartTerms::default();
@@ -121,6 +121,19 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Taking a lease into use renews nothing: who does so after its end is told that it may go.
+    pub(super) fn warn_of_expiry(&self, id: &LeaseId, claim: &Claim, call: &Call) {
+        let labels = &claim.labels;
+        let lifetime = labels::created_at(labels).zip(labels::ttl(labels));
+        let ends =
+            lifetime.map(|(from, ttl)| from.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
+        if !labels::keep(labels) && ends.is_some_and(|at| at <= self.unix_now()) {
+            call.warn(format!("the time to live of lease {id} is over: the next cleanup destroys it"));
+        }
+    }
+}
+
 /// One start, from the first record on.
 struct Starting<'a> {
     engine: &'a Engine,
@@ -142,16 +155,6 @@ impl Starting<'_> {
         lease::step(state, lease::Event::StartAccepted).map(|_| ()).map_err(|error| {
             error.hint(format!("its acquire was never finished: `stop {}` cleans up", self.claim.slug))
         })
-    }
-
-    fn warn_of_expiry(&self, call: &Call) {
-        let labels = &self.claim.labels;
-        let lifetime = labels::created_at(labels).zip(labels::ttl(labels));
-        let ends =
-            lifetime.map(|(from, ttl)| from.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
-        if !labels::keep(labels) && ends.is_some_and(|at| at <= self.engine.unix_now()) {
-            call.warn(format!("the time to live of lease {} is over: the next cleanup destroys it", self.id));
-        }
     }
 
     fn warn_of_price(&self, instance: InstanceId, terms: StartTerms, call: &Call) {

@@ -313,6 +313,44 @@ impl Engine {
         Ok(amiss)
     }
 
+    /// A lease whose claim others removed, and whose instance they ended, leaves a journal that no proof of ours closes. A day
+    /// after its end it gets that proof: the instance is looked for twice, and nothing is sent. What cannot be told stays.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`].
+    pub(super) async fn bury_vanished(&self, inventory: &Inventory, call: &Call) -> Result<()> {
+        let now = self.unix_now();
+        let is_old = |journal: &Journal| {
+            let since = journal.ended_at().unwrap_or(journal.created_at);
+            let here = journal.api_url.as_deref() == Some(self.settings.api_url.as_str())
+                && journal.account.map(AccountId) == self.client.known_account();
+            here && now - since > WATCH_SECS && journal.open_destroys(None).is_empty()
+        };
+        for journal in self.store.scan_journals().await?.into_iter().filter(is_old) {
+            let Some(id) = LeaseId::parse(&journal.lease) else { continue };
+            let of_lease = |seen: &Instance| {
+                seen.ownership().is_some_and(|label| label.lease == journal.lease)
+                    || journal.instances().any(|one| one == seen.id)
+            };
+            if !inventory.complete
+                || journal.unended().is_empty()
+                || inventory.instances.iter().any(of_lease)
+                || !matches!(self.store.claim(&id).await, Ok(None))
+            {
+                continue;
+            }
+            let Some(_alone) = self.store.operation_lock(&id).await? else { continue };
+            let Some(mut journal) = self.store.journal(&id).await?.filter(is_old) else { continue };
+            for missing in journal.unended() {
+                if let Ok(true) = self.prove_vanished(missing, Duration::ZERO, call).await {
+                    journal.vanished(missing, self.unix_now());
+                }
+            }
+            self.store.write_journal(&journal).await?;
+        }
+        Ok(())
+    }
+
     /// Looks at the leases of the last day as [`Engine::look_for_latecomers`] does, and removes the journals that have
     /// nothing more to tell.
     ///

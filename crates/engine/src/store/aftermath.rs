@@ -5,6 +5,7 @@ use super::journal_parts::{DISCARDED, PROVED_NOTHING};
 use super::{Attempt, Journal, Step, StepKind};
 use crate::lease::InstanceId;
 use serde_json::Map;
+use std::collections::BTreeSet;
 
 impl Attempt {
     /// Whether it was given up: never answered, and after its window no complete list showed what it made.
@@ -97,6 +98,17 @@ impl Journal {
     pub fn leads_on(&self) -> bool {
         let gone = |instance| self.tombstones().any(|(gone, _)| gone.0 == instance);
         self.steps.iter().any(|step| step.is_open() && !gone(step.instance))
+    }
+
+    /// The instances of which no record says that they are gone: what a create was answered with, and what a start or a stop
+    /// was begun on. A destroy is finished by whoever finds it open.
+    #[must_use]
+    pub fn unended(&self) -> BTreeSet<InstanceId> {
+        let gone: BTreeSet<InstanceId> = self.tombstones().map(|(gone, _)| gone).collect();
+        let rented = self.attempts.iter().filter_map(|attempt| attempt.instance);
+        let begun = self.steps.iter().filter(|step| step.is_open()).map(|step| step.instance);
+        let all: BTreeSet<InstanceId> = rented.chain(begun).map(InstanceId).collect();
+        &all - &gone
     }
 
     /// Every instance that a create of this lease was answered with.

@@ -1,7 +1,7 @@
 //! One thing goes wrong, at every call, in virtual time: the operation survives it, or leaves nothing behind.
 
 use crate::virtual_time::Stage;
-use crabbox_vast_engine::ops::{ReleaseRequest, RunRequest, RunResult};
+use crabbox_vast_engine::ops::{CleanupRequest, ReleaseRequest, RunRequest, RunResult};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};
@@ -432,6 +432,14 @@ async fn a_stop_beside_a_starting_acquire_ends_both() {
     released.expect("the stop succeeds");
     assert_eq!(outcome.err().map(|error| error.code()), Some(Code::ClaimMissing));
     assert_only_strangers(&stage, "stopped beside");
+    // The journal of what the other one ended is closed by a proof of its own, after which it goes as every journal does.
+    let journals = || std::fs::read_dir(stage.settings().paths.journal()).expect("a folder").count();
+    for left in [1, 1] {
+        assert_eq!(journals(), left);
+        tokio::time::sleep(Duration::from_secs(25 * 3_600)).await;
+        other.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+    }
+    assert_eq!(journals(), 0);
 }
 
 /// The claim cannot be written once the machine answers: it is destroyed all the same, and the claim still leads to it.
