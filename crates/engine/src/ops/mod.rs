@@ -18,6 +18,7 @@ mod cost;
 pub mod cp;
 #[cfg(all(test, unix))]
 mod cp_tests;
+mod cp_tree;
 mod deadman;
 pub mod doctor;
 mod env_profile;
@@ -63,6 +64,7 @@ pub mod sync;
 mod sync_tests;
 pub mod touch;
 pub mod tunnel;
+mod undo;
 mod unfinished;
 mod verdict;
 mod watch;
