@@ -314,7 +314,7 @@ impl Engine {
     }
 
     /// A lease whose claim others removed, and whose instance they ended, leaves a journal that no proof of ours closes. A day
-    /// after its end it gets that proof: the instance is looked for twice, and nothing is sent. What cannot be told stays.
+    /// after its last record it goes, once the instance was looked for twice. Nothing is destroyed, and what cannot be told stays.
     ///
     /// # Errors
     /// [`Code::StateUnavailable`].
@@ -324,7 +324,7 @@ impl Engine {
             let since = journal.ended_at().unwrap_or(journal.created_at);
             let here = journal.api_url.as_deref() == Some(self.settings.api_url.as_str())
                 && journal.account.map(AccountId) == self.client.known_account();
-            here && now - since > WATCH_SECS && journal.open_destroys(None).is_empty()
+            here && now - since > WATCH_SECS && !journal.is_closed() && journal.open_destroys(None).is_empty()
         };
         for journal in self.store.scan_journals().await?.into_iter().filter(is_old) {
             let Some(id) = LeaseId::parse(&journal.lease) else { continue };
@@ -332,21 +332,22 @@ impl Engine {
                 seen.ownership().is_some_and(|label| label.lease == journal.lease)
                     || journal.instances().any(|one| one == seen.id)
             };
-            if !inventory.complete
-                || journal.unended().is_empty()
-                || inventory.instances.iter().any(of_lease)
-                || !matches!(self.store.claim(&id).await, Ok(None))
+            if !inventory.complete || journal.unended().is_empty() || inventory.instances.iter().any(of_lease)
             {
                 continue;
             }
             let Some(_alone) = self.store.operation_lock(&id).await? else { continue };
-            let Some(mut journal) = self.store.journal(&id).await?.filter(is_old) else { continue };
-            for missing in journal.unended() {
-                if let Ok(true) = self.prove_vanished(missing, Duration::ZERO, call).await {
-                    journal.vanished(missing, self.unix_now());
-                }
+            if !matches!(self.store.claim(&id).await, Ok(None)) {
+                continue;
             }
-            self.store.write_journal(&journal).await?;
+            let Some(journal) = self.store.journal(&id).await?.filter(is_old) else { continue };
+            let mut gone = true;
+            for missing in journal.unended() {
+                gone &= self.prove_vanished(missing, Duration::ZERO, call).await.unwrap_or(false);
+            }
+            if gone {
+                self.store.remove_journal(&id).await?;
+            }
         }
         Ok(())
     }
@@ -369,10 +370,7 @@ impl Engine {
             let labelled =
                 |seen: &Instance| seen.ownership().is_some_and(|label| label.lease == journal.lease);
             let since = journal.ended_at().unwrap_or(journal.created_at);
-            let over = (journal.attempts.is_empty() || journal.left_nothing() || journal.forgotten_at.is_some())
-                // A step that was never proved still has to be finished.
-                && !journal.leads_on()
-                && now - since > WATCH_SECS;
+            let over = journal.is_closed() && now - since > WATCH_SECS;
             if over
                 && inventory.complete
                 && !listed

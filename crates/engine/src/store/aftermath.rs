@@ -111,6 +111,14 @@ impl Journal {
         &all - &gone
     }
 
+    /// Whether it has nothing more to finish: each create left nothing, or was dropped on request, and no step is open.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let ended = self.attempts.is_empty() || self.left_nothing() || self.forgotten_at.is_some();
+        // A step that was never proved still has to be finished.
+        ended && !self.leads_on()
+    }
+
     /// Every instance that a create of this lease was answered with.
     pub fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
         let ended = self.tombstones().map(|(gone, _)| gone);

@@ -107,7 +107,7 @@ async fn the_systems_variable_names_an_authority() {
     for (trusted, value) in [(true, file.clone()), (false, folder.path().join("nothing.pem"))] {
         let again = std::env::current_exe().expect("this test");
         let mut command = tokio::process::Command::new(again);
-        command.args(["--exact", "in_a_process_of_its_own", "--ignored", "--nocapture"]);
+        command.args(["--exact", "tls::in_a_process_of_its_own", "--ignored", "--nocapture"]);
         command.env("SSL_CERT_FILE", value).env_remove("SSL_CERT_DIR").env(AGAIN, &url);
         let output = command.output().await.expect("starts");
         let text = String::from_utf8_lossy(&output.stdout);
