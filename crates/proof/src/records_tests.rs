@@ -225,11 +225,6 @@ async fn what_is_left_of_a_lease_for_good_is_counted() {
     bench.claim(&claim("5"));
     bench.journal(&json!({}), true);
     shared.disk(|disk| disk.create_folder(&shared.keys.join(LEASE), 0o700)).unwrap();
-    assert_eq!(shared.remains(&[]).len(), 2, "a key of crabbox's");
-    let locks = shared.claims.with_file_name("claim-locks");
-    shared.disk(|disk| disk.create_folder(&locks, 0o700)).unwrap();
-    let lock = locks.join(format!("{LEASE}.vast-operation.lock"));
-    shared.disk(|disk| disk.create(&lock, 0o600)).unwrap();
     assert_eq!(shared.remains(&kept), Vec::<String>::new());
     assert_eq!(shared.remains(&[]), ["claim", "key", "journal"].map(|what| format!("the {what} of {LEASE}")));
     for (journal, over) in [
