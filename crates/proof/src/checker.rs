@@ -96,6 +96,8 @@ pub(crate) struct Live {
     /// When its price went above the cap, and who was shown it since.
     raised: Option<Duration>,
     shown: BTreeSet<usize>,
+    /// Who looked since, and was shown no price.
+    hidden: BTreeSet<usize>,
     /// Who is bringing it up although it was shown the price, and since when.
     unwanted: BTreeMap<usize, Duration>,
     /// Since when it bills above the cap without an excuse.
@@ -112,15 +114,17 @@ pub(crate) struct Live {
 pub fn judge(history: &History, foreign: &BTreeSet<u64>, cap: f64) -> Verdict {
     let mut judge = Judge { cap, foreign: foreign.clone(), ..Judge::default() };
     let mut end = Duration::ZERO;
-    // Whoever is told that somebody else works on a lease has never had it.
-    let told_busy = |event: &Happening| match event {
-        Happening::Ended { process, outcome } if outcome == "lease_busy" => Some(*process),
+    // Whoever is told that somebody else works on a lease, or that it is none to be used, has never had it.
+    let refused = |event: &Happening| match event {
+        Happening::Ended { process, outcome } if matches!(&**outcome, "lease_busy" | "invalid_state") => {
+            Some(*process)
+        }
         _ => None,
     };
-    let busy: BTreeSet<usize> = history.events().iter().filter_map(|(_, event)| told_busy(event)).collect();
+    let refused: BTreeSet<usize> = history.events().iter().filter_map(|(_, event)| refused(event)).collect();
     for (at, happening) in history.events() {
         end = *at;
-        if !matches!(happening, Happening::Uses { process, .. } if busy.contains(process)) {
+        if !matches!(happening, Happening::Uses { process, .. } if refused.contains(process)) {
             judge.hear(*at, happening);
         }
     }
@@ -286,6 +290,11 @@ impl<'a> Judge<'a> {
                 }
                 instance.raised = above.then(|| instance.raised.unwrap_or(at));
                 instance.shown.clear();
+                instance.hidden.clear();
+            }
+            Happening::PriceHidden { process, instance } => {
+                let Some(instance) = self.live.get_mut(instance) else { return };
+                instance.hidden.insert(*process);
             }
             Happening::PriceShown { process, instance, price } if *price > cap => {
                 let Some(instance) = self.live.get_mut(instance) else { return };
@@ -300,7 +309,10 @@ impl<'a> Judge<'a> {
                 instance.unwanted.remove(process);
                 // A price that rises before the lease is handed over has to be noticed, if it could be; later ones are
                 // the vendor's.
-                let known = |since| instance.shown.contains(process) || at - since >= UNSEEN;
+                let known = |since| {
+                    let looked = instance.hidden.contains(process);
+                    instance.shown.contains(process) || (at - since >= UNSEEN && !looked)
+                };
                 if instance.unfit || instance.raised.is_some_and(known) {
                     instance.over_since.get_or_insert(at);
                 }

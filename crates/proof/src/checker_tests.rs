@@ -109,6 +109,10 @@ fn a_price_that_nobody_could_have_seen_is_excused_for_a_while() {
     // What another process saw, this one did not; an old price is none that is above the cap.
     assert_eq!(raised(shown(1, 2.0), 1), 0);
     assert_eq!(raised(shown(0, 0.9), 1), 0);
+    // Who looked and was shown no price had no turn; another's look is not its own.
+    let hidden = |process| Some(Happening::PriceHidden { process, instance: 1 });
+    assert_eq!(raised(hidden(0), 15), 0);
+    assert_eq!(raised(hidden(1), 15), 5);
 }
 
 /// A create that is sent again after its lease was settled is a new one, and after its claim was lost a replay.
@@ -216,12 +220,28 @@ fn a_start_an_adoption_and_a_run_are_at_work_from_their_beginning() {
     }
     // A touch saves what is not over yet.
     assert_eq!(ends("Touch", vec![]), 0);
-    for what in ["Touch", "Adopt"] {
-        assert_eq!(ends(what, vec![promised(Stay::Until(Duration::from_secs(90)))]), 1, "{what}");
-        // Nor does an adoption of what has its claim already renew anything.
-        assert_eq!(ends(what, vec![promised(Stay::Until(Duration::from_secs(4)))]), 0, "{what}");
+    let (soon, later) =
+        (|| promised(Stay::Until(Duration::from_secs(4))), || promised(Stay::Until(Duration::from_secs(90))));
+    for what in ["Touch", "Adopt", "Start"] {
+        assert_eq!(ends(what, vec![later()]), 1, "{what}");
+        // An adoption of what has its claim already renews nothing either, a start what it has.
+        assert_eq!(ends(what, vec![soon()]), 0, "{what}");
+        assert_eq!(ends(what, vec![soon(), later()]), 1, "{what}");
     }
-    assert_eq!(ends("Start", vec![promised(Stay::Until(Duration::from_secs(4)))]), 1);
+    // Nor has anybody had what was refused, whenever that is said.
+    let told = |outcome: &str| {
+        let mut history = history(vec![
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            Happening::Began { process: 4, what: "Start".into() },
+            Happening::Uses { process: 4, lease: "a".into() },
+            Happening::Destroyed { instance: 1, by: Some(2) },
+        ]);
+        history.push(Duration::from_secs(60), Happening::Ended { process: 4, outcome: outcome.into() });
+        judge(&history, &BTreeSet::new(), 1.0).taken
+    };
+    assert_eq!([told("lease_busy"), told("invalid_state")], [0, 0]);
+    assert_eq!([told("claim_missing"), told("ok")], [1, 1]);
     // What a run rents is its own while it lives, before it works on it.
     let of_a_run = |more: Vec<Happening>| {
         let mut events = vec![

@@ -71,6 +71,8 @@ pub enum Happening {
     Repriced { instance: u64, price: f64 },
     /// A read arrived at a process and showed it what an instance of ours costs, after a change of its price.
     PriceShown { process: usize, instance: u64, price: f64 },
+    /// A read arrived at a process and showed it the instance without a price, after a change of its price.
+    PriceHidden { process: usize, instance: u64 },
     /// A claim stands on disk, leading to an instance or to a create without an answer.
     Claim { lease: String, instance: Option<u64> },
     /// A claim does not stand on disk any more.

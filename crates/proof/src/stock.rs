@@ -28,10 +28,17 @@ impl Shared {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let one = std::slice::from_ref(&body["instances"]);
         for record in body["instances"].as_array().map_or(one, Vec::as_slice) {
-            if let (Some(instance), Some(price)) = (record["id"].as_u64(), record["dph_total"].as_f64())
-                && repriced.contains(&instance)
-            {
-                self.note(Happening::PriceShown { process, instance, price });
+            let Some(instance) = record["id"].as_u64().filter(|instance| repriced.contains(instance)) else {
+                continue;
+            };
+            match &record["dph_total"] {
+                Value::Null => self.note(Happening::PriceHidden { process, instance }),
+                price => {
+                    let price = price.as_f64();
+                    price
+                        .into_iter()
+                        .for_each(|price| self.note(Happening::PriceShown { process, instance, price }));
+                }
             }
         }
     }

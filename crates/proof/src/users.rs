@@ -112,8 +112,8 @@ impl<'a> Users<'a> {
             let counts = match self.living.get(process).copied() {
                 // A touch that has not been written yet saves nothing whose time is over.
                 Some("Touch") => is_kept,
-                // An adoption of what has its claim already renews nothing.
-                Some("Adopt") => is_kept || !self.promised.contains_key(lease),
+                // An adoption of what has its claim already renews nothing; a start renews what is over once it has it.
+                Some("Adopt" | "Start") => is_kept || !self.promised.contains_key(lease),
                 _ => true,
             };
             *process != by && *used == lease && counts

@@ -70,6 +70,9 @@ impl Engine {
             if sent {
                 terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
                 starting.warn_of_price(live.id, terms, call);
+            }
+            starting.take_into_use().await?;
+            if sent {
                 starting.send(live.id, terms, call).await?;
             }
             // Where nothing is sent nothing was written yet.
@@ -251,6 +254,18 @@ impl Starting<'_> {
             StartTerms { price: Some(price), ..StartTerms::default() },
         );
         self.engine.write_within_day(&self.journal).await
+    }
+
+    /// A cleanup that comes by before the lease is usable finds one that is in use, not one whose idle time is over.
+    async fn take_into_use(&mut self) -> Result<()> {
+        let now = self.engine.unix_now();
+        let (ttl, idle) = (self.engine.settings.ttl, self.engine.settings.idle_timeout);
+        let touch = move |claim: &mut Claim| {
+            labels::touch(&mut claim.labels, now, None, ttl, idle, None);
+            Ok(())
+        };
+        self.claim = self.engine.store.update_claim(&self.id, touch).await?;
+        Ok(())
     }
 
     /// The claim's state, and nothing else of it.

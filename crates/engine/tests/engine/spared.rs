@@ -203,3 +203,22 @@ async fn a_stop_that_waits_to_be_repeated_looks_at_the_claim_again() {
     stop(&process.engine, "one", &stage.call()).await.expect("a stop that was asked for");
     assert_eq!(open(&stage), Vec::<u64>::new());
 }
+
+/// A start of what runs may wait for minutes until SSH answers: its idle time counts anew from its beginning.
+#[tokio::test(start_paused = true)]
+async fn a_cleanup_beside_a_start_does_not_find_an_idle_lease() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    expire(&process, &lease).await;
+    let silent = serde_json::json!({"sshd": false});
+    stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &silent);
+    let cleaning = async {
+        pass(Duration::from_secs(30)).await;
+        cleanup(&stage, &stage.process()).await
+    };
+    let starter = stage.process();
+    let (started, cleaned) = tokio::join!(take_into_use(&stage, &starter, Use::Start), cleaning);
+    assert_eq!(open(&stage), [lease.instance], "{started:?} {cleaned:?}");
+    assert_eq!(started.expect_err("SSH never answers").code(), Code::SshTimeout);
+}
