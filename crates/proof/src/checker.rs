@@ -114,19 +114,9 @@ pub(crate) struct Live {
 pub fn judge(history: &History, foreign: &BTreeSet<u64>, cap: f64) -> Verdict {
     let mut judge = Judge { cap, foreign: foreign.clone(), ..Judge::default() };
     let mut end = Duration::ZERO;
-    // Whoever is told that somebody else works on a lease, or that it is none to be used, has never had it.
-    let refused = |event: &Happening| match event {
-        Happening::Ended { process, outcome } if matches!(&**outcome, "lease_busy" | "invalid_state") => {
-            Some(*process)
-        }
-        _ => None,
-    };
-    let refused: BTreeSet<usize> = history.events().iter().filter_map(|(_, event)| refused(event)).collect();
     for (at, happening) in history.events() {
         end = *at;
-        if !matches!(happening, Happening::Uses { process, .. } if refused.contains(process)) {
-            judge.hear(*at, happening);
-        }
+        judge.hear(*at, happening);
     }
     for mut left in std::mem::take(&mut judge.live).into_values() {
         judge.verdict.leaked += 1;

@@ -202,6 +202,7 @@ fn a_start_an_adoption_and_a_run_are_at_work_from_their_beginning() {
         let mut events = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
         events.push(Happening::Began { process: 4, what: what.into() });
         events.push(Happening::Uses { process: 4, lease: "a".into() });
+        events.push(Happening::Holds { process: 4, lease: "a".into() });
         events.extend(more);
         events.push(Happening::Destroyed { instance: 1, by: Some(2) });
         of(events).taken
@@ -228,20 +229,13 @@ fn a_start_an_adoption_and_a_run_are_at_work_from_their_beginning() {
         assert_eq!(ends(what, vec![soon()]), 0, "{what}");
         assert_eq!(ends(what, vec![soon(), later()]), 1, "{what}");
     }
-    // Nor has anybody had what was refused, whenever that is said.
-    let told = |outcome: &str| {
-        let mut history = history(vec![
-            claim("a", None),
-            created(1, "a", 0.9, true),
-            Happening::Began { process: 4, what: "Start".into() },
-            Happening::Uses { process: 4, lease: "a".into() },
-            Happening::Destroyed { instance: 1, by: Some(2) },
-        ]);
-        history.push(Duration::from_secs(60), Happening::Ended { process: 4, outcome: outcome.into() });
-        judge(&history, &BTreeSet::new(), 1.0).taken
-    };
-    assert_eq!([told("lease_busy"), told("invalid_state")], [0, 0]);
-    assert_eq!([told("claim_missing"), told("ok")], [1, 1]);
+    // Nor has anybody had what he has not locked.
+    let mut unlocked = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+    unlocked.push(Happening::Began { process: 4, what: "Start".into() });
+    unlocked.push(Happening::Uses { process: 4, lease: "a".into() });
+    unlocked.push(Happening::Holds { process: 5, lease: "a".into() });
+    unlocked.push(Happening::Destroyed { instance: 1, by: Some(5) });
+    assert_eq!(of(unlocked).taken, 0);
     // What a run rents is its own while it lives, before it works on it.
     let of_a_run = |more: Vec<Happening>| {
         let mut events = vec![

@@ -88,6 +88,8 @@ pub enum Happening {
     Acquires { process: usize, lease: String },
     /// A process starts, adopts or touches this lease, until it ends.
     Uses { process: usize, lease: String },
+    /// A process took the lock under which a lease is worked on.
+    Holds { process: usize, lease: String },
     /// A process said that the machine of a lease is gone, or that there never was one.
     SaidGone { process: usize, lease: String, instance: Option<u64> },
     /// A user asked a process to end a lease: to destroy its machine, or only to stop it.

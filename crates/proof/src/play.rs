@@ -113,15 +113,17 @@ fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
     stage.shared().calls()
 }
 
-/// A lease whose times were written while the clock was wrong lives longer by as much, and one that crabbox used may say
-/// that it is provisioning, which is swept half a day late.
+/// A lease whose times were written while the clock was wrong lives longer by as much. One that crabbox used may say that
+/// it is provisioning, and one on which a run died that it is running: both are swept half a day late.
 fn afterwards(plan: &Plan) -> Duration {
     let wrong = plan.acts.iter().map(|incident| match &incident.act {
         Act::Clock(by) => Duration::from_millis(by.unsigned_abs()),
         _ => Duration::ZERO,
     });
     let crabbox = plan.actors.iter().any(|actor| actor.operation.is_crabbox());
-    let late = if crabbox { Duration::from_secs(12 * 3600) } else { Duration::ZERO };
+    let runs = plan.actors.iter().any(|actor| actor.operation == Operation::RunOn);
+    let dies = plan.actors.iter().any(|actor| actor.treatment.kill.is_some());
+    let late = if crabbox || (runs && dies) { Duration::from_secs(12 * 3600) } else { Duration::ZERO };
     AFTERWARDS + late + wrong.sum::<Duration>()
 }
 

@@ -116,6 +116,9 @@ impl Shared {
         }
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(lease) = name.strip_suffix(".vast-operation.lock") {
+            if taken {
+                self.note(Happening::Holds { process, lease: lease.to_owned() });
+            }
             let kept_out = &mut lock(&self.books).kept_out;
             let pair = (process, lease.to_owned());
             if taken {

@@ -14,6 +14,8 @@ pub(crate) struct Users<'a> {
     working: BTreeMap<usize, u64>,
     /// The lease that each living process starts, adopts or touches.
     using: BTreeMap<usize, &'a str>,
+    /// The leases of which each living process has the lock.
+    holding: BTreeSet<(usize, &'a str)>,
     /// Leases whose claim promises their user a machine, and how far off the clock was that the promise was dated by.
     promised: BTreeMap<&'a str, (Stay, i64)>,
     /// Leases that a user asked to end, and whether their machines were to be destroyed.
@@ -41,6 +43,7 @@ impl<'a> Users<'a> {
                 self.living.clear();
                 self.working.clear();
                 self.using.clear();
+                self.holding.clear();
             }
             Happening::Died { process, .. } => self.end(*process),
             Happening::Acquires { process, lease } => {
@@ -48,6 +51,9 @@ impl<'a> Users<'a> {
             }
             Happening::Uses { process, lease } => {
                 self.using.insert(*process, lease);
+            }
+            Happening::Holds { process, lease } => {
+                self.holding.insert((*process, lease));
             }
             Happening::InUse { process, instance } => {
                 self.working.insert(*process, *instance);
@@ -71,6 +77,7 @@ impl<'a> Users<'a> {
         self.living.remove(&process);
         self.working.remove(&process);
         self.using.remove(&process);
+        self.holding.retain(|(holder, _)| *holder != process);
     }
 
     /// Whether this process is about to hand this machine over: it rented it, goes on with its lease, or starts it.
@@ -112,8 +119,12 @@ impl<'a> Users<'a> {
             let counts = match self.living.get(process).copied() {
                 // A touch that has not been written yet saves nothing whose time is over.
                 Some("Touch") => is_kept,
-                // An adoption of what has its claim already renews nothing; a start renews what is over once it has it.
-                Some("Adopt" | "Start") => is_kept || !self.promised.contains_key(lease),
+                // Neither has it before its lock. An adoption of what has its claim already renews nothing; a start renews
+                // what is over once it has it.
+                Some("Adopt" | "Start") => {
+                    self.holding.contains(&(*process, lease))
+                        && (is_kept || !self.promised.contains_key(lease))
+                }
                 _ => true,
             };
             *process != by && *used == lease && counts

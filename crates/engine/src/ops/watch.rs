@@ -313,8 +313,9 @@ impl Engine {
         Ok(amiss)
     }
 
-    /// A lease whose claim others removed, and whose instance they ended, leaves a journal that no proof of ours closes. A day
-    /// after its last record it goes, once the instance was looked for twice. Nothing is destroyed, and what cannot be told stays.
+    /// A journal that no proof of ours closes: others removed the claim and ended the instance, or a create was answered in the
+    /// claim alone, which went with its instance. A day after its last record it goes, once everything of the lease was
+    /// looked for twice. Nothing is destroyed, and what cannot be told stays.
     ///
     /// # Errors
     /// [`Code::StateUnavailable`].
@@ -328,12 +329,7 @@ impl Engine {
         };
         for journal in self.store.scan_journals().await?.into_iter().filter(is_old) {
             let Some(id) = LeaseId::parse(&journal.lease) else { continue };
-            let of_lease = |seen: &Instance| {
-                seen.ownership().is_some_and(|label| label.lease == journal.lease)
-                    || journal.instances().any(|one| one == seen.id)
-            };
-            if !inventory.complete || journal.unended().is_empty() || inventory.instances.iter().any(of_lease)
-            {
+            if !shows_nothing_of(inventory, &journal) {
                 continue;
             }
             let Some(_alone) = self.store.operation_lock(&id).await? else { continue };
@@ -345,6 +341,9 @@ impl Engine {
             for missing in journal.unended() {
                 gone &= self.prove_vanished(missing, Duration::ZERO, call).await.unwrap_or(false);
             }
+            // What no create was answered with has its label only.
+            let again = self.client.list(&Filter::All).await;
+            gone &= again.is_ok_and(|again| shows_nothing_of(&again, &journal)) && self.vouch().await.is_ok();
             if gone {
                 self.store.remove_journal(&id).await?;
             }
@@ -404,4 +403,13 @@ impl Engine {
         self.forget(id, None).await?;
         Ok(journal.tombstones().last().map(|(gone, _)| gone))
     }
+}
+
+/// Whether a whole list shows neither what the journal names nor what bears the label of its lease.
+fn shows_nothing_of(inventory: &Inventory, journal: &Journal) -> bool {
+    let of_lease = |seen: &Instance| {
+        seen.ownership().is_some_and(|label| label.lease == journal.lease)
+            || journal.instances().any(|one| one == seen.id)
+    };
+    inventory.complete && !inventory.instances.iter().any(of_lease)
 }

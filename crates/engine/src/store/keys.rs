@@ -43,8 +43,15 @@ impl Store {
     pub async fn create_key(&self, lease: &LeaseId) -> Result<LeaseKey> {
         let id = lease.clone();
         self.transact(move |files, inner| {
+            // A key is ours where our operation lock stands: a power cut must not keep the key, or its folder, and lose that.
+            let (folder, lock) = (inner.paths.keys(&id), inner.paths.operation_lock(&id));
+            if !files.exists(&folder).at("look at", &folder)?
+                && files.exists(&lock).at("look at", &lock)?
+                && let Some(locks) = lock.parent()
+            {
+                files.sync_dir(locks).at("sync folder", locks)?;
+            }
             let changed = key_folder(files, inner, &id)?;
-            let folder = inner.paths.keys(&id);
             if let Some(key) = load(files, inner, &folder)? {
                 return Ok(key);
             }
@@ -55,13 +62,6 @@ impl Store {
             let pem = key.to_openssh(LineEnding::LF).map_err(defect)?;
             let public = key.public_key().to_openssh().map_err(defect)?;
             let ambient = inner.ambient.as_ref();
-            // A key is ours where our operation lock stands: a power cut must not keep the key and lose that.
-            let lock = inner.paths.operation_lock(&id);
-            if files.exists(&lock).at("look at", &lock)?
-                && let Some(locks) = lock.parent()
-            {
-                files.sync_dir(locks).at("sync folder", locks)?;
-            }
             // The public half first: a folder with a private key is complete.
             replace(files, ambient, &folder.join(PUBLIC), format!("{public}\n").as_bytes())?;
             replace(files, ambient, &folder.join(PRIVATE), pem.as_bytes())?;
@@ -294,6 +294,20 @@ mod tests {
         assert_eq!(first, [own, testboxes, "sync config/crabbox", "sync config", "sync "]);
         assert_eq!(synced(2).await, ["sync config/crabbox/testboxes/cbx_020202020202", testboxes]);
         assert!(synced(2).await.is_empty(), "it is there");
+    }
+
+    #[tokio::test]
+    async fn the_lock_that_makes_a_key_ours_is_durable_before_its_folder_is_there() {
+        let bench = Bench::new();
+        let lease = LeaseId::from_entropy([1; 6]);
+        let _lock = bench.store.operation_lock(&lease).await.unwrap().expect("nobody has it");
+        let before = bench.history().len();
+        bench.store.create_key(&lease).await.unwrap();
+        let steps = bench.history().split_off(before);
+        let at =
+            |what: &str| steps.iter().position(|step| step == what).unwrap_or_else(|| panic!("{steps:?}"));
+        let locks = at("sync state/crabbox/claim-locks");
+        assert!(locks < at("create config/crabbox/testboxes/cbx_010101010101"), "{steps:?}");
     }
 
     #[tokio::test]

@@ -444,3 +444,25 @@ async fn a_queued_start_of_a_dead_process_is_withdrawn_whatever_the_claim_says()
         assert_eq!(wish(&process, &lease).await.as_deref(), Some(shown), "used {used}");
     }
 }
+
+/// An acquire that died when the claim named its instance, and the journal did not yet: a stop ends it by the claim, and what
+/// is left of the lease goes after a day, and not before.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_was_answered_in_the_claim_alone_leaves_no_journal_for_ever() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let store = process.engine.store();
+    let mut journal = store.journal(&lease.id).await.expect("readable").expect("a journal");
+    let attempt = journal.attempts.last_mut().expect("one create");
+    (attempt.instance, attempt.outcome) = (None, None);
+    store.write_journal(&journal).await.expect("writes");
+    stop(&process.engine, "one", &stage.call()).await.expect("stops");
+    assert_eq!(open(&stage), Vec::<u64>::new());
+    for (hours, is_there) in [(23, true), (2, false)] {
+        pass(Duration::from_secs(hours * 3600)).await;
+        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        let left = store.journal(&lease.id).await.expect("readable");
+        assert_eq!(left.is_some(), is_there, "{hours} h later: {left:?}");
+    }
+}
