@@ -2,7 +2,7 @@
 //! and journal alone.
 
 use crate::lease::labels;
-use crate::lease::{Claim, InstanceId, ReleaseAction, State, claim_state, parse_rfc3339};
+use crate::lease::{Claim, InstanceId, ReleaseAction, State, Sweep, claim_state, parse_rfc3339, sweep};
 use crate::store::{Journal, Step, StepKind};
 use std::time::Duration;
 
@@ -97,25 +97,37 @@ fn is_unused(claim: &Claim) -> bool {
     claimed.zip(used).is_some_and(|(claimed, used)| used <= claimed)
 }
 
-/// Whether somebody uses the lease since its holder, or its stop, was recorded. A use shows by its heartbeats. Those of a
-/// run that died are like anybody's, so of its lease only a use by crabbox counts, which dates the lease anew: who joins
-/// a run's own lease with this program shares its end, as when the run ends well.
+/// Whether somebody uses the lease since its holder, its stop or its destroy was recorded. A use shows by its heartbeats.
+/// Those of a run that died are like anybody's, so of its lease only a use by crabbox counts, which dates the lease anew:
+/// who joins a run's own lease with this program shares its end, as when the run ends well. Of one that is to be destroyed
+/// nothing else is left to count either, for a use by this program calls the destroy off.
 pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, now: i64) -> bool {
     let Some(journal) = journal else { return false };
-    let stops = journal.steps.iter().filter(|step| step.kind == StepKind::Stop && step.is_open());
+    let open = |kind| {
+        let steps = journal.steps.iter().filter(move |step| step.kind == kind && step.is_open());
+        steps.map(|step| step.requested_at).max()
+    };
     let since = match why {
         Unfinished::Run => journal.holder.as_ref().map(|holder| holder.since),
-        Unfinished::Stop => stops.map(|step| step.requested_at).max(),
+        Unfinished::Stop => open(StepKind::Stop),
+        Unfinished::Destroy => open(StepKind::Destroy),
         _ => None,
     };
-    let dated = labels::created_at(&claim.labels);
-    if why == Unfinished::Run && dated.is_none_or(|dated| dated <= journal.created_at) {
+    let by_crabbox = labels::created_at(&claim.labels).is_some_and(|dated| dated > journal.created_at);
+    if matches!(why, Unfinished::Run | Unfinished::Destroy) && !by_crabbox {
         return false;
     }
     let touched = labels::last_touched_at(&claim.labels);
+    let Some((_, touched)) = since.zip(touched).filter(|(since, touched)| touched > since) else {
+        return false;
+    };
+    if why == Unfinished::Destroy {
+        // It ends as every lease does.
+        return sweep(&claim.labels, now) != Sweep::Delete;
+    }
     let beat = labels::idle_timeout(&claim.labels).map_or(SLOWEST_BEAT, |idle| (idle / 3).min(SLOWEST_BEAT));
     let silent = i64::try_from((beat + BEAT_MARGIN).as_secs()).unwrap_or(i64::MAX);
-    since.zip(touched).is_some_and(|(since, touched)| touched > since && now.saturating_sub(touched) < silent)
+    now.saturating_sub(touched) < silent
 }
 
 /// Whether somebody used a lease since its unfinished start was recorded. The word of its state does not tell: of a lease

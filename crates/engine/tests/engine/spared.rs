@@ -222,3 +222,23 @@ async fn a_cleanup_beside_a_start_does_not_find_an_idle_lease() {
     assert_eq!(open(&stage), [lease.instance], "{started:?} {cleaned:?}");
     assert_eq!(started.expect_err("SSH never answers").code(), Code::SshTimeout);
 }
+
+/// crabbox knows nothing of a destroy that is on record: what it takes into use meanwhile ends as every lease does.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_that_was_refused_waits_for_the_end_of_a_use_by_crabbox() {
+    let stage = Stage::new();
+    let lease = half_destroyed(&stage).await;
+    pass(Duration::from_secs(60)).await;
+    let now = stage.unix_now();
+    edit(&stage.process(), &lease.id, move |claim| {
+        for (label, at) in [("created_at", now), ("last_touched_at", now), ("expires_at", now + 1800)] {
+            claim.labels.insert(label.into(), at.to_string());
+        }
+    })
+    .await;
+    for (minutes, left) in [(1, vec![lease.instance]), (25, vec![lease.instance]), (10, vec![])] {
+        pass(Duration::from_secs(minutes * 60)).await;
+        let cleaned = cleanup(&stage, &stage.process()).await;
+        assert_eq!(open(&stage), left, "{cleaned:?}");
+    }
+}
