@@ -236,6 +236,13 @@ pub fn ttl(labels: &Labels) -> Option<Duration> {
     duration(labels, key::TTL_SECS)
 }
 
+/// End of the time to live, Unix seconds; no use puts it off.
+#[must_use]
+pub fn lives_until(labels: &Labels) -> Option<i64> {
+    let ttl = i64::try_from(ttl(labels)?.as_secs()).unwrap_or(i64::MAX);
+    Some(created_at(labels)?.saturating_add(ttl))
+}
+
 /// Idle timeout, counted from the last touch.
 #[must_use]
 pub fn idle_timeout(labels: &Labels) -> Option<Duration> {

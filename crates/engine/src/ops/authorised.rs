@@ -2,6 +2,7 @@
 //! before it is sent and again with its proof.
 
 use super::gone::{Sight, VISIBILITY};
+use super::open::IN_USE_AGAIN;
 use super::provenance::ambiguous_label;
 use super::recovery::changed_claim;
 use super::release::ReleaseOutcome;
@@ -72,6 +73,15 @@ impl<'a> Doomed<'a> {
     pub(super) fn because(self, why: Why) -> Self {
         Self { why, ..self }
     }
+
+    /// Records that the step by which it ends is about to be taken. One that its owner asks for again is dated anew: the
+    /// uses until then do not speak against it.
+    pub(super) fn begin(&self, kind: StepKind, journal: &mut Journal, now: i64) {
+        journal.begin(kind, self.instance, now);
+        if self.why == Why::Asked {
+            journal.asked_again(kind, self.instance, now);
+        }
+    }
 }
 
 impl Engine {
@@ -129,7 +139,7 @@ impl Engine {
         let claim = claim.filter(|claim| claim.instance_id() == Some(doomed.instance));
         let (Some(claim), Some(journal)) = (claim, journal) else { return };
         if self.still_due(doomed, &claim, Some(journal)).await.is_err() {
-            journal.voided(kind, doomed.instance, "the lease is in use again");
+            journal.voided(kind, doomed.instance, IN_USE_AGAIN);
             self.note_or_warn(journal, call).await;
         }
     }
@@ -208,13 +218,13 @@ impl Engine {
         call: &Call,
     ) -> Result<ReleaseOutcome> {
         let claim = &lease.claim;
+        let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
         let (_lock, mut journal) = self.journal_of(id, claim, lock, call).await?;
         if let Some(journal) = &mut journal {
-            journal.begin(StepKind::Stop, instance, self.unix_now());
+            doomed.begin(StepKind::Stop, journal, self.unix_now());
             self.note_or_warn(journal, call).await;
         }
         call.phase(Phase::Release, format!("stopping instance {instance}"));
-        let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
         let look = || self.last_look(&doomed, journal.as_ref());
         let stopped = self.client.set_state_if(instance, "stopped", look).await;
         match stopped {

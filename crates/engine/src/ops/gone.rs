@@ -218,7 +218,7 @@ impl Engine {
     ) -> Result<()> {
         let id = doomed.instance;
         if let Some(journal) = journal.as_deref_mut() {
-            journal.begin(StepKind::Destroy, id, self.unix_now());
+            doomed.begin(StepKind::Destroy, journal, self.unix_now());
             self.note_or_warn(journal, call).await;
         }
         if let Err(error) = self.destroy_and_prove(doomed, journal.as_deref(), fresh, call).await {

@@ -5,6 +5,7 @@ use super::deadman::Deadman;
 use super::input::chained;
 use super::release::Released;
 use super::sessions::{Lent, Sessions};
+use super::touch::pause_between_beats;
 use super::{Call, Engine};
 use crate::lease::labels;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, OfferId, ReleaseAction, moment};
@@ -25,8 +26,6 @@ use std::time::Duration;
 const RECONNECT: Duration = Duration::from_secs(60);
 /// How long a heartbeat may look for a connection.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The slowest heartbeat; a shorter idle timeout makes it quicker.
-const SLOWEST_BEAT: Duration = Duration::from_secs(60);
 /// Forwarded connections have an SSH connection each, up to this many; further ones share.
 const MOST_SESSIONS: usize = 6;
 
@@ -310,9 +309,8 @@ impl Lease {
     /// watchdog takes it for idle. Ends when it was released or stopped; the error says which.
     pub(super) async fn heartbeat(&self) -> Error {
         let idle = Duration::from_secs(self.facts().idle_timeout_secs);
-        let pause = (idle / 3).clamp(Duration::from_secs(1), SLOWEST_BEAT);
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause_between_beats(idle)).await;
             let claim = match self.touch(None).await {
                 Ok(claim) => claim,
                 Err(error) if error.code() == Code::ClaimMissing => {

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How long a present lease may take to let us in.
 const CONNECT: Duration = Duration::from_secs(120);
 
+/// Why a step that was begun to end a lease is void.
+pub(super) const IN_USE_AGAIN: &str = "the lease is in use again";
+
 /// A lease that is taken into use again.
 pub(super) struct Resumed {
     lock: Option<OperationGuard>,
@@ -57,7 +60,7 @@ impl Engine {
         self.keep_in_use(&mut resumed, &id, &claim, instance.id, call).await?;
         if let Some(journal) = &mut resumed.journal {
             journal.holder = None;
-            journal.voided(StepKind::Stop, instance.id, "the lease is in use again");
+            journal.voided(StepKind::Stop, instance.id, IN_USE_AGAIN);
             self.note_or_warn(journal, call).await;
         }
         if let Some(warning) = self.price_warning(&instance, &claim.slug) {
@@ -151,7 +154,7 @@ impl Resumed {
 pub(super) fn call_off(journal: &mut Journal, instance: InstanceId, call: &Call) -> bool {
     let begun = journal.is_open(StepKind::Destroy, instance);
     if begun {
-        journal.voided(StepKind::Destroy, instance, "the lease is in use again");
+        journal.voided(StepKind::Destroy, instance, IN_USE_AGAIN);
         call.warn(format!("the destroy of instance {instance} that was begun and never proved is called off: its lease is used again"));
     }
     begun

@@ -443,7 +443,7 @@ impl Acquiring<'_> {
         let arm = self.engine.arm(&mut self.journal, booted.connected.session.as_ref(), call);
         let deadman = call.until_cancelled(async { Ok(arm.await) }).await?;
         let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.journal.phases.insert("ready".into(), took);
+        self.journal.note_ready(took);
         self.engine.store.write_journal(&self.journal).await?;
         let gpu = booted.instance.gpu_name.clone().unwrap_or_else(|| rental.gpu.clone());
         call.event(Event::Provisioned {

@@ -5,10 +5,12 @@ use super::authorised::{Doomed, Ground};
 use super::boot::Booting;
 use super::deadman::{Deadman, recorded};
 use super::lease::Machine;
-use super::open::call_off;
+use super::open::{IN_USE_AGAIN, call_off};
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
+use super::touch::pause_between_beats;
+use super::unfinished::reached_since;
 use super::verdict::Asked;
 use super::watchdog::look;
 use super::{Call, Engine, Event, Lease, Phase};
@@ -62,6 +64,7 @@ impl Engine {
             })?;
             let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
             starting.may_start(&live)?;
+            starting.note_what_is_known(live.id);
             self.warn_of_expiry(&starting.id, &starting.claim, call);
             // One that was just asked to stop runs on for a while.
             let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
@@ -71,7 +74,7 @@ impl Engine {
                 terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
                 starting.warn_of_price(live.id, terms, call);
             }
-            starting.take_into_use().await?;
+            starting.take_into_use(live.id).await?;
             if sent {
                 starting.send(live.id, terms, call).await?;
             }
@@ -92,7 +95,8 @@ impl Engine {
                 },
             };
             let label = starting.label(claim_state(State::Ready).2);
-            let booted = match call.until_cancelled(self.boot(&booting, &label, call)).await {
+            let boot = starting.in_use_during(self.boot(&booting, &label, call));
+            let booted = match call.until_cancelled(boot).await {
                 Ok(booted) if sent => starting.hold_to_day(booted.instance.dph_total).await.map(|()| booted),
                 other => other,
             };
@@ -127,11 +131,8 @@ impl Engine {
 impl Engine {
     /// Taking a lease into use renews nothing: who does so after its end is told that it may go.
     pub(super) fn warn_of_expiry(&self, id: &LeaseId, claim: &Claim, call: &Call) {
-        let labels = &claim.labels;
-        let lifetime = labels::created_at(labels).zip(labels::ttl(labels));
-        let ends =
-            lifetime.map(|(from, ttl)| from.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)));
-        if !labels::keep(labels) && ends.is_some_and(|at| at <= self.unix_now()) {
+        let ends = labels::lives_until(&claim.labels);
+        if !labels::keep(&claim.labels) && ends.is_some_and(|at| at <= self.unix_now()) {
             call.warn(format!("the time to live of lease {id} is over: the next cleanup destroys it"));
         }
     }
@@ -160,6 +161,15 @@ impl Starting<'_> {
         })
     }
 
+    /// A lease that can be started was usable once, and an unfinished start of one that was used since came to its end:
+    /// the dead processes that knew either did not get to write it down.
+    fn note_what_is_known(&mut self, instance: InstanceId) {
+        self.journal.note_ready(0);
+        if reached_since(&self.claim, Some(&self.journal), instance) {
+            self.journal.proved(StepKind::Start, instance, self.engine.unix_now());
+        }
+    }
+
     fn warn_of_price(&self, instance: InstanceId, terms: StartTerms, call: &Call) {
         match terms.price {
             Some(price) if terms.recorded => call.warn(format!(
@@ -173,6 +183,8 @@ impl Starting<'_> {
     /// Journals the start, sends it, and marks the claim. What the day's budget does not allow was never begun.
     async fn send(&mut self, instance: InstanceId, terms: StartTerms, call: &Call) -> Result<()> {
         let before = self.journal.clone();
+        // What a dead process had sent may have had its effect, whatever this one is answered.
+        let resumed = before.is_open(StepKind::Start, instance);
         note_price(&mut self.journal, &self.claim, terms);
         call_off(&mut self.journal, instance, call);
         self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
@@ -220,7 +232,7 @@ impl Starting<'_> {
             }
         };
         let error = error.with("instance", instance.0);
-        if !without_effect {
+        if resumed || !without_effect {
             return Err(self.take_back(error, instance, call).await);
         }
         self.journal.voided(StepKind::Start, instance, &error.to_string());
@@ -256,16 +268,36 @@ impl Starting<'_> {
         self.engine.write_within_day(&self.journal).await
     }
 
-    /// A cleanup that comes by before the lease is usable finds one that is in use, not one whose idle time is over.
-    async fn take_into_use(&mut self) -> Result<()> {
+    /// A cleanup that comes by before the lease is usable finds one that is in use, not one whose idle time is over. Where
+    /// a start is unfinished, the word `ready` would say that somebody reached it.
+    async fn take_into_use(&mut self, instance: InstanceId) -> Result<()> {
+        let unfinished = self.journal.is_open(StepKind::Start, instance);
+        let state = unfinished.then_some(claim_state(State::Booting).0);
         let now = self.engine.unix_now();
         let (ttl, idle) = (self.engine.settings.ttl, self.engine.settings.idle_timeout);
         let touch = move |claim: &mut Claim| {
-            labels::touch(&mut claim.labels, now, None, ttl, idle, None);
+            labels::touch(&mut claim.labels, now, state, ttl, idle, None);
             Ok(())
         };
         self.claim = self.engine.store.update_claim(&self.id, touch).await?;
         Ok(())
+    }
+
+    /// Waits for `work`, which may take longer than the lease may be idle, and touches the lease meanwhile.
+    async fn in_use_during<T>(&self, work: impl Future<Output = T>) -> T {
+        let idle = labels::idle_timeout(&self.claim.labels).unwrap_or(self.engine.settings.idle_timeout);
+        let beats = async {
+            loop {
+                tokio::time::sleep(pause_between_beats(idle)).await;
+                // The next one tries again; that the lease was released is seen by the work.
+                let _ = self.engine.touch_claim(&self.id, None, None).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = beats => never,
+        }
     }
 
     /// The claim's state, and nothing else of it.
@@ -317,7 +349,9 @@ impl Starting<'_> {
                 Ok(())
             })
             .await?;
+        self.journal.holder = None;
         self.journal.proved(StepKind::Start, instance, now);
+        self.journal.voided(StepKind::Stop, instance, IN_USE_AGAIN);
         engine.note_or_warn(&self.journal, call).await;
         Ok(claim)
     }

@@ -8,6 +8,14 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use std::time::Duration;
 
+/// The slowest heartbeat of ours; a shorter idle timeout makes it quicker.
+const SLOWEST_BEAT: Duration = Duration::from_secs(60);
+
+/// How long between two heartbeats of a use.
+pub(super) fn pause_between_beats(idle: Duration) -> Duration {
+    (idle / 3).clamp(Duration::from_secs(1), SLOWEST_BEAT)
+}
+
 /// What a touch left.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,6 +9,7 @@
 
 use super::authorised::{Doomed, Ground};
 use super::cleanup::ItemOutcome;
+use super::open::IN_USE_AGAIN;
 use super::provenance::Provenance;
 use super::recovery::changed_claim;
 use super::resolve::lease_id;
@@ -237,7 +238,14 @@ impl Engine {
         let (state, recovery, _) = claim_state(State::Releasing);
         claim.labels.insert(key::STATE.into(), state.to_owned());
         claim.labels.extend(recovery.map(|recovery| (key::RECOVERY.to_owned(), recovery.to_owned())));
-        self.store.create_claim(claim).await?;
+        if let Err(error) = self.store.create_claim(claim).await {
+            if error.code() == Code::ClaimChanged {
+                // Somebody else took it over: it is theirs to end.
+                journal.voided(StepKind::Destroy, instance.id, IN_USE_AGAIN);
+                self.note_or_warn(&journal, call).await;
+            }
+            return Err(error);
+        }
         let lease = self.authorise(id, instance.id, "clean up").await?;
         Ok(ItemOutcome::from(self.destroy_lease(id, &lease, instance.id, Some(lock), call).await?))
     }

@@ -59,10 +59,12 @@ impl DayCost {
     }
 
     /// What a lease without a journal counts: crabbox made it, so that what it costs is not on record. It is taken for
-    /// as dear as `rate`, from its claim to the end of its time; without a date it has lived all day.
+    /// as dear as `rate`, from its claim to the end of its time, as every use puts off its idle end; without a date it has
+    /// lived all day.
     fn of_claim(claim: &Claim, rate: f64, now: i64) -> Self {
         let from = parse_rfc3339(&claim.claimed_at).map_or(0, unix);
-        let end = labels::expires_at(&claim.labels).filter(|_| !labels::keep(&claim.labels));
+        let end = labels::lives_until(&claim.labels).max(labels::expires_at(&claim.labels));
+        let end = end.filter(|_| !labels::keep(&claim.labels));
         between(rate, from, end.map(|end| end.max(now)), now)
     }
 

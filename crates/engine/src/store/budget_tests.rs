@@ -267,3 +267,15 @@ fn a_lifetime_of_five_minutes_is_the_shortest_that_is_offered() {
     assert!(hint(4.0).starts_with("release a lease"), "{}", hint(4.0));
     assert!(hint(6.0).starts_with("--ttl 6m0s would fit"), "{}", hint(6.0));
 }
+
+/// Its idle time is put off by every use: what ends it for certain is its time to live.
+#[tokio::test]
+async fn a_lease_of_crabboxs_counts_to_the_end_of_its_time_and_not_of_its_idle_time() {
+    let bench = Bench::new();
+    let mut one = claim(2, NOW - HOUR, Some(NOW + HOUR / 2), false);
+    one.labels.insert("created_at".to_owned(), (NOW - HOUR).to_string());
+    one.labels.insert("ttl_secs".to_owned(), (5 * HOUR).to_string());
+    put(&bench, 2, &one);
+    let counted = bench.store.day_cost(&lease(1), DollarsPerHour(2.0), NOW).await.unwrap();
+    assert_eq!(counted, cost(2.0, 8.0));
+}

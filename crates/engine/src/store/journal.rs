@@ -15,6 +15,9 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// The last phase of an acquire.
+const READY: &str = "ready";
+
 /// The journal of one lease. Unknown fields, here and inside, are kept.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -222,7 +225,12 @@ impl Journal {
     /// Whether the acquire got as far as a lease that can be used.
     #[must_use]
     pub fn was_ready(&self) -> bool {
-        self.phases.contains_key("ready")
+        self.phases.contains_key(READY)
+    }
+
+    /// Records that it did, after this many milliseconds; what is on record stays.
+    pub fn note_ready(&mut self, after: u64) {
+        self.phases.entry(READY.to_owned()).or_insert(after);
     }
 
     /// Whether there were creates and each left nothing: refused, given up, or destroyed and proved gone.
@@ -251,6 +259,13 @@ impl Journal {
         if self.open_step(kind, instance).is_none() {
             let (instance, extra) = (instance.0, Map::new());
             self.steps.push(Step { kind, instance, requested_at: now, proved_at: None, void: None, extra });
+        }
+    }
+
+    /// Records that an open step is asked for once more, from now on.
+    pub fn asked_again(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
+        if let Some(step) = self.open_step(kind, instance) {
+            step.requested_at = step.requested_at.max(now);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::support::{Warm, edit, mutations, open, pass, rented_elsewhere, run, stop, warm, warnings};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::Code;
-use crabbox_vast_engine::lease::{InstanceId, LeaseId};
+use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId};
 use crabbox_vast_engine::ops::cleanup::ItemOutcome;
 use crabbox_vast_engine::ops::{AcquireRequest, Cleaned, CleanupRequest, ForgetRequest, ReleaseOutcome};
 use crabbox_vast_engine::store::{Journal, StepKind};
@@ -245,6 +245,46 @@ async fn a_latecomer_that_may_be_somebody_elses_is_only_told() {
             assert!(cleaned.problems[0].contains(&format!("`adopt {late}` takes it over")), "{cleaned:?}");
         }
     }
+}
+
+/// Whoever takes it over while its destroy is being prepared keeps it, and nothing on record ends it later.
+#[tokio::test(start_paused = true)]
+async fn a_latecomer_that_is_taken_over_meanwhile_is_left_alone() {
+    let mut begun = 0;
+    // Its keys are read each time that it is judged: the last time when its lock is held.
+    for nth in 1..=3 {
+        let stage = Stage::new();
+        let journal = given_up(&stage, None).await;
+        let process = stage.process();
+        let late = comes_up(&stage, &journal, 0);
+        let id = LeaseId::parse(&journal.lease).unwrap();
+        let keys = format!("GET /api/v0/instances/{late}/ssh/");
+        stage.calls.lock().expect("not poisoned").clear();
+        let asked = || stage.calls.lock().expect("not poisoned").iter().filter(|call| **call == keys).count();
+        let claim = Claim {
+            lease_id: id.to_string(),
+            slug: journal.slug.clone(),
+            provider: "vast".into(),
+            cloud_id: late.to_string(),
+            ..Claim::default()
+        };
+        let sweeper = stage.process();
+        let taking_over = async {
+            while asked() < nth {
+                pass(Duration::from_millis(1)).await;
+            }
+            process.engine.store().create_claim(claim).await.expect("a claim");
+        };
+        let cleaned = tokio::select! {
+            cleaned = async { tokio::join!(cleanup(&stage, &sweeper, false), taking_over).0 } => cleaned,
+            () = pass(Duration::from_secs(3600)) => break,
+        };
+        assert_eq!(open(&stage), [late], "{nth}: {cleaned:?}");
+        let after = journal_of(&process, &id).await;
+        assert!(!after.is_open(StepKind::Destroy, InstanceId(late)), "{nth}: {after:?}");
+        begun += after.steps.len();
+    }
+    assert_eq!(begun, 1, "once its destroy was on record already");
 }
 
 /// A lease whose first create was given up and whose second one it lives on.

@@ -21,6 +21,7 @@ mod overprice;
 mod recovery;
 mod replay;
 mod replies;
+mod restarted;
 mod results;
 mod run_costs;
 mod same_label;

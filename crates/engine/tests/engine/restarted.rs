@@ -1,0 +1,215 @@
+//! A lease that is started again over what dead processes left in its records: nothing of that ends it later, and what this
+//! start leaves undone is told from a use.
+
+use crate::support::{Warm, claim, edit, open, pass, stop, warm};
+use crate::virtual_time::{Process, Stage};
+use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
+use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
+use crabbox_vast_engine::store::{Holder, Journal, StepKind};
+use crabbox_vast_engine::{Code, Result};
+use crabbox_vast_sim::api::{Effect, Fault};
+use serde_json::json;
+use std::time::Duration;
+
+/// After the slowest heartbeat and its margin nobody uses a lease that was not touched.
+const SILENT: Duration = Duration::from_secs(361);
+
+async fn start(stage: &Stage, process: &Process) -> Result<()> {
+    let request = StartRequest { identifier: "one".into() };
+    process.engine.start(&request, &stage.call()).await.map(|_| ())
+}
+
+async fn cleanup(stage: &Stage) -> Cleaned {
+    stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up")
+}
+
+async fn journal(process: &Process, lease: &Warm) -> Journal {
+    process.engine.store().journal(&lease.id).await.expect("readable").expect("a journal")
+}
+
+/// Changes the journal of a lease, as a process that dies leaves it.
+async fn leave(process: &Process, lease: &Warm, change: impl FnOnce(&mut Journal)) {
+    let mut journal = journal(process, lease).await;
+    change(&mut journal);
+    process.engine.store().write_journal(&journal).await.expect("written");
+}
+
+/// What the vendor is asked to make of the machine.
+async fn wish(process: &Process, lease: &Warm) -> Option<String> {
+    let shown = process.engine.client().show(InstanceId(lease.instance)).await.expect("an answer");
+    shown.expect("it is there").intended_status
+}
+
+fn set(stage: &Stage, lease: &Warm, columns: &serde_json::Value) {
+    stage.control("POST", &format!("/_sim/instances/{}", lease.instance), columns);
+}
+
+/// Stopped by somebody else: the claim still says `ready`.
+fn halted(stage: &Stage, lease: &Warm) {
+    let columns = json!({"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"});
+    set(stage, lease, &columns);
+}
+
+async fn stop_only(stage: &Stage, process: &Process) {
+    let action = Some(ReleaseAction::Stop);
+    let request = ReleaseRequest { identifier: "one".into(), action };
+    process.engine.release(&request, &stage.call()).await.expect("stops");
+    pass(Duration::from_secs(10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_never_proved_does_not_stop_what_was_started_since() {
+    for running in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        if !running {
+            halted(&stage, &lease);
+        }
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        leave(&process, &lease, |journal| journal.begin(StepKind::Stop, instance, now)).await;
+        start(&stage, &stage.process()).await.expect("starts");
+        pass(SILENT).await;
+        let cleaned = cleanup(&stage).await;
+        assert_eq!(cleaned.summary.stopped, 0, "running {running}: {cleaned:?}");
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"), "running {running}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_a_run_that_died_is_its_own_again_once_it_is_started() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    halted(&stage, &lease);
+    leave(&process, &lease, |journal| {
+        journal.holder = Some(Holder { since: journal.created_at, ..Holder::default() });
+    })
+    .await;
+    start(&stage, &stage.process()).await.expect("starts");
+    let cleaned = cleanup(&stage).await;
+    assert_eq!(open(&stage), [lease.instance], "{cleaned:?}");
+}
+
+/// Its machine was stopped by others, so that the claim says `ready` all the while; SSH never answers.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_goes_on_with_a_dead_ones_and_dies_too_is_taken_back() {
+    let mut begun = 0;
+    for kill_at in 1..60 {
+        let stage = Stage::with(|settings| settings.rate_limits = false);
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        halted(&stage, &lease);
+        set(&stage, &lease, &json!({"sshd": false}));
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
+        let set_running = process.engine.client().set_state_if(instance, "running", || async { Ok(()) });
+        set_running.await.expect("accepted");
+        pass(Duration::from_secs(60)).await;
+        let second = stage.process_with(Some(kill_at), |_| ());
+        let ended = second.live(start(&stage, &second)).await;
+        begun += usize::from(ended.is_none());
+        pass(Duration::from_secs(60)).await;
+        let cleaned = cleanup(&stage).await;
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "step {kill_at}: {cleaned:?}");
+        assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "step {kill_at}: {cleaned:?}");
+    }
+    assert!(begun > 20, "a start has more steps than {begun}");
+}
+
+/// Its own call did nothing; that of the dead one before it is queued, and would bill hours later.
+#[tokio::test(start_paused = true)]
+async fn a_refused_start_takes_back_the_one_that_a_dead_process_had_sent() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    stop_only(&stage, &process).await;
+    let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+    leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
+    set(&stage, &lease, &json!({"relet": true}));
+    let queued = process.engine.client().set_state_if(instance, "running", || async { Ok(()) }).await;
+    queued.expect_err("its GPUs are taken");
+    let broke = Effect::Answer {
+        status: 400,
+        content_type: "application/json".into(),
+        body: r#"{"success":false,"error":"insufficient_credit"}"#.into(),
+        headers: vec![],
+    };
+    stage.vast(|vast, _| vast.add_fault(Fault::once("PUT", "/api/v0/instances/*/", broke)));
+    let error = start(&stage, &stage.process()).await.expect_err("refused");
+    assert_eq!(error.code(), Code::InsufficientCredit, "{error}");
+    assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "{error}");
+    let left = journal(&process, &lease).await;
+    assert!(left.steps.iter().all(|step| !step.is_open()), "{left:?}");
+}
+
+/// A kill between the claim and the journal left the journal without the word that the lease was ready once.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_dies_costs_no_disk_whatever_its_acquire_left_unwritten() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    leave(&process, &lease, |journal| journal.phases.clear()).await;
+    stop_only(&stage, &process).await;
+    let dying = stage.process();
+    let dead = tokio::time::timeout(Duration::from_secs(3), start(&stage, &dying)).await;
+    assert!(dead.is_err(), "it dies while the machine starts");
+    assert_eq!(claim(&process, &lease.id).await.state(), "provisioning");
+    let cleaned = cleanup(&stage).await;
+    assert_eq!(open(&stage), [lease.instance], "{cleaned:?}");
+    assert_eq!(cleaned.summary.stopped, 1, "{cleaned:?}");
+}
+
+/// The wait for SSH may be longer than the lease's idle timeout.
+#[tokio::test(start_paused = true)]
+async fn a_start_is_a_use_for_as_long_as_it_waits() {
+    let stage = Stage::new();
+    let process = stage.process_with(None, |settings| settings.idle_timeout = Duration::from_secs(120));
+    let lease = warm(&stage, &process, "one", false).await;
+    set(&stage, &lease, &json!({"sshd": false}));
+    let cleaning = async {
+        pass(Duration::from_secs(200)).await;
+        cleanup(&stage).await
+    };
+    let starter = stage.process();
+    let began = stage.unix_now();
+    let (started, cleaned) = tokio::join!(start(&stage, &starter), cleaning);
+    assert!(stage.unix_now() - began > 200, "it waited: {started:?}");
+    assert_eq!(open(&stage), [lease.instance], "{started:?} {cleaned:?}");
+}
+
+/// A destroy, or a stop, that is asked for after a use is meant for what the lease is by then.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_again_after_a_use_is_done() {
+    for action in [ReleaseAction::Destroy, ReleaseAction::Stop] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        let kind = if action == ReleaseAction::Stop { StepKind::Stop } else { StepKind::Destroy };
+        leave(&process, &lease, |journal| journal.begin(kind, instance, now)).await;
+        pass(Duration::from_secs(60)).await;
+        // As crabbox, which dates what it uses anew.
+        let now = stage.unix_now();
+        edit(&process, &lease.id, move |claim| {
+            for label in ["created_at", "last_touched_at"] {
+                claim.labels.insert(label.into(), now.to_string());
+            }
+        })
+        .await;
+        pass(Duration::from_secs(60)).await;
+        stage.vast(|vast, _| {
+            for method in ["DELETE", "PUT"] {
+                let fault = Fault::once(method, "/api/v0/instances/*/", Effect::Html(502));
+                vast.add_fault(fault.times(None));
+            }
+        });
+        let request = ReleaseRequest { identifier: "one".into(), action: Some(action) };
+        process.engine.release(&request, &stage.call()).await.expect_err("the API is down");
+        stage.control("DELETE", "/_sim/faults", &json!({}));
+        let cleaned = cleanup(&stage).await;
+        let done = cleaned.summary.destroyed + cleaned.summary.stopped;
+        assert_eq!((done, cleaned.summary.skipped), (1, 0), "{action:?}: {cleaned:?}");
+        stop(&process.engine, "one", &stage.call()).await.ok();
+    }
+}
