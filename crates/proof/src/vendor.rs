@@ -48,6 +48,7 @@ impl Vendor {
         settings.boot = self.boot;
         // More offers than an acquire tries, and not many more: writing them out is what takes the time.
         settings.market = 18;
+        settings.scenery = false;
         settings.ssh_lag = self.boot / 3;
         settings.key_lag = self.boot / 9;
         settings.read_lag = self.read_lag;

@@ -77,7 +77,7 @@ impl World {
             .instances
             .values()
             .map(|instance| {
-                let mut record = instance.to_json(self.now, self.settings.epoch, true);
+                let mut record = instance.to_json(self.now, &self.settings, true);
                 // The record carries the caller's own variables and a token.
                 for secret in ["extra_env", "jupyter_token", "onstart"] {
                     record[secret] = Value::Null;

@@ -24,7 +24,7 @@ impl World {
             Some(instance) => match instance.deleted_at {
                 Some(at) if self.now >= at + self.settings.destroy_linger => json!([]),
                 _ if self.now < instance.read_from => Value::Null,
-                _ => instance.to_json(self.now, self.settings.epoch, false),
+                _ => instance.to_json(self.now, &self.settings, false),
             },
             None => Value::Null,
         };

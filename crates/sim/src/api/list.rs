@@ -91,7 +91,7 @@ impl World {
             None => true,
         });
         Ok(rows
-            .map(|instance| instance.to_json(self.now, self.settings.epoch, true))
+            .map(|instance| instance.to_json(self.now, &self.settings, true))
             .filter(|row| {
                 filters.iter().all(|(column, condition)| match condition {
                     Value::Null => row[column].is_null(),

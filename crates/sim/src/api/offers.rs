@@ -2,7 +2,8 @@
 
 use super::host::Gpu;
 use super::random::Random;
-use serde_json::{Value, json};
+use super::settings::Settings;
+use serde_json::{Map, Value, json};
 
 /// Hours in the month by which storage is priced.
 pub(crate) const HOURS_PER_MONTH: f64 = 720.0;
@@ -83,65 +84,81 @@ impl Offer {
         self.storage_cost * gigabytes / HOURS_PER_MONTH
     }
 
-    /// The columns that offers and instances share.
-    pub(crate) fn machine_columns(&self) -> Value {
+    /// The columns that offers and instances share; `scenery`: those too that only describe the machine.
+    pub(crate) fn machine_columns(&self, scenery: bool) -> Map<String, Value> {
         let cores = self.cpu_cores.map(f64::from);
-        json!({
+        let mut columns = object(json!({
             "machine_id": self.machine_id, "host_id": self.host_id, "bundle_id": self.bundle_id,
             "hosting_type": u8::from(self.datacenter), "verification": self.verification,
-            "vericode": u8::from(self.verification == "verified"),
             "gpu_name": self.gpu.vast_name, "num_gpus": self.num_gpus, "gpu_frac": self.gpu_frac,
-            "gpu_ram": self.gpu.memory_mib, "gpu_arch": "nvidia", "gpu_lanes": 16, "gpu_mem_bw": 900.5,
-            "gpu_max_power": self.gpu.max_power, "gpu_max_temp": 90.0, "gpu_display_active": false,
-            "bw_nvlink": 0.0, "pci_gen": 4.0, "pcie_bw": 24.1, "compute_cap": self.gpu.compute_cap,
+            "gpu_ram": self.gpu.memory_mib, "compute_cap": self.gpu.compute_cap,
             "cuda_max_good": CUDA[self.driver], "driver_version": DRIVERS[self.driver],
-            "driver_vers": driver_number(DRIVERS[self.driver]),
-            "cpu_cores": self.cpu_cores,
-            "cpu_cores_effective": cores.unwrap_or(32.0) * self.gpu_frac,
-            "cpu_ram": self.cpu_ram, "cpu_name": self.cpu_name, "cpu_arch": "amd64", "cpu_ghz": 3.4, "has_avx": 1,
-            "disk_bw": 2100.0, "disk_name": "nvme",
-            "inet_up": self.inet_up, "inet_down": self.inet_down, "inet_up_cost": 0.002, "inet_down_cost": 0.002,
-            "internet_up_cost_per_tb": 2.0, "internet_down_cost_per_tb": 2.0,
-            "storage_cost": self.storage_cost, "min_bid": self.min_bid,
-            "reliability2": self.reliability, "geolocation": self.geolocation, "geolocode": 134_744_072,
-            "country_code": &self.geolocation[self.geolocation.len() - 2..],
-            "static_ip": self.datacenter, "external": false, "dlperf": self.dlperf, "score": self.score,
-            "total_flops": self.tflops * f64::from(self.num_gpus), "logo": "/static/logos/vastai_small2.png",
-            "mobo_name": "ROME2D32GM", "os_version": "22.04", "hostname": self.hostname,
-            "webpage": null, "credit_discount_max": 0.4, "is_vm_deverified": false,
-        })
+            "cpu_cores": self.cpu_cores, "cpu_cores_effective": cores.unwrap_or(32.0) * self.gpu_frac,
+            "cpu_ram": self.cpu_ram, "inet_up": self.inet_up, "inet_down": self.inet_down,
+            "storage_cost": self.storage_cost, "min_bid": self.min_bid, "reliability2": self.reliability,
+            "geolocation": self.geolocation, "static_ip": self.datacenter, "dlperf": self.dlperf,
+            "score": self.score,
+        }));
+        if scenery {
+            columns.extend(object(json!({
+                "vericode": u8::from(self.verification == "verified"),
+                "gpu_arch": "nvidia", "gpu_lanes": 16, "gpu_mem_bw": 900.5,
+                "gpu_max_power": self.gpu.max_power, "gpu_max_temp": 90.0, "gpu_display_active": false,
+                "bw_nvlink": 0.0, "pci_gen": 4.0, "pcie_bw": 24.1,
+                "driver_vers": driver_number(DRIVERS[self.driver]),
+                "cpu_name": self.cpu_name, "cpu_arch": "amd64", "cpu_ghz": 3.4, "has_avx": 1,
+                "disk_bw": 2100.0, "disk_name": "nvme", "inet_up_cost": 0.002, "inet_down_cost": 0.002,
+                "internet_up_cost_per_tb": 2.0, "internet_down_cost_per_tb": 2.0, "geolocode": 134_744_072,
+                "country_code": &self.geolocation[self.geolocation.len() - 2..], "external": false,
+                "total_flops": self.tflops * f64::from(self.num_gpus), "logo": "/static/logos/vastai_small2.png",
+                "mobo_name": "ROME2D32GM", "os_version": "22.04", "hostname": self.hostname,
+                "webpage": null, "credit_discount_max": 0.4, "is_vm_deverified": false,
+            })));
+        }
+        columns
     }
 
     /// The offer as a search returns it for this much storage; a bid listing is priced from `min_bid`.
-    pub(crate) fn to_json(&self, storage: f64, bid: bool, epoch: f64) -> Value {
+    pub(crate) fn to_json(&self, storage: f64, bid: bool, settings: &Settings) -> Value {
+        let (epoch, scenery) = (settings.epoch, settings.scenery);
         let base = if bid { self.min_bid } else { self.dph_base };
         let storage_total = self.storage_per_hour(storage);
         let total = base + storage_total;
-        let mut offer = self.machine_columns();
-        let own = json!({
-            "id": self.id, "ask_contract_id": self.id,
-            "gpu_total_ram": self.gpu.memory_mib * self.num_gpus,
+        let mut offer = self.machine_columns(scenery);
+        offer.extend(object(json!({
+            "id": self.id, "ask_contract_id": self.id, "gpu_total_ram": self.gpu.memory_mib * self.num_gpus,
             "disk_space": self.disk_space, "dph_base": base, "dph_total": total,
-            "dph_total_adj": total, "discounted_dph_total": total, "discounted_hourly": 0.0, "discount_rate": null,
-            "search": {"gpuCostPerHour": base, "diskHour": storage_total, "totalHour": total,
-                       "discountTotalHour": 0.0, "discountedTotalPerHour": total},
-            "instance": {"gpuCostPerHour": 0.0, "diskHour": storage_total, "totalHour": storage_total,
-                         "discountTotalHour": 0.0, "discountedTotalPerHour": storage_total},
-            "storage_total_cost": storage_total, "platform_fee": null,
-            "reliability": self.reliability, "expected_reliability": self.reliability, "reliability_mult": 0.97,
+            "storage_total_cost": storage_total,
+            "reliability": self.reliability, "expected_reliability": self.reliability,
             "dlperf_per_dphtotal": self.dlperf.map(|dlperf| dlperf / total),
-            "flops_per_dphtotal": self.tflops * f64::from(self.num_gpus) / total,
             "direct_port_count": self.direct_port_count, "public_ipaddr": self.public_ip,
             "rentable": self.rentable, "rented": self.rented, "is_bid": bid,
             "duration": self.duration, "start_date": epoch - 86_400.0, "end_date": epoch + self.duration,
-            "vms_enabled": false, "resource_type": "gpu", "cluster_id": null, "avail_vol_ask_id": null,
-            "avail_vol_dph": null, "avail_vol_size": null, "nw_disk_min_bw": null, "nw_disk_max_bw": null,
-            "nw_disk_avg_bw": null, "rn": 1, "time_remaining": "", "time_remaining_isbid": "",
-        });
-        if let (Value::Object(offer), Value::Object(own)) = (&mut offer, own) {
-            offer.extend(own);
+        })));
+        if scenery {
+            offer.extend(object(json!({
+                "dph_total_adj": total, "discounted_dph_total": total, "discounted_hourly": 0.0,
+                "discount_rate": null,
+                "search": {"gpuCostPerHour": base, "diskHour": storage_total, "totalHour": total,
+                           "discountTotalHour": 0.0, "discountedTotalPerHour": total},
+                "instance": {"gpuCostPerHour": 0.0, "diskHour": storage_total, "totalHour": storage_total,
+                             "discountTotalHour": 0.0, "discountedTotalPerHour": storage_total},
+                "platform_fee": null, "reliability_mult": 0.97,
+                "flops_per_dphtotal": self.tflops * f64::from(self.num_gpus) / total,
+                "vms_enabled": false, "resource_type": "gpu", "cluster_id": null, "avail_vol_ask_id": null,
+                "avail_vol_dph": null, "avail_vol_size": null, "nw_disk_min_bw": null, "nw_disk_max_bw": null,
+                "nw_disk_avg_bw": null, "rn": 1, "time_remaining": "", "time_remaining_isbid": "",
+            })));
         }
-        offer
+        Value::Object(offer)
+    }
+}
+
+/// The members of what is written as an object.
+pub(crate) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
     }
 }
 

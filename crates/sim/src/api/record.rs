@@ -2,7 +2,8 @@
 
 use super::host::Container;
 use super::lifecycle::Step;
-use super::offers::Offer;
+use super::offers::{Offer, object};
+use super::settings::Settings;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -103,21 +104,26 @@ impl Instance {
     }
 
     /// The price fields.
-    fn prices(&self) -> Value {
+    fn prices(&self, scenery: bool) -> Map<String, Value> {
         let storage = self.offer.storage_per_hour(self.disk);
         let total = self.gpu_price + storage;
         let gpu_now = if self.gpu_billed() { self.gpu_price } else { 0.0 };
-        json!({
+        let mut prices = object(json!({
             "dph_base": self.gpu_price, "dph_total": total, "storage_total_cost": storage,
-            "search": {"gpuCostPerHour": self.gpu_price, "diskHour": storage, "totalHour": total,
-                       "discountTotalHour": 0.0, "discountedTotalPerHour": total},
-            "instance": {"gpuCostPerHour": gpu_now, "diskHour": storage, "totalHour": gpu_now + storage,
-                         "discountTotalHour": 0.0, "discountedTotalPerHour": gpu_now + storage},
-        })
+        }));
+        if scenery {
+            prices.extend(object(json!({
+                "search": {"gpuCostPerHour": self.gpu_price, "diskHour": storage, "totalHour": total,
+                           "discountTotalHour": 0.0, "discountedTotalPerHour": total},
+                "instance": {"gpuCostPerHour": gpu_now, "diskHour": storage, "totalHour": gpu_now + storage,
+                             "discountTotalHour": 0.0, "discountedTotalPerHour": gpu_now + storage},
+            })));
+        }
+        prices
     }
 
     /// The address fields: the proxy pair shows early, the port map only while running.
-    fn addresses(&self) -> Value {
+    fn addresses(&self) -> Map<String, Value> {
         let running = self.actual.as_deref() == Some("running");
         let ports = match (running, self.direct_port) {
             (true, Some(port)) => json!({"22/tcp": [
@@ -126,7 +132,7 @@ impl Instance {
             ]}),
             _ => Value::Null,
         };
-        json!({
+        object(json!({
             "ssh_host": if self.ssh_published { json!("127.0.0.1") } else { Value::Null },
             "ssh_port": if self.ssh_published { json!(self.proxy_port) } else { Value::Null },
             "ssh_idx": "1", "machine_dir_ssh_port": 22_000 + self.offer.machine_id % 1000,
@@ -134,50 +140,55 @@ impl Instance {
             "public_ipaddr": if running { json!("127.0.0.1\n") } else { Value::Null },
             "local_ipaddrs": if running { json!("127.0.0.1 \n") } else { Value::Null },
             "ports": ports, "direct_port_count": 1, "direct_port_start": -1, "direct_port_end": -1,
-        })
+        }))
     }
 
     /// The record as reads show it at this time.
-    pub(crate) fn to_json(&self, now: Duration, epoch: f64, in_list: bool) -> Value {
-        let mut record = self.offer.machine_columns();
-        let running = self.actual.as_deref() == Some("running");
-        let start_date = epoch + self.created_at.as_secs_f64();
+    pub(crate) fn to_json(&self, now: Duration, settings: &Settings, in_list: bool) -> Value {
+        let mut record = self.offer.machine_columns(settings.scenery);
+        let start_date = settings.epoch + self.created_at.as_secs_f64();
         let uptime = self.running_since.map(|since| (now.saturating_sub(since)).as_secs_f64() / 60.0);
         let extra_env: Vec<Value> = self.env.iter().map(|(key, value)| json!([key, value])).collect();
-        let own = json!({
+        record.extend(object(json!({
             "id": self.id, "label": self.label,
             "actual_status": self.actual, "intended_status": self.intended, "cur_state": self.current,
             "next_state": self.next, "status_msg": self.message,
             "image_uuid": self.image, "image_runtype": self.runtype, "image_args": [], "extra_env": extra_env,
             "onstart": self.onstart, "jupyter_token": self.api_key.get(..32),
-            "template_id": null, "template_hash_id": self.template, "template_name": null,
+            "template_hash_id": self.template,
             "start_date": start_date, "end_date": start_date + self.offer.duration,
             "duration": (self.offer.duration - now.saturating_sub(self.created_at).as_secs_f64()).max(0.0),
-            "uptime_mins": uptime, "is_bid": self.is_bid,
+            "uptime_mins": uptime, "is_bid": self.is_bid, "disk_space": self.disk,
+            "disk_util": if self.actual.as_deref() == Some("running") { 1.2 } else { -1.0 }, "rentable": false,
+        })));
+        if settings.scenery {
+            record.extend(self.usage());
+        }
+        record.extend(self.prices(settings.scenery));
+        record.extend(self.addresses());
+        if in_list {
+            record.insert("volume_info".to_owned(), json!([]));
+        }
+        record.remove("score");
+        record.remove("compute_cap");
+        record.extend(self.overrides.clone());
+        Value::Object(record)
+    }
+
+    /// How busy it is, and what else is only shown.
+    fn usage(&self) -> Map<String, Value> {
+        let running = self.actual.as_deref() == Some("running");
+        object(json!({
+            "template_id": null, "template_name": null,
             "gpu_totalram": self.offer.gpu.memory_mib * self.offer.num_gpus,
             "gpu_util": if running { json!(0.0) } else { Value::Null },
             "gpu_temp": if running { json!(31.0) } else { Value::Null },
             "cpu_util": if running { json!(0.4) } else { json!(0.0) },
             "mem_limit": if running { json!(64.2) } else { Value::Null },
             "mem_usage": if running { json!(0.6) } else { Value::Null }, "vmem_usage": null,
-            "disk_space": self.disk, "disk_util": if running { 1.2 } else { -1.0 },
             "disk_usage": if running { json!(1.2) } else { Value::Null },
-            "rentable": false, "credit_balance": null, "credit_discount": null,
+            "credit_balance": null, "credit_discount": null,
             "client_run_time": 1.1, "host_run_time": 2_592_000.0, "time_remaining": "", "time_remaining_isbid": "",
-        });
-        let mut parts = vec![own, self.prices(), self.addresses()];
-        if in_list {
-            parts.push(json!({"volume_info": []}));
-        }
-        let Value::Object(columns) = &mut record else { return record };
-        for part in parts {
-            if let Value::Object(part) = part {
-                columns.extend(part);
-            }
-        }
-        columns.remove("score");
-        columns.remove("compute_cap");
-        columns.extend(self.overrides.clone());
-        record
+        }))
     }
 }

@@ -80,7 +80,7 @@ impl World {
             .offers
             .iter()
             .filter(|offer| !(loses_hopper && offer.gpu.vast_name.starts_with('H')))
-            .map(|offer| offer.to_json(storage, bid, self.settings.epoch))
+            .map(|offer| offer.to_json(storage, bid, &self.settings))
             .filter(|offer| conditions.iter().all(|(field, condition)| holds(offer, field, condition)))
             .collect();
         sort(&mut found, query);

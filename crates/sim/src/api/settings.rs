@@ -36,6 +36,9 @@ pub struct Settings {
     pub rate_limits: bool,
     /// How many machines are on the market at the start.
     pub market: u64,
+    /// Whether offers and instances carry the columns, more than half, that only describe a machine: without them a
+    /// simulation of many runs takes less time.
+    pub scenery: bool,
     /// The most offers one search returns; none means as many as asked for.
     pub search_cap: Option<usize>,
     /// The prepaid credit at the start, in dollars.
@@ -69,6 +72,7 @@ impl Settings {
             log_lag: Duration::from_secs(3),
             rate_limits: true,
             market: 42,
+            scenery: true,
             search_cap: Some(64),
             credit: 25.0,
             refuse_env_string: false,
