@@ -295,6 +295,7 @@ impl<'a> Judge<'a> {
             }
             Happening::Ready { instance, process } => {
                 let Some(instance) = self.live.get_mut(instance) else { return };
+                instance.lease.iter().for_each(|lease| self.users.handed_over(lease));
                 instance.handed_over.get_or_insert(*process);
                 instance.unwanted.remove(process);
                 // A price that rises before the lease is handed over has to be noticed, if it could be; later ones are

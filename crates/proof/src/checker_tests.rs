@@ -362,3 +362,31 @@ fn what_a_day_may_cost_is_not_exceeded_by_a_create() {
     assert_eq!(rents(Some(12.74), true), 1);
     assert_eq!(rents(Some(12.74), false), 0);
 }
+
+/// A lease that was handed over is its user's again: what others had asked for before is done, or died with them.
+#[test]
+fn what_was_asked_for_before_a_hand_over_excuses_nothing_after_it() {
+    let ends = |destroy: bool, asker_ends: bool, ready: bool| {
+        let mut events = vec![
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            claim("a", Some(1)),
+            Happening::Began { process: 2, what: "Pause".into() },
+            Happening::Asked { process: 2, lease: "a".into(), destroy },
+        ];
+        if asker_ends {
+            events.push(Happening::Died { process: 2, step: 1, death: Death::Kill });
+        }
+        if ready {
+            events.push(Happening::Ready { process: 4, instance: 1 });
+        }
+        events.push(Happening::Promised { lease: "a".into(), stays: Some(Stay::Kept) });
+        events.push(Happening::Stopped { instance: 1, by: 7 });
+        of(events).taken
+    };
+    for destroy in [false, true] {
+        assert_eq!(ends(destroy, true, true), 1, "{destroy}");
+        assert_eq!(ends(destroy, true, false), 0, "{destroy}: nobody used it since");
+        assert_eq!(ends(destroy, false, true), 0, "{destroy}: it is being asked for still");
+    }
+}

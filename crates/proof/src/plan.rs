@@ -91,6 +91,10 @@ pub enum Left {
     CutOff,
     /// A lease whose machine was stopped to be kept.
     Paused,
+    /// A lease that is to be kept, whose stop took effect when its process died.
+    HalfPaused,
+    /// A lease that was stopped to be kept, whose start took effect when its process died.
+    HalfStarted,
     /// A machine of which nothing is left here, neither claim nor key.
     Disowned,
     /// A lease that is to be kept, whose machine the host took.
@@ -99,7 +103,7 @@ pub enum Left {
 
 impl Left {
     /// Every kind; a death at the first step stands for all of them.
-    pub const ALL: [Left; 10] = [
+    pub const ALL: [Left; 12] = [
         Left::Kept,
         Left::Orphan,
         Left::Expired,
@@ -108,6 +112,8 @@ impl Left {
         Left::Unanswered,
         Left::CutOff,
         Left::Paused,
+        Left::HalfPaused,
+        Left::HalfStarted,
         Left::Disowned,
         Left::Gone,
     ];

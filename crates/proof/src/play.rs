@@ -9,6 +9,7 @@ use crate::history::{Death, Happening};
 use crate::life::{Kill, Side};
 use crate::operate::{CHOSEN, ended, note_items, operate, release};
 use crate::plan::{Left, Operation, Plan, Ran};
+use crate::shared::Deadly;
 use crate::stage::{CAP, Stage, Treatment};
 use crate::vendor::Act;
 use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
@@ -135,7 +136,7 @@ async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
     };
     let process = stage.process(&Treatment { kill, interruptible, ..Treatment::default() });
     if matches!(left, Left::Unanswered | Left::CutOff) {
-        stage.shared().kill_at_next_create();
+        stage.shared().kill_at_next(Deadly::Create);
     }
     let before = stage.claims();
     let acquire = AcquireRequest {
@@ -150,12 +151,18 @@ async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
     match (left, &new) {
         (Left::Disowned, Some(lease)) => stage.disown(lease),
         (Left::Gone, Some(_)) => stage.shared().evict(),
-        (Left::Paused, Some(lease)) => {
-            let action = Some(ReleaseAction::Stop);
-            let request = ReleaseRequest { identifier: lease.clone(), action };
-            release(stage, &process, &request, None).await;
+        (Left::Paused | Left::HalfPaused | Left::HalfStarted, Some(_)) => {
+            if left == Left::HalfPaused {
+                stage.shared().kill_at_next(Deadly::State);
+            }
+            process.life.live(operate(stage, &process, Operation::Pause, None)).await;
         }
         _ => {}
+    }
+    if left == Left::HalfStarted {
+        stage.shared().kill_at_next(Deadly::State);
+        let process = stage.process(&Treatment { interruptible, ..Treatment::default() });
+        process.life.live(operate(stage, &process, Operation::Start, None)).await;
     }
     if left != Left::Stale {
         return;

@@ -117,7 +117,7 @@ fn makes(operation: &Operation) -> bool {
 fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
     let mut leases = Vec::new();
     if cast[0] == Operation::Start {
-        leases.push(Left::Paused);
+        leases.push(*dice.pick(&[Left::Paused, Left::Paused, Left::HalfPaused, Left::HalfStarted]));
     } else if cast[0] == Operation::Adopt && dice.chance(50) {
         leases.push(Left::Disowned);
     } else if cast.contains(&Operation::Again) && dice.chance(30) {

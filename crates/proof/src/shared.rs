@@ -75,8 +75,17 @@ pub(crate) struct Books {
     pub(crate) refused: BTreeSet<(usize, String)>,
     pub(crate) jump: i64,
     pub(crate) recovering: bool,
-    pub(crate) deadly: bool,
+    pub(crate) deadly: Option<Deadly>,
     pub(crate) reached: BTreeSet<&'static str>,
+}
+
+/// A call that kills who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deadly {
+    /// A create.
+    Create,
+    /// A start or a stop.
+    State,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -211,7 +220,12 @@ impl Shared {
                 self.note(Happening::Stopped { instance, by });
             }
             let new = self.take_stock(by, lease.as_deref(), ask);
-            if ask.is_some() && std::mem::take(&mut lock(&self.books).deadly) {
+            let kind = match (ask, instance) {
+                (Some(_), _) => Some(Deadly::Create),
+                (None, Some(_)) if method == "PUT" => Some(Deadly::State),
+                _ => None,
+            };
+            if kind.is_some() && lock(&self.books).deadly.take_if(|deadly| Some(*deadly) == kind).is_some() {
                 let life = lock(&self.lives).get(process).cloned();
                 life.into_iter().for_each(|life| self.die(&life, life.steps(), Death::Kill));
             }
@@ -363,8 +377,9 @@ impl Shared {
     }
 
     /// The process that sends the next create dies before its answer.
-    pub(crate) fn kill_at_next_create(&self) {
-        lock(&self.books).deadly = true;
+    /// Whoever next has such a call carried out dies before its answer.
+    pub(crate) fn kill_at_next(&self, deadly: Deadly) {
+        lock(&self.books).deadly = Some(deadly);
     }
 
     pub(crate) fn jump(&self, milliseconds: i64) {

@@ -18,8 +18,8 @@ pub(crate) struct Users<'a> {
     holding: BTreeSet<(usize, &'a str)>,
     /// Leases whose claim promises their user a machine, and how far off the clock was that the promise was dated by.
     promised: BTreeMap<&'a str, (Stay, i64)>,
-    /// Leases that a user asked to end, and whether their machines were to be destroyed.
-    asked: BTreeMap<&'a str, bool>,
+    /// Leases that users asked to end: by which process, and whether their machines were to be destroyed.
+    asked: BTreeMap<&'a str, Vec<(usize, bool)>>,
     /// Processes that go on with a lease under its id.
     acquires: BTreeSet<(usize, &'a str)>,
     /// Processes that acquired for a run of their own.
@@ -67,9 +67,18 @@ impl<'a> Users<'a> {
                     None => self.promised.remove(lease.as_str()),
                 };
             }
-            Happening::Asked { lease, destroy, .. } => *self.asked.entry(lease).or_default() |= *destroy,
+            Happening::Asked { process, lease, destroy } => {
+                self.asked.entry(lease).or_default().push((*process, *destroy));
+            }
             Happening::ClockJumped(by) => self.jump += *by,
             _ => {}
+        }
+    }
+
+    /// A lease was handed over as usable: what was asked of a process that is dead or done means it no more.
+    pub(crate) fn handed_over(&mut self, lease: &str) {
+        if let Some(asked) = self.asked.get_mut(lease) {
+            asked.retain(|(process, _)| self.living.contains_key(process));
         }
     }
 
@@ -95,7 +104,8 @@ impl<'a> Users<'a> {
     /// Whether this process may not end this machine now, because somebody else needs it.
     pub(crate) fn need(&self, instance: u64, live: &Live, by: usize, destroys: bool, now: Duration) -> bool {
         let lease = live.lease.as_deref().unwrap_or_default();
-        let asked = self.asked.get(lease).is_some_and(|destroy| *destroy || !destroys);
+        let asked = self.asked.get(lease);
+        let asked = asked.is_some_and(|asked| asked.iter().any(|(_, destroy)| *destroy || !destroys));
         // Whoever rented it, or brought on what another was cut off at, may give it up.
         let own = live.creator == Some(by)
             || (self.acquires.contains(&(by, lease)) && live.handed_over.is_none_or(|process| process == by));

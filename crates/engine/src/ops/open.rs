@@ -53,16 +53,11 @@ impl Engine {
         let mut resumed = self.resume(&id, &claim, lock, call).await?;
         let key = self.lease_key(&id).await?;
         let connected = call.until_cancelled(self.connect(&id, &key, endpoints, CONNECT, call)).await?;
-        resumed.call_off(self, instance.id, call).await?;
+        resumed.relieve(self, instance.id, call).await?;
         let claim = self
             .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
             .await?;
-        self.keep_in_use(&mut resumed, &id, &claim, instance.id, call).await?;
-        if let Some(journal) = &mut resumed.journal {
-            journal.holder = None;
-            journal.voided(StepKind::Stop, instance.id, IN_USE_AGAIN);
-            self.note_or_warn(journal, call).await;
-        }
+        self.keep_in_use(&mut resumed, &id, &claim, &ENDS, call).await?;
         if let Some(warning) = self.price_warning(&instance, &claim.slug) {
             call.warn(warning);
         }
@@ -108,7 +103,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Looks once more, after the claim has said that the lease is in use, whether somebody began to destroy it since the
+    /// Looks once more, after the claim has said that the lease is in use, whether somebody began to end it since the
     /// first look: such a one reads the claim after that record, so that one of the two sees the other.
     ///
     /// # Errors
@@ -118,31 +113,42 @@ impl Engine {
         resumed: &mut Resumed,
         id: &LeaseId,
         claim: &Claim,
-        instance: InstanceId,
+        ends: &[StepKind],
         call: &Call,
     ) -> Result<()> {
-        if resumed.journal.is_some() {
+        let Some(instance) = claim.instance_id().filter(|_| resumed.journal.is_none()) else {
             return Ok(());
-        }
+        };
         *resumed = self.resume(id, claim, resumed.lock.take(), call).await?;
-        resumed.call_off(self, instance, call).await
+        resumed.call_off(self, instance, ends, call).await
     }
 }
 
 impl Resumed {
-    /// Calls off, durably, the destroy that a dead process had begun on a lease that is about to be used: whoever comes
-    /// next would finish it under its user. Before the claim says that the lease is in use.
+    /// Calls off, durably, what a dead process had begun to end a lease that is about to be used: whoever comes next would
+    /// finish it under its user. Before the claim says that the lease is in use.
     ///
     /// # Errors
-    /// [`Code::StateUnavailable`] with the destroy still to be finished: the lease must not be used.
+    /// [`Code::StateUnavailable`] with all of it still to be finished: the lease must not be used.
     pub(super) async fn call_off(
         &mut self,
         engine: &Engine,
         instance: InstanceId,
+        ends: &[StepKind],
         call: &Call,
     ) -> Result<()> {
         if let Some(journal) = &mut self.journal
-            && call_off(journal, instance, call)
+            && call_off(journal, instance, ends, call)
+        {
+            engine.store.write_journal(journal).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for whoever takes the lease over from a process that died with it.
+    async fn relieve(&mut self, engine: &Engine, instance: InstanceId, call: &Call) -> Result<()> {
+        if let Some(journal) = &mut self.journal
+            && relieve(journal, instance, call)
         {
             engine.store.write_journal(journal).await?;
         }
@@ -150,14 +156,24 @@ impl Resumed {
     }
 }
 
-/// Calls off, in this copy of the journal, the destroy of a lease that is taken into use; whether there was one.
-pub(super) fn call_off(journal: &mut Journal, instance: InstanceId, call: &Call) -> bool {
-    let begun = journal.is_open(StepKind::Destroy, instance);
-    if begun {
-        journal.voided(StepKind::Destroy, instance, IN_USE_AGAIN);
-        call.warn(format!("the destroy of instance {instance} that was begun and never proved is called off: its lease is used again"));
+/// What ends a lease, as far as a use of its machine is concerned.
+pub(super) const ENDS: [StepKind; 2] = [StepKind::Destroy, StepKind::Stop];
+
+/// Calls off, in this copy of the journal, what was begun to end a lease that is taken into use; whether anything was.
+fn call_off(journal: &mut Journal, instance: InstanceId, ends: &[StepKind], call: &Call) -> bool {
+    let begun: Vec<StepKind> = ends.iter().copied().filter(|kind| journal.is_open(*kind, instance)).collect();
+    for kind in &begun {
+        journal.voided(*kind, instance, IN_USE_AGAIN);
+        let what = if *kind == StepKind::Stop { "stop" } else { "destroy" };
+        call.warn(format!("the {what} of instance {instance} that was begun and never proved is called off: its lease is used again"));
     }
-    begun
+    !begun.is_empty()
+}
+
+/// The same, and nobody holds it any more.
+pub(super) fn relieve(journal: &mut Journal, instance: InstanceId, call: &Call) -> bool {
+    let held = journal.holder.take().is_some();
+    call_off(journal, instance, &ENDS, call) || held
 }
 
 impl Engine {

@@ -1,5 +1,6 @@
 //! Ssh: the command line with which people and other tools reach a lease - the one crabbox prints, word for word.
 
+use super::open::ENDS;
 use super::{Call, Engine};
 use crate::lease::LeaseId;
 use crate::store::LeaseKey;
@@ -74,9 +75,9 @@ impl Engine {
                     (first, false)
                 }
             };
-            resumed.call_off(self, instance.id, call).await?;
+            resumed.call_off(self, instance.id, &ENDS, call).await?;
             let claim = self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
-            self.keep_in_use(&mut resumed, &id, &claim, instance.id, call).await?;
+            self.keep_in_use(&mut resumed, &id, &claim, &ENDS, call).await?;
             Ok(command(&key, &endpoint, &self.settings.user))
         })
     }

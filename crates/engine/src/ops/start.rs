@@ -5,7 +5,7 @@ use super::authorised::{Doomed, Ground};
 use super::boot::Booting;
 use super::deadman::{Deadman, recorded};
 use super::lease::Machine;
-use super::open::{IN_USE_AGAIN, call_off};
+use super::open::relieve;
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
@@ -79,7 +79,7 @@ impl Engine {
                 starting.send(live.id, terms, call).await?;
             }
             // Where nothing is sent nothing was written yet.
-            if !sent && call_off(&mut starting.journal, live.id, call) {
+            if !sent && relieve(&mut starting.journal, live.id, call) {
                 self.store.write_journal(&starting.journal).await?;
             }
             let booting = Booting {
@@ -182,16 +182,14 @@ impl Starting<'_> {
 
     /// Journals the start, sends it, and marks the claim. What the day's budget does not allow was never begun.
     async fn send(&mut self, instance: InstanceId, terms: StartTerms, call: &Call) -> Result<()> {
-        let before = self.journal.clone();
         // What a dead process had sent may have had its effect, whatever this one is answered.
-        let resumed = before.is_open(StepKind::Start, instance);
+        let resumed = self.journal.is_open(StepKind::Start, instance);
+        let stopping = self.journal.is_open(StepKind::Stop, instance);
         note_price(&mut self.journal, &self.claim, terms);
-        call_off(&mut self.journal, instance, call);
+        relieve(&mut self.journal, instance, call);
         self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
-        if let Err(error) = self.engine.write_within_day(&self.journal).await {
-            self.journal = before;
-            return Err(error.with("instance", instance.0));
-        }
+        let written = self.engine.write_within_day(&self.journal).await;
+        written.map_err(|error| error.with("instance", instance.0))?;
         call.phase(Phase::Boot, format!("starting instance {instance}"));
         let (engine, sends) = (self.engine, AtomicUsize::new(0));
         let doomed = Doomed::new(&self.id, instance, Ground::Claimed);
@@ -236,6 +234,10 @@ impl Starting<'_> {
             return Err(self.take_back(error, instance, call).await);
         }
         self.journal.voided(StepKind::Start, instance, &error.to_string());
+        if stopping {
+            // It is no use: what was begun before is to be finished all the same.
+            self.journal.begin(StepKind::Stop, instance, engine.unix_now());
+        }
         engine.note_or_warn(&self.journal, call).await;
         Err(error)
     }
@@ -349,9 +351,7 @@ impl Starting<'_> {
                 Ok(())
             })
             .await?;
-        self.journal.holder = None;
         self.journal.proved(StepKind::Start, instance, now);
-        self.journal.voided(StepKind::Stop, instance, IN_USE_AGAIN);
         engine.note_or_warn(&self.journal, call).await;
         Ok(claim)
     }

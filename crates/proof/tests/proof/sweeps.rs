@@ -188,6 +188,13 @@ fn every_fault_and_death_of_a_start() {
     everything("start", &["a death left a machine billing"]);
 }
 
+/// The same over a stop, or a start, whose process died when it had taken effect.
+#[test]
+fn every_fault_and_death_of_a_start_over_what_is_half_done() {
+    everything("start-half-paused", &["a death left a machine billing"]);
+    everything("start-half-started", &["a death left a machine billing"]);
+}
+
 /// The first call of the acquire was killed before its create was answered.
 #[test]
 fn every_fault_and_death_of_an_acquire_that_is_made_again() {
