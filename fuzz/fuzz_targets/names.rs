@@ -7,7 +7,7 @@ use crabbox_vast_engine::lease::{
     parse_go_duration, parse_rfc3339, rfc3339, unix,
 };
 use crabbox_vast_engine::ops::run::StopAfter;
-use crabbox_vast_engine::ssh::command::{Script, quote, remote_command};
+use crabbox_vast_engine::ssh::command::{Script, prepare, quote};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,8 +55,9 @@ fuzz_target!(|text: &str| {
     match quote(text) {
         Ok(quoted) => {
             assert!(!text.contains('\0'));
-            let line = remote_command("/work/x", &BTreeMap::new(), &Script::Argv(vec![text.to_owned()]));
-            assert!(line.is_ok_and(|line| line.contains(&quoted)));
+            let argv = Script::Argv(vec![text.to_owned()]);
+            let prepared = prepare("/work/x", &[], &BTreeMap::new(), &argv);
+            assert!(prepared.is_ok_and(|prepared| prepared.line.contains(&quoted)));
         }
         Err(_) => assert!(text.contains('\0')),
     }

@@ -57,6 +57,17 @@ async fn stop_only(stage: &Stage, process: &Process) {
     pass(Duration::from_secs(10)).await;
 }
 
+/// The next start or stop is refused for want of credit.
+fn refuse_next_state(stage: &Stage) {
+    let broke = Effect::Answer {
+        status: 400,
+        content_type: "application/json".into(),
+        body: r#"{"success":false,"error":"insufficient_credit"}"#.into(),
+        headers: vec![],
+    };
+    stage.vast(|vast, _| vast.add_fault(Fault::once("PUT", "/api/v0/instances/*/", broke)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_was_never_proved_does_not_stop_what_was_started_since() {
     for running in [false, true] {
@@ -129,18 +140,29 @@ async fn a_refused_start_takes_back_the_one_that_a_dead_process_had_sent() {
     set(&stage, &lease, &json!({"relet": true}));
     let queued = process.engine.client().set_state_if(instance, "running", || async { Ok(()) }).await;
     queued.expect_err("its GPUs are taken");
-    let broke = Effect::Answer {
-        status: 400,
-        content_type: "application/json".into(),
-        body: r#"{"success":false,"error":"insufficient_credit"}"#.into(),
-        headers: vec![],
-    };
-    stage.vast(|vast, _| vast.add_fault(Fault::once("PUT", "/api/v0/instances/*/", broke)));
+    refuse_next_state(&stage);
     let error = start(&stage, &stage.process()).await.expect_err("refused");
     assert_eq!(error.code(), Code::InsufficientCredit, "{error}");
     assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "{error}");
     let left = journal(&process, &lease).await;
     assert!(left.steps.iter().all(|step| !step.is_open()), "{left:?}");
+}
+
+/// What it was to stop may still run.
+#[tokio::test(start_paused = true)]
+async fn a_refused_start_leaves_a_stop_that_was_never_proved_to_be_finished() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    set(&stage, &lease, &json!({"actual_status": "exited"}));
+    let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+    leave(&process, &lease, |journal| journal.begin(StepKind::Stop, instance, now)).await;
+    refuse_next_state(&stage);
+    start(&stage, &stage.process()).await.expect_err("refused");
+    pass(SILENT).await;
+    let cleaned = cleanup(&stage).await;
+    assert_eq!(cleaned.summary.stopped, 1, "{cleaned:?}");
+    assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"));
 }
 
 /// A kill between the claim and the journal left the journal without the word that the lease was ready once.

@@ -242,3 +242,24 @@ async fn a_destroy_that_was_refused_waits_for_the_end_of_a_use_by_crabbox() {
         assert_eq!(open(&stage), left, "{cleaned:?}");
     }
 }
+
+/// A touch looks at no machine: the stop may have had its effect.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_never_proved_is_called_off_by_whatever_uses_the_machine_and_not_by_a_touch() {
+    for how in [Use::Run, Use::Ssh, Use::Connect, Use::Start, Use::Touch] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let mut left = journal(&process, &lease).await;
+        left.begin(StepKind::Stop, InstanceId(lease.instance), stage.unix_now());
+        process.engine.store().write_journal(&left).await.expect("written");
+        pass(Duration::from_secs(30)).await;
+        take_into_use(&stage, &stage.process(), how).await.unwrap_or_else(|error| panic!("{how:?}: {error}"));
+        let said = warnings(&stage).iter().any(|warning| warning.starts_with("the stop of instance"));
+        // Longer than the slowest heartbeat and its margin.
+        pass(Duration::from_secs(361)).await;
+        let cleaned = cleanup(&stage, &stage.process()).await;
+        let touched = how == Use::Touch;
+        assert_eq!((said, cleaned.summary.stopped), (!touched, usize::from(touched)), "{how:?}: {cleaned:?}");
+    }
+}
