@@ -104,6 +104,8 @@ pub(crate) struct Live {
     over_since: Option<Duration>,
     /// Who handed it over as usable.
     pub handed_over: Option<usize>,
+    /// Whether another process than the one that rented it did so since: it is not the first one's to end any more.
+    pub taken_over: bool,
     /// Its claim was removed by hand, and nobody has adopted it to the end since.
     disowned: bool,
     lost: bool,
@@ -297,6 +299,7 @@ impl<'a> Judge<'a> {
                 let Some(instance) = self.live.get_mut(instance) else { return };
                 instance.lease.iter().for_each(|lease| self.users.handed_over(lease));
                 instance.handed_over.get_or_insert(*process);
+                instance.taken_over |= instance.creator != Some(*process);
                 instance.unwanted.remove(process);
                 // A price that rises before the lease is handed over has to be noticed, if it could be; later ones are
                 // the vendor's.

@@ -63,6 +63,16 @@ pub(crate) const CASTS: &[&[Operation]] = &[
     &[Operation::Forget, Operation::RunOn],
     &[Operation::Forget, Operation::Stop],
     &[Operation::Pause, Operation::Forget],
+    &[Operation::Pause, Operation::RunOn],
+    &[Operation::Pause, Operation::Start, Operation::RunOn],
+    &[Operation::Run, Operation::Start],
+    &[Operation::Run, Operation::RunOn],
+    &[Operation::Run, Operation::Start, Operation::Cleanup],
+    &[Operation::Start, Operation::Start],
+    &[Operation::Start, Operation::RunOn],
+    &[Operation::Start, Operation::Touch, Operation::Cleanup],
+    &[Operation::CrabboxUse, Operation::Start],
+    &[Operation::CrabboxStop, Operation::Start],
 ];
 
 /// The plan of a seed.

@@ -146,7 +146,7 @@ impl<'a> Users<'a> {
             // It is being brought up, or what it was rented for goes on.
             Some(creator) if creator != by && self.living.contains_key(&creator) => true,
             // What a run rented for itself goes with it.
-            Some(creator) if self.runs.contains(&creator) => false,
+            Some(creator) if self.runs.contains(&creator) && !live.taken_over => false,
             _ => is_kept,
         }
     }
