@@ -390,3 +390,22 @@ fn what_was_asked_for_before_a_hand_over_excuses_nothing_after_it() {
         assert_eq!(ends(destroy, false, true), 0, "{destroy}: it is being asked for still");
     }
 }
+
+/// What a tally of thousands of runs shows is the sum of theirs.
+#[test]
+fn verdicts_add_up_count_by_count() {
+    let counts = |by: u64| Verdict {
+        leaked: by,
+        foreign: 2 * by,
+        double_creates: 3 * by,
+        lost_claims: 4 * by,
+        over_cap_seconds: 5 * by,
+        secrets: 6 * by,
+        unsettled: 7 * by,
+        taken: 8 * by,
+        false_proofs: 9 * by,
+    };
+    let mut sum = counts(10);
+    sum += counts(5);
+    assert_eq!(sum, counts(15));
+}

@@ -46,6 +46,8 @@ async fn play(plan: &Plan) -> Ran {
         // Whoever only looks finds the kind of machine that it would ask for.
         let looks = plan.actors.iter().all(|actor| actor.operation == Operation::Look);
         Box::pin(prepare(&stage, *left, looks && plan.actors[0].treatment.interruptible)).await;
+        // Where there was no such call, nobody else dies of it.
+        stage.shared().kill_at_next(None);
     }
     // What is gone is proved to be only once it is too old to be merely unseen.
     if plan.leases.iter().any(|left| matches!(left, Left::Expired | Left::Gone)) {
@@ -136,7 +138,7 @@ async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
     };
     let process = stage.process(&Treatment { kill, interruptible, ..Treatment::default() });
     if matches!(left, Left::Unanswered | Left::CutOff) {
-        stage.shared().kill_at_next(Deadly::Create);
+        stage.shared().kill_at_next(Some(Deadly::Create));
     }
     let before = stage.claims();
     let acquire = AcquireRequest {
@@ -153,14 +155,14 @@ async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
         (Left::Gone, Some(_)) => stage.shared().evict(),
         (Left::Paused | Left::HalfPaused | Left::HalfStarted, Some(_)) => {
             if left == Left::HalfPaused {
-                stage.shared().kill_at_next(Deadly::State);
+                stage.shared().kill_at_next(Some(Deadly::State));
             }
             process.life.live(operate(stage, &process, Operation::Pause, None)).await;
         }
         _ => {}
     }
     if left == Left::HalfStarted {
-        stage.shared().kill_at_next(Deadly::State);
+        stage.shared().kill_at_next(Some(Deadly::State));
         let process = stage.process(&Treatment { interruptible, ..Treatment::default() });
         process.life.live(operate(stage, &process, Operation::Start, None)).await;
     }

@@ -378,8 +378,8 @@ impl Shared {
 
     /// The process that sends the next create dies before its answer.
     /// Whoever next has such a call carried out dies before its answer.
-    pub(crate) fn kill_at_next(&self, deadly: Deadly) {
-        lock(&self.books).deadly = Some(deadly);
+    pub(crate) fn kill_at_next(&self, deadly: Option<Deadly>) {
+        lock(&self.books).deadly = deadly;
     }
 
     pub(crate) fn jump(&self, milliseconds: i64) {

@@ -129,6 +129,24 @@ fn a_group_is_told_by_its_member_and_without_one_by_its_label() {
     assert_eq!(claim.pond(), Slug::normalise("of-member"));
 }
 
+/// Whole numbers beyond 64 bits are floats, and a float is read to the last bit.
+#[test]
+fn numbers_of_others_stay_what_they_are() {
+    let odd = [
+        "-9999999999999999999999999999999999999999999999999999999999999990",
+        "0.29813333333333336",
+        "5e-324",
+    ];
+    for number in
+        odd.into_iter().chain(["1.7976931348623157e308", "18446744073709551616", "122.416294033786585"])
+    {
+        let claim = Claim::decode(STEM, format!("{{\"later\": {{\"x\": {number}}}}}").as_bytes()).unwrap();
+        let read = claim.extra["later"]["x"].as_f64();
+        assert_eq!(read, number.parse().ok(), "{number}");
+        assert_eq!(Claim::decode(STEM, &claim.encode()).unwrap(), claim, "{number}");
+    }
+}
+
 #[test]
 fn all_fields_keep_their_order_and_unknown_ones_come_last() {
     let text = format!(

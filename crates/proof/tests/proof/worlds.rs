@@ -42,6 +42,18 @@ fn a_price_that_rises_between_the_last_read_and_ready_is_excused_and_an_earlier_
     assert!(counts.iter().all(|count| *count > 0), "unseen and refused: {counts:?}");
 }
 
+/// Where there was nothing to stop or to start beforehand, nobody dies of it later.
+#[test]
+fn what_could_not_be_prepared_kills_nobody() {
+    let endless = Vendor { boot: Duration::from_secs(2000), ..Vendor::default() };
+    for left in [Left::HalfPaused, Left::HalfStarted, Left::Unanswered] {
+        let plan =
+            Plan { leases: vec![left], vendor: endless.clone(), ..Plan::single(1, Operation::Cleanup) };
+        let ran = holds(&plan);
+        assert_eq!(ran.outcomes, [Some("ok".to_owned())], "{left:?}");
+    }
+}
+
 /// What has to be there before the sweeps of a cleanup mean anything: it destroys what is to go, and nothing else.
 #[test]
 fn a_cleanup_takes_what_expired_and_what_is_dead_and_leaves_what_is_kept() {
