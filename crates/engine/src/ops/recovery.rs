@@ -11,7 +11,7 @@ use super::provenance::{Sorted, ambiguous_label};
 use super::recover::{Recovered, tell_of_others};
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
-use super::unfinished::{Unfinished, in_use, reached_since, unfinished};
+use super::unfinished::{Unfinished, in_use, is_usable, reached_since, unfinished};
 use super::{Call, Engine, Phase};
 use crate::lease::labels;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, Sweep};
@@ -225,6 +225,8 @@ impl Engine {
             },
             Why::Left(Unfinished::Start) if reached_since(claim, journal, instance) => Err(changed(id)),
             Why::Left(Unfinished::Start) => Ok(()),
+            Why::Left(Unfinished::Create) if is_usable(claim) => Err(changed(id)),
+            Why::Left(Unfinished::Create) => Ok(()),
             // Without a journal it was judged, whatever was begun since.
             Why::Left(why @ Unfinished::Rollback) => self.still_unfinished(id, claim, None, why),
             Why::Left(why) => {
@@ -314,7 +316,9 @@ impl Engine {
         if let Some(journal) = &mut journal {
             self.note_cut_off(journal, instance, call).await;
         }
-        let lease = self.authorise(id, instance, "recover").await?;
+        // From here on the claim names an instance: whoever uses it makes it theirs. One that says so already means nothing.
+        let why = if is_usable(claim) { Why::Asked } else { Why::Left(Unfinished::Create) };
+        let lease = Authorised { why, ..self.authorise(id, instance, "recover").await? };
         let outcome = self.destroy_lease(id, &lease, instance, lock, call).await?;
         Ok(Some(ItemOutcome::from(outcome)))
     }

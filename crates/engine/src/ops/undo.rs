@@ -76,10 +76,12 @@ impl Acquiring<'_> {
     }
 
     /// Somebody removed the claim: what they did is looked at, nothing is destroyed or written without a claim.
-    async fn verify_abandoned(&self, error: Error, call: &Call) -> Error {
+    async fn verify_abandoned(&mut self, error: Error, call: &Call) -> Error {
         let Some(instance) = self.instance else { return error };
         match self.engine.prove_vanished(instance, self.fresh(), call).await {
             Ok(true) => {
+                self.journal.vanished(instance, self.engine.unix_now());
+                self.engine.note_or_warn(&self.journal, call).await;
                 let forgotten = self.engine.forget(&self.id, Some(instance)).await;
                 match forgotten {
                     Ok(()) => error.hint("another process released it; nothing is left"),

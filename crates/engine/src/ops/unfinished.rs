@@ -130,12 +130,16 @@ pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, 
     now.saturating_sub(touched) < silent
 }
 
+/// Whether the claim says that commands run on the lease.
+pub(super) fn is_usable(claim: &Claim) -> bool {
+    matches!(claim.state(), "ready" | "running")
+}
+
 /// Whether somebody used a lease since its unfinished start was recorded. The word of its state does not tell: of a lease
 /// that others stopped it is older than the start.
 pub(super) fn reached_since(claim: &Claim, journal: Option<&Journal>, instance: InstanceId) -> bool {
     let open = |step: &&Step| step.kind == StepKind::Start && step.instance == instance.0 && step.is_open();
     let started = journal.and_then(|journal| journal.steps.iter().find(open)).map(|step| step.requested_at);
-    let usable = matches!(claim.state(), "ready" | "running");
     let touched = labels::last_touched_at(&claim.labels);
-    usable && started.zip(touched).is_some_and(|(started, touched)| touched > started)
+    is_usable(claim) && started.zip(touched).is_some_and(|(started, touched)| touched > started)
 }

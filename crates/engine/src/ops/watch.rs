@@ -321,8 +321,8 @@ impl Engine {
         Ok(amiss)
     }
 
-    /// A journal that no proof of ours closes: others removed the claim and ended the instance, or a create was answered in the
-    /// claim alone, which went with its instance. A day after its last record it goes, once everything of the lease was
+    /// A journal that no proof of ours closes: others removed the claim and ended the instance, before our destroy or while it
+    /// was being asked for, or a create was answered in the claim alone, which went with its instance. A day after its last record it goes, once everything of the lease was
     /// looked for twice. Nothing is destroyed, and what cannot be told stays.
     ///
     /// # Errors
@@ -333,7 +333,7 @@ impl Engine {
             let since = journal.ended_at().unwrap_or(journal.created_at);
             let here = journal.api_url.as_deref() == Some(self.settings.api_url.as_str())
                 && journal.account.map(AccountId) == self.client.known_account();
-            here && now - since > WATCH_SECS && !journal.is_closed() && journal.open_destroys(None).is_empty()
+            here && now - since > WATCH_SECS && !journal.is_closed()
         };
         for journal in self.store.scan_journals().await?.into_iter().filter(is_old) {
             let Some(id) = LeaseId::parse(&journal.lease) else { continue };

@@ -100,8 +100,7 @@ impl Journal {
         self.steps.iter().any(|step| step.is_open() && !gone(step.instance))
     }
 
-    /// The instances of which no record says that they are gone: what a create was answered with, and what a start or a stop
-    /// was begun on. A destroy is finished by whoever finds it open.
+    /// The instances of which no record says that they are gone: what a create was answered with, and what a step was begun on.
     #[must_use]
     pub fn unended(&self) -> BTreeSet<InstanceId> {
         let gone: BTreeSet<InstanceId> = self.tombstones().map(|(gone, _)| gone).collect();

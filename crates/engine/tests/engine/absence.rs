@@ -405,15 +405,21 @@ async fn a_recorded_surplus_is_finished_before_its_lease_is_forgotten() {
     assert_eq!((open(&stage), stage.claims().len()), (vec![surplus.0], 1));
     let cleaned = cleanup(&stage, &process, false).await;
     assert_eq!(open(&stage), Vec::<u64>::new(), "{cleaned:?}");
-    // A step that was never proved keeps its journal.
+    // A step that was never proved keeps its journal for a day, and until everything shows that there is nothing to end.
     let mut journal = journal_of(&process, &lease.id).await;
     journal.begin(StepKind::Destroy, InstanceId(999_999), stage.unix_now());
     process.engine.store().write_journal(&journal).await.unwrap();
-    for _ in 0..2 {
-        pass(Duration::from_secs(25 * 3600)).await;
-        cleanup(&stage, &process, false).await;
-    }
+    pass(Duration::from_secs(23 * 3600)).await;
+    cleanup(&stage, &process, false).await;
     assert!(journal_of(&process, &lease.id).await.leads_on());
+    pass(Duration::from_secs(2 * 3600)).await;
+    let blind = Fault::once("GET", "/api/v0/instances/999999/", answer(403, &json!({"success": false})));
+    stage.vast(|vast, _| vast.add_fault(blind.times(None)));
+    cleanup(&stage, &process, false).await;
+    assert!(journal_of(&process, &lease.id).await.leads_on());
+    stage.control("DELETE", "/_sim/faults", &json!({}));
+    cleanup(&stage, &process, false).await;
+    assert_eq!(process.engine.store().journal(&lease.id).await.unwrap(), None);
 }
 
 /// A claim that names nothing any more because its machine was given up and destroyed: that is no "never created".

@@ -5,7 +5,7 @@ use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::InstanceId;
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
-use crabbox_vast_engine::ops::{CleanupRequest, StartRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, StartRequest};
 use crabbox_vast_engine::store::{Holder, Journal, StepKind};
 use crabbox_vast_sim::api::{Effect, Fault};
 use std::sync::atomic::Ordering;
@@ -465,4 +465,83 @@ async fn a_create_that_was_answered_in_the_claim_alone_leaves_no_journal_for_eve
         let left = store.journal(&lease.id).await.expect("readable");
         assert_eq!(left.is_some(), is_there, "{hours} h later: {left:?}");
     }
+}
+
+/// Its claim and its machine went by other hands while its destroy was being asked for.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_that_nobody_can_finish_leaves_no_journal_for_ever() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let store = process.engine.store();
+    leave(&process, &lease, |journal| journal.begin(StepKind::Destroy, InstanceId(lease.instance), EPOCH))
+        .await;
+    let left = store.journal(&lease.id).await.expect("readable").expect("a journal");
+    stop(&process.engine, "one", &stage.call()).await.expect("stops");
+    store.write_journal(&left).await.expect("writes");
+    for (hours, is_there) in [(23, true), (2, false)] {
+        pass(Duration::from_secs(hours * 3600)).await;
+        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        let left = store.journal(&lease.id).await.expect("readable");
+        assert_eq!(left.is_some(), is_there, "{hours} h later: {left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_whose_lease_was_taken_away_leaves_the_proof_that_its_machine_is_gone() {
+    let stage = Stage::new();
+    let (process, other) = (stage.process(), stage.process());
+    let request = AcquireRequest { keep: true, slug: Some("one".into()), ..AcquireRequest::default() };
+    let call = stage.call();
+    let stopping = async {
+        while open(&stage).is_empty() {
+            pass(Duration::from_millis(10)).await;
+        }
+        pass(Duration::from_secs(10)).await;
+        let instance = open(&stage)[0];
+        stop(&other.engine, "one", &stage.call()).await.expect("stops");
+        instance
+    };
+    let (acquired, instance) = tokio::join!(process.engine.acquire(&request, &call), stopping);
+    assert_eq!(acquired.map(|_| ()).expect_err("taken away").code(), Code::ClaimMissing);
+    let journal = process.engine.store().scan_journals().await.expect("readable").remove(0);
+    let gone: Vec<u64> = journal.tombstones().map(|(gone, _)| gone.0).collect();
+    assert_eq!(gone, [instance], "{journal:?}");
+    assert!(journal.steps.iter().all(|step| !step.is_open()), "{journal:?}");
+}
+
+/// Whoever uses a lease after its instance was found, and before its destroy is on record, keeps it.
+#[tokio::test(start_paused = true)]
+async fn a_found_machine_that_is_used_before_its_destroy_is_begun_is_spared() {
+    let stage = Stage::new();
+    stage.vast(|vast, _| vast.add_fault(Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset).after_commit()));
+    let dead = stage.process();
+    let request = AcquireRequest { keep: true, slug: Some("one".into()), ..AcquireRequest::default() };
+    let call = stage.call();
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3), dead.engine.acquire(&request, &call)).await.is_err()
+    );
+    pass(Duration::from_secs(180)).await;
+    let instance = open(&stage)[0];
+    // What authorises the destroy takes its time.
+    let slow = Fault::once("GET", "/api/v0/instances/*/", Effect::TooMany(2)).times(Some(3));
+    stage.vast(|vast, _| vast.add_fault(slow));
+    let (cleaner, user) = (stage.process(), stage.process());
+    let using = async {
+        while user.engine.store().scan_claims().await.unwrap().claims[0].instance_id().is_none() {
+            pass(Duration::from_millis(1)).await;
+        }
+        run_on(&user.engine, Some("one"), false, &stage.call()).await
+    };
+    let (cleaned, used) = tokio::join!(
+        async { cleaner.engine.cleanup(&CleanupRequest::default(), &stage.call()).await },
+        using
+    );
+    used.expect("it runs");
+    let cleaned = cleaned.expect("cleans up");
+    assert_eq!(open(&stage), [instance], "{cleaned:?}");
+    let error = cleaned.items[0].error.as_ref().map(|error| error["code"].clone());
+    assert_eq!(error, Some("claim_changed".into()), "{cleaned:?}");
+    let journal = user.engine.store().scan_journals().await.unwrap().remove(0);
+    assert!(!journal.is_open(StepKind::Destroy, InstanceId(instance)), "{journal:?}");
 }
