@@ -1,5 +1,6 @@
 //! What a cleanup was asked for, and what it tells: every decision, the counts, and what kept it from being complete.
 
+use super::recovery::Suspect;
 use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -121,6 +122,11 @@ struct Cut {
 }
 
 impl CleanupItem {
+    /// What a dead process left of a lease, nothing done yet.
+    pub(super) fn of_suspect(suspect: &Suspect, reason: impl Into<String>) -> Self {
+        Self { instance: suspect.instance, ..Self::of_lease(ItemKind::Recover, &suspect.claim, reason) }
+    }
+
     /// An item about a lease with a claim, nothing done yet.
     pub(super) fn of_lease(action: ItemKind, claim: &Claim, reason: impl Into<String>) -> Self {
         Self {

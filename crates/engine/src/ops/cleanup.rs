@@ -181,18 +181,19 @@ impl Engine {
     /// What a dry run says of suspects whose process is dead at this moment.
     async fn planned_recoveries(&self) -> Result<Vec<CleanupItem>> {
         let mut items = Vec::new();
-        for (id, claim, why) in self.suspects(None).await? {
-            if self.store.operation_lock(&id).await?.is_none() {
+        for suspect in self.suspects(None).await? {
+            if self.store.operation_lock(&suspect.id).await?.is_none() {
                 continue;
             }
-            let journal = self.store.journal(&id).await.ok().flatten();
+            let why = suspect.why;
+            let journal = self.store.journal(&suspect.id).await.ok().flatten();
             let (reason, outcome) =
-                if in_use(&claim, journal.as_ref(), why, self.cautious_now(journal.as_ref())) {
+                if in_use(&suspect.claim, journal.as_ref(), why, self.cautious_now(journal.as_ref())) {
                     (why.but_in_use(), ItemOutcome::Skipped)
                 } else {
                     (why.as_str().to_owned(), ItemOutcome::Planned)
                 };
-            items.push(CleanupItem::of_lease(ItemKind::Recover, &claim, reason).ended(Ok(outcome)));
+            items.push(CleanupItem::of_suspect(&suspect, reason).ended(Ok(outcome)));
         }
         Ok(items)
     }

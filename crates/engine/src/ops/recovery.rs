@@ -5,7 +5,7 @@
 //! up here. Nothing is sent to the API unless the local records show such a step.
 
 use super::authorised::{Authorised, Doomed, Why};
-use super::cleanup::{CleanupItem, ItemKind, ItemOutcome};
+use super::cleanup::{CleanupItem, ItemOutcome};
 use super::gone::SECOND_LOOK;
 use super::provenance::{Sorted, ambiguous_label};
 use super::recover::{Recovered, tell_of_others};
@@ -23,6 +23,15 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long all finished leases together may hold up a command that is about something else.
 const HOLD_UP: Duration = Duration::from_secs(30);
+
+/// A lease whose records show something unfinished.
+pub(super) struct Suspect {
+    pub id: LeaseId,
+    pub claim: Claim,
+    pub why: Unfinished,
+    /// What is to be finished: the lease's own instance, or a surplus.
+    pub instance: Option<InstanceId>,
+}
 
 /// How much time there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,16 +83,16 @@ impl Engine {
             Patience::Window(until) => until,
         };
         // Side by side, so that one that is stuck takes no time from the others; the calls keep their pace together.
-        let finishing = suspects.into_iter().map(|(id, claim, why)| {
+        let finishing = suspects.into_iter().map(|suspect| {
             Box::pin(async move {
-                let finished =
-                    in_time(deadline, id.as_str(), &claim.slug, self.finish(&id, patience, call)).await;
-                let outcome = finished.transpose()?;
+                let Suspect { id, claim, why, .. } = &suspect;
+                let finishing = self.finish(id, patience, call);
+                let outcome = in_time(deadline, id.as_str(), &claim.slug, finishing).await.transpose()?;
                 let reason = match outcome {
                     Ok(ItemOutcome::Skipped) => why.but_in_use(),
                     _ => why.as_str().to_owned(),
                 };
-                Some(CleanupItem::of_lease(ItemKind::Recover, &claim, reason).ended(outcome))
+                Some(CleanupItem::of_suspect(&suspect, reason).ended(outcome))
             })
         });
         join_all(finishing).await.into_iter().flatten().collect()
@@ -100,10 +109,7 @@ impl Engine {
     }
 
     /// Leases of ours whose records show something unfinished, without asking whether their process lives. Local only.
-    pub(super) async fn suspects(
-        &self,
-        except: Option<&LeaseId>,
-    ) -> Result<Vec<(LeaseId, Claim, Unfinished)>> {
+    pub(super) async fn suspects(&self, except: Option<&LeaseId>) -> Result<Vec<Suspect>> {
         let scan = self.store.scan_claims().await?;
         let ours = |claim: &Claim| {
             claim.is_vast() && claim.label(labels::key::VAST_API_URL) == Some(self.settings.api_url.as_str())
@@ -118,7 +124,10 @@ impl Engine {
             let Some(id) = LeaseId::parse(&claim.lease_id).filter(|id| Some(id) != except) else { continue };
             let journal = journals.iter().find(|journal| journal.lease == claim.lease_id);
             if let Some(why) = unfinished(&claim, journal) {
-                suspects.push((id, claim, why));
+                let own = claim.instance_id();
+                let surplus = journal.filter(|_| why == Unfinished::Surplus);
+                let surplus = surplus.and_then(|journal| journal.open_destroys(own).first().copied());
+                suspects.push(Suspect { id, claim, why, instance: surplus.or(own) });
             }
         }
         Ok(suspects)

@@ -66,8 +66,9 @@ impl Engine {
             starting.may_start(&live)?;
             starting.note_what_is_known(live.id);
             self.warn_of_expiry(&starting.id, &starting.claim, call);
-            // One that was just asked to stop runs on for a while.
-            let sent = !live.is_running() || live.intended_status.as_deref() == Some("stopped");
+            // One that was just asked to stop runs on for a while; one that loads again only has to be waited for.
+            let runs = live.is_running() || live.is_coming_up();
+            let sent = !runs || live.intended_status.as_deref() == Some("stopped");
             let mut terms = StartTerms::default();
             let sending = Instant::now();
             if sent {

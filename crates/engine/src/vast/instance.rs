@@ -118,6 +118,13 @@ impl Instance {
         self.actual_status.as_deref() == Some("running")
     }
 
+    /// It was asked to run and is on its way there.
+    #[must_use]
+    pub fn is_coming_up(&self) -> bool {
+        let loads = matches!(self.actual_status.as_deref(), None | Some("created" | "loading" | "rebooting"));
+        loads && self.intended_status.as_deref() == Some("running")
+    }
+
     /// When the host's contract ends, Unix seconds on the vendor's clock.
     #[must_use]
     pub fn contract_ends_at(&self) -> Option<i64> {

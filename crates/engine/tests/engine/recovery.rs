@@ -467,6 +467,22 @@ async fn a_create_that_was_answered_in_the_claim_alone_leaves_no_journal_for_eve
     }
 }
 
+/// What a cleanup says that it destroyed is what it destroyed.
+#[tokio::test(start_paused = true)]
+async fn a_surplus_that_is_finished_goes_by_its_own_number() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let surplus = InstanceId(999_999);
+    leave(&process, &lease, |journal| journal.begin(StepKind::Destroy, surplus, EPOCH)).await;
+    for dry_run in [true, false] {
+        let cleaned = process.engine.cleanup(&CleanupRequest { dry_run }, &stage.call()).await.unwrap();
+        let item = &cleaned.items[0];
+        assert_eq!((item.action, item.instance), (ItemKind::Recover, Some(surplus)), "{cleaned:?}");
+        assert_eq!(open(&stage), [lease.instance]);
+    }
+}
+
 /// Its claim and its machine went by other hands while its destroy was being asked for.
 #[tokio::test(start_paused = true)]
 async fn a_destroy_that_nobody_can_finish_leaves_no_journal_for_ever() {

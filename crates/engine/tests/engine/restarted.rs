@@ -128,6 +128,23 @@ async fn a_start_that_goes_on_with_a_dead_ones_and_dies_too_is_taken_back() {
     assert!(begun > 20, "a start has more steps than {begun}");
 }
 
+/// A machine that is loading again was asked to run already: to start it is to wait for it, and who dies waiting leaves it.
+#[tokio::test(start_paused = true)]
+async fn a_start_of_what_comes_up_by_itself_sends_nothing_and_ends_nothing() {
+    for kill_at in (1..40).step_by(3) {
+        let stage = Stage::with(|settings| settings.rate_limits = false);
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        set(&stage, &lease, &json!({"actual_status": "loading"}));
+        let starter = stage.process_with(Some(kill_at), |_| ());
+        let _ = tokio::time::timeout(Duration::from_secs(60), starter.live(start(&stage, &starter))).await;
+        pass(Duration::from_secs(60)).await;
+        let cleaned = cleanup(&stage).await;
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"), "step {kill_at}: {cleaned:?}");
+        assert_eq!(cleaned.summary.stopped, 0, "step {kill_at}: {cleaned:?}");
+    }
+}
+
 /// Its own call did nothing; that of the dead one before it is queued, and would bill hours later.
 #[tokio::test(start_paused = true)]
 async fn a_refused_start_takes_back_the_one_that_a_dead_process_had_sent() {
