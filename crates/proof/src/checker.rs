@@ -297,7 +297,7 @@ impl<'a> Judge<'a> {
             }
             Happening::Ready { instance, process } => {
                 let Some(instance) = self.live.get_mut(instance) else { return };
-                instance.lease.iter().for_each(|lease| self.users.handed_over(lease));
+                instance.lease.iter().for_each(|lease| self.users.handed_over(*process, lease));
                 instance.handed_over.get_or_insert(*process);
                 instance.taken_over |= instance.creator != Some(*process);
                 instance.unwanted.remove(process);

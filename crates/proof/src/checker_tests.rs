@@ -391,6 +391,35 @@ fn what_was_asked_for_before_a_hand_over_excuses_nothing_after_it() {
     }
 }
 
+/// A start whose process dies is taken back, unless it had handed its lease over.
+#[test]
+fn a_start_that_died_may_be_stopped_and_one_that_was_handed_over_may_not() {
+    let ends = |what: &str, ready: bool, end: Happening| {
+        let mut events = vec![
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            claim("a", Some(1)),
+            Happening::Promised { lease: "a".into(), stays: Some(Stay::Kept) },
+            Happening::Began { process: 4, what: what.into() },
+            Happening::Uses { process: 4, lease: "a".into() },
+            Happening::Holds { process: 4, lease: "a".into() },
+        ];
+        if ready {
+            events.push(Happening::Ready { process: 4, instance: 1 });
+        }
+        events.push(end);
+        events.push(Happening::Stopped { instance: 1, by: 7 });
+        of(events).taken
+    };
+    let died = |death| Happening::Died { process: 4, step: 1, death };
+    let failed = Happening::Ended { process: 4, outcome: "ssh_timeout".into() };
+    for end in [died(Death::Kill), died(Death::PowerCut), failed] {
+        assert_eq!(ends("Start", false, end.clone()), 0, "{end:?}");
+        assert_eq!(ends("Start", true, end.clone()), 1, "{end:?}");
+        assert_eq!(ends("Touch", false, end.clone()), 1, "{end:?}");
+    }
+}
+
 /// What a tally of thousands of runs shows is the sum of theirs.
 #[test]
 fn verdicts_add_up_count_by_count() {

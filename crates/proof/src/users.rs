@@ -14,6 +14,8 @@ pub(crate) struct Users<'a> {
     working: BTreeMap<usize, u64>,
     /// The lease that each living process starts, adopts or touches.
     using: BTreeMap<usize, &'a str>,
+    /// The lease that each process began to start and did not hand over yet: a start that comes to nothing is taken back.
+    starting: BTreeMap<usize, &'a str>,
     /// The leases of which each living process has the lock.
     holding: BTreeSet<(usize, &'a str)>,
     /// Leases whose claim promises their user a machine, and how far off the clock was that the promise was dated by.
@@ -40,6 +42,8 @@ impl<'a> Users<'a> {
             }
             Happening::Ended { process, .. } => self.end(*process),
             Happening::Died { death: Death::PowerCut, .. } => {
+                let living: Vec<usize> = self.living.keys().copied().collect();
+                living.into_iter().for_each(|process| self.give_back(process));
                 self.living.clear();
                 self.working.clear();
                 self.using.clear();
@@ -53,6 +57,11 @@ impl<'a> Users<'a> {
                 self.using.insert(*process, lease);
             }
             Happening::Holds { process, lease } => {
+                if self.living.get(process) == Some(&"Start")
+                    && self.using.get(process) == Some(&lease.as_str())
+                {
+                    self.starting.insert(*process, lease);
+                }
                 self.holding.insert((*process, lease));
             }
             Happening::InUse { process, instance } => {
@@ -75,14 +84,23 @@ impl<'a> Users<'a> {
         }
     }
 
+    /// A process is no more: what it began to start and did not hand over is to be stopped.
+    fn give_back(&mut self, process: usize) {
+        if let Some(lease) = self.starting.remove(&process) {
+            self.asked.entry(lease).or_default().push((process, false));
+        }
+    }
+
     /// A lease was handed over as usable: what was asked of a process that is dead or done means it no more.
-    pub(crate) fn handed_over(&mut self, lease: &str) {
+    pub(crate) fn handed_over(&mut self, process: usize, lease: &str) {
+        self.starting.remove(&process);
         if let Some(asked) = self.asked.get_mut(lease) {
             asked.retain(|(process, _)| self.living.contains_key(process));
         }
     }
 
     fn end(&mut self, process: usize) {
+        self.give_back(process);
         self.living.remove(&process);
         self.working.remove(&process);
         self.using.remove(&process);
