@@ -35,7 +35,7 @@ pub struct StartRequest {
 
 impl Engine {
     /// Starts a stopped lease and waits until commands run on it. Keep, time to live and idle timeout stay what they
-    /// are; the idle time counts anew. A lease that runs already is only connected to.
+    /// are; the idle time counts anew. A lease that runs already, or loads again by itself, is only connected to.
     ///
     /// # Errors
     /// Those of resolving; [`Code::InvalidState`] for a lease that was never ready; [`Code::StartQueued`] when its GPUs
