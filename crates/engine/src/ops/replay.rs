@@ -8,6 +8,7 @@ use super::acquire::AcquireRequest;
 use super::gone::VISIBILITY;
 use super::rent::{Acquiring, Next, Rental, lost};
 use super::resolve::check_account;
+use super::unfinished::is_usable;
 use super::{Call, Engine, Lease, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, Slug, State, claim_state};
@@ -150,7 +151,9 @@ impl Engine {
             Some(instance) => {
                 let gone = journal.tombstones().any(|(gone, _)| gone == instance);
                 let going = gone || journal.is_open(StepKind::Destroy, instance);
-                let given_up = journal.discarded(instance) || state == claim_state(State::Releasing).0;
+                // What was given up and used before it was destroyed is its user's.
+                let given_up = journal.discarded(instance) && !is_usable(&claim);
+                let given_up = given_up || state == claim_state(State::Releasing).0;
                 match (given_up, going, was_ready) {
                     (true, ..) => Step::GivenUp(instance),
                     (false, true, _) => return Err(released(id)),

@@ -245,6 +245,20 @@ async fn a_lease_that_was_taken_up_spends_its_id() {
     assert_eq!(stage.ledger().created, 1);
 }
 
+/// Given up by whoever recovered it, and used before it was destroyed: it is what the id stands for.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_given_up_and_used_all_the_same_is_the_leases() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let first = acquire(&process.engine, &stage.call()).await.expect("acquires").facts().instance;
+    let (store, id) = (process.engine.store(), LeaseId::parse(ID).unwrap());
+    let mut journal = store.journal(&id).await.unwrap().unwrap();
+    journal.discard("its process died");
+    store.write_journal(&journal).await.unwrap();
+    let again = acquire(&stage.process().engine, &stage.call()).await.expect("the same");
+    assert_eq!((again.facts().instance, stage.ledger().created), (first, 1));
+}
+
 /// What a repeated acquire does not rent, it does not prepare: what others left is finished all the same, and by the
 /// release of its lease.
 #[tokio::test(start_paused = true)]
