@@ -252,6 +252,11 @@ impl<'a> Judge<'a> {
                     self.sent.retain(|(earlier, _)| earlier != lease);
                 }
             }
+            Happening::InUse { instance, .. } => {
+                if let Some(lease) = self.live.get(instance).and_then(|used| used.lease.as_deref()) {
+                    self.users.used(lease);
+                }
+            }
             Happening::Secret { .. } => self.verdict.secrets += 1,
             Happening::Settled { left } => self.verdict.unsettled += *left as u64,
             _ => {}
@@ -336,6 +341,11 @@ impl<'a> Judge<'a> {
 }
 
 impl Live {
+    /// Whether this process was shown that it costs more than it may.
+    pub(crate) fn is_too_dear_for(&self, process: usize) -> bool {
+        self.raised.is_some() && self.shown.contains(&process)
+    }
+
     /// Nobody keeps what is too dear any more: the seconds in which somebody did, beyond a minute's grace.
     fn give_up(&mut self, at: Duration) -> u64 {
         let longest = std::mem::take(&mut self.unwanted).into_values().min();

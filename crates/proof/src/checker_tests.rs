@@ -420,6 +420,79 @@ fn a_start_that_died_may_be_stopped_and_one_that_was_handed_over_may_not() {
     }
 }
 
+/// A start that finds its machine too dear stops it again, whoever got in meanwhile, and nobody else may.
+#[test]
+fn what_became_too_dear_while_it_started_may_be_stopped_by_who_starts_it() {
+    let ends = |price: f64, shown: bool, end: Happening| {
+        let mut events = vec![
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            claim("a", Some(1)),
+            Happening::Promised { lease: "a".into(), stays: Some(Stay::Kept) },
+            Happening::Began { process: 4, what: "Start".into() },
+            Happening::Uses { process: 4, lease: "a".into() },
+            Happening::InUse { process: 5, instance: 1 },
+            Happening::Repriced { instance: 1, price },
+        ];
+        if shown {
+            events.push(Happening::PriceShown { process: 4, instance: 1, price });
+        }
+        events.extend([end, gone(1)]);
+        of(events).taken
+    };
+    let stopped = |by| Happening::Stopped { instance: 1, by };
+    assert_eq!(ends(2.0, true, stopped(4)), 0);
+    assert_eq!(ends(2.0, true, stopped(7)), 1, "another's start");
+    assert_eq!(ends(2.0, false, stopped(4)), 1, "it was not shown");
+    assert_eq!(ends(0.8, true, stopped(4)), 1, "it is not too dear");
+    assert_eq!(ends(2.0, true, Happening::Destroyed { instance: 1, by: Some(4) }), 1, "its disk stays");
+}
+
+/// What a start left undone is no reason any more once somebody uses the lease, and none against who is at work on it.
+#[test]
+fn a_start_that_died_excuses_nothing_from_the_next_use_on() {
+    let ends = |before: Vec<Happening>, after: Vec<Happening>, end: Happening| {
+        let mut events = vec![
+            claim("a", None),
+            created(1, "a", 0.9, true),
+            claim("a", Some(1)),
+            Happening::Promised { lease: "a".into(), stays: Some(Stay::Kept) },
+            Happening::Began { process: 4, what: "Start".into() },
+            Happening::Uses { process: 4, lease: "a".into() },
+            Happening::Holds { process: 4, lease: "a".into() },
+        ];
+        events.extend(before);
+        events.push(Happening::Died { process: 4, step: 1, death: Death::Kill });
+        events.extend(after);
+        events.extend([end, gone(1)]);
+        of(events).taken
+    };
+    let stopped = || Happening::Stopped { instance: 1, by: 7 };
+    let working = |process| Happening::InUse { process, instance: 1 };
+    let over = |process| Happening::Ended { process, outcome: "ok".into() };
+    let crabbox = |lease: &str| Happening::UsedByCrabbox { lease: lease.into() };
+    assert_eq!(ends(vec![], vec![], stopped()), 0);
+    assert_eq!(ends(vec![], vec![working(5), over(5)], stopped()), 1);
+    assert_eq!(ends(vec![], vec![crabbox("a")], stopped()), 1);
+    assert_eq!(ends(vec![], vec![crabbox("b")], stopped()), 0, "another lease");
+    assert_eq!(ends(vec![working(5)], vec![], stopped()), 1, "it is at work");
+    assert_eq!(ends(vec![working(5)], vec![over(5)], stopped()), 0, "nobody used it since");
+    assert_eq!(
+        ends(vec![], vec![], Happening::Destroyed { instance: 1, by: Some(7) }),
+        1,
+        "only to be stopped"
+    );
+    // A stop that a user asked for and that died with its process is called off by a use as well.
+    let asked = |process| Happening::Asked { process, lease: "a".into(), destroy: false };
+    let began = |process| Happening::Began { process, what: "Pause".into() };
+    assert_eq!(ends(vec![], vec![began(6), asked(6), over(6), working(5), over(5)], stopped()), 1);
+    assert_eq!(
+        ends(vec![], vec![began(6), asked(6), working(5), over(5)], stopped()),
+        0,
+        "it is still at it"
+    );
+}
+
 /// What a tally of thousands of runs shows is the sum of theirs.
 #[test]
 fn verdicts_add_up_count_by_count() {

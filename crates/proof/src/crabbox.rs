@@ -159,6 +159,7 @@ impl Crabbox<'_> {
     /// Labels alone, over whatever stands there by now; nothing where the claim is gone.
     fn write(&self, labels: Map<String, Value>) {
         let Some(mut claim) = self.claim() else { return };
+        let usable = matches!(labels.get("state").and_then(Value::as_str), Some("ready" | "running"));
         claim["labels"] = Value::Object(labels);
         let revision = self.process.life.draw(|dice| dice.bits());
         claim["revision"] = json!(format!("{revision:032x}"));
@@ -175,6 +176,9 @@ impl Crabbox<'_> {
         });
         if written.is_ok() {
             shared.note_claim(&path);
+            if usable {
+                shared.note(Happening::UsedByCrabbox { lease: self.lease.to_owned() });
+            }
         }
     }
 }

@@ -274,6 +274,7 @@ fn branch(code: Code) -> Option<&'static str> {
         Code::StartFailedImage => "an image that cannot start was reported",
         Code::BootTimeout => "a machine that never started was given up",
         Code::InstanceGone => "a machine that vanished was reported",
+        Code::Outbid => "a machine was lost to a higher bid and the user was told",
         _ => return None,
     })
 }

@@ -70,6 +70,7 @@ pub(crate) const CASTS: &[&[Operation]] = &[
     &[Operation::Run, Operation::Start, Operation::Cleanup],
     &[Operation::Start, Operation::Start],
     &[Operation::Start, Operation::RunOn],
+    &[Operation::Start, Operation::RunOn, Operation::Cleanup],
     &[Operation::Start, Operation::Touch, Operation::Cleanup],
     &[Operation::CrabboxUse, Operation::Start],
     &[Operation::CrabboxStop, Operation::Start],
@@ -109,7 +110,7 @@ pub fn plan(seed: u64) -> Plan {
     } else {
         Vec::new()
     };
-    if actors.iter().any(|actor| actor.treatment.interruptible) && dice.chance(50) {
+    if actors.iter().any(|actor| actor.treatment.interruptible) && dice.chance(60) {
         // What nobody but the users of such machines meets.
         let outbid = acts::KINDS.iter().find(|kind| kind.name == "act: outbid");
         let after = Duration::from_millis(dice.below(20_000) as u64);

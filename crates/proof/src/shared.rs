@@ -222,7 +222,7 @@ impl Shared {
             let new = self.take_stock(by, lease.as_deref(), ask);
             let kind = match (ask, instance) {
                 (Some(_), _) => Some(Deadly::Create),
-                (None, Some(_)) if method == "PUT" => Some(Deadly::State),
+                (None, Some(_)) if field(&request.body, "state").is_some() => Some(Deadly::State),
                 _ => None,
             };
             if kind.is_some() && lock(&self.books).deadly.take_if(|deadly| Some(*deadly) == kind).is_some() {
@@ -376,7 +376,6 @@ impl Shared {
         let _ = self.called.subscribe().wait_for(|called| *called >= calls).await;
     }
 
-    /// The process that sends the next create dies before its answer.
     /// Whoever next has such a call carried out dies before its answer.
     pub(crate) fn kill_at_next(&self, deadly: Option<Deadly>) {
         lock(&self.books).deadly = deadly;

@@ -20,6 +20,8 @@ pub(crate) struct Users<'a> {
     holding: BTreeSet<(usize, &'a str)>,
     /// Leases whose claim promises their user a machine, and how far off the clock was that the promise was dated by.
     promised: BTreeMap<&'a str, (Stay, i64)>,
+    /// Leases whose start came to nothing, so that their machines are to be stopped, until somebody uses them.
+    given_back: BTreeSet<&'a str>,
     /// Leases that users asked to end: by which process, and whether their machines were to be destroyed.
     asked: BTreeMap<&'a str, Vec<(usize, bool)>>,
     /// Processes that go on with a lease under its id.
@@ -79,6 +81,10 @@ impl<'a> Users<'a> {
             Happening::Asked { process, lease, destroy } => {
                 self.asked.entry(lease).or_default().push((*process, *destroy));
             }
+            // What a user asked of us is still asked for: crabbox did not hear of it.
+            Happening::UsedByCrabbox { lease } => {
+                self.given_back.remove(lease.as_str());
+            }
             Happening::ClockJumped(by) => self.jump += *by,
             _ => {}
         }
@@ -87,13 +93,19 @@ impl<'a> Users<'a> {
     /// A process is no more: what it began to start and did not hand over is to be stopped.
     fn give_back(&mut self, process: usize) {
         if let Some(lease) = self.starting.remove(&process) {
-            self.asked.entry(lease).or_default().push((process, false));
+            self.given_back.insert(lease);
         }
     }
 
-    /// A lease was handed over as usable: what was asked of a process that is dead or done means it no more.
+    /// A lease was handed over as usable.
     pub(crate) fn handed_over(&mut self, process: usize, lease: &str) {
         self.starting.remove(&process);
+        self.used(lease);
+    }
+
+    /// Somebody uses a lease: what was asked of a process that is dead or done, or left undone by one, means it no more.
+    pub(crate) fn used(&mut self, lease: &str) {
+        self.given_back.remove(lease);
         if let Some(asked) = self.asked.get_mut(lease) {
             asked.retain(|(process, _)| self.living.contains_key(process));
         }
@@ -127,7 +139,9 @@ impl<'a> Users<'a> {
         // Whoever rented it, or brought on what another was cut off at, may give it up.
         let own = live.creator == Some(by)
             || (self.acquires.contains(&(by, lease)) && live.handed_over.is_none_or(|process| process == by));
-        if asked || own {
+        // Whoever starts what has become too dear meanwhile stops it again, whoever uses it.
+        let too_dear = !destroys && live.is_too_dear_for(by) && self.brings_up(by, live);
+        if asked || own || too_dear {
             return false;
         }
         let is_kept = match self.promised.get(lease) {
@@ -142,6 +156,9 @@ impl<'a> Users<'a> {
         };
         if self.working.iter().any(|(process, machine)| *process != by && *machine == instance) {
             return true;
+        }
+        if self.given_back.contains(lease) && !destroys {
+            return false;
         }
         let uses = |(process, used): (&usize, &&str)| {
             let counts = match self.living.get(process).copied() {

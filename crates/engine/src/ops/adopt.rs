@@ -176,6 +176,7 @@ impl Engine {
                 journal.instance = Some(instance.id.0);
                 journal.adopted_at = Some(self.unix_now());
                 journal.forgotten_at = None;
+                journal.reprieve(instance.id);
                 if !journal.created(instance.id) {
                     // What the day's budget counts, and what ends it by itself, as of a lease of our own.
                     journal.price = instance.dph_total.map(|price| price.0);
@@ -245,6 +246,7 @@ impl Engine {
         // Before the claim: from then on what a dead process had meant to do with the lease would be done.
         if let Some(mut journal) = self.store.journal(id).await? {
             journal.adopted_at = Some(self.unix_now());
+            journal.reprieve(instance.id);
             relieve(&mut journal);
             self.store.write_journal(&journal).await?;
         }

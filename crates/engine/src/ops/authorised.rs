@@ -7,7 +7,7 @@ use super::provenance::ambiguous_label;
 use super::recovery::changed_claim;
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
-use super::unfinished::Unfinished;
+use super::unfinished::{Unfinished, was_usable};
 use super::{Call, Engine, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
@@ -140,6 +140,9 @@ impl Engine {
         let (Some(claim), Some(journal)) = (claim, journal) else { return };
         if self.still_due(doomed, &claim, Some(journal)).await.is_err() {
             journal.voided(kind, doomed.instance, IN_USE_AGAIN);
+            if was_usable(&claim) && journal.discarded(doomed.instance) {
+                journal.reached(doomed.instance);
+            }
             self.note_or_warn(journal, call).await;
         }
     }
@@ -197,6 +200,12 @@ impl Engine {
             None => VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?),
         };
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
+        if let Some(journal) = journal.as_mut().filter(|journal| journal.discarded(instance))
+            && was_usable(&lease.claim)
+        {
+            // It was its user's before it ends: the lease id is spent.
+            journal.reached(instance);
+        }
         self.destroy_journalled(&doomed, journal.as_mut(), fresh, call).await?;
         if let Some(journal) = &mut journal {
             self.finish_twins(id, &lease.claim, instance, journal, call).await?;

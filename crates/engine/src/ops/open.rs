@@ -3,7 +3,7 @@
 use super::lease::Machine;
 use super::{Call, Engine, Lease};
 use crate::lease::{Claim, InstanceId, LeaseId};
-use crate::store::{Journal, OperationGuard, StepKind};
+use crate::store::{Holder, Journal, OperationGuard, StepKind};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
@@ -15,10 +15,31 @@ const CONNECT: Duration = Duration::from_secs(120);
 /// Why a step that was begun to end a lease is void.
 pub(super) const IN_USE_AGAIN: &str = "the lease is in use again";
 
+/// How a lease is taken into use again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Its claim is touched. The machine is not looked at, so that a stop may have had its effect.
+    Touched,
+    /// Its machine is started: whatever a dead process had meant to do with it is void.
+    Started,
+    /// Somebody got in. A start that a dead process had begun came to its end with that.
+    Reached,
+}
+
+impl Use {
+    /// The steps that it calls off.
+    fn ends(self) -> &'static [StepKind] {
+        match self {
+            Use::Touched => &[StepKind::Destroy],
+            Use::Started | Use::Reached => &[StepKind::Destroy, StepKind::Stop],
+        }
+    }
+}
+
 /// A lease that is taken into use again.
 pub(super) struct Resumed {
     lock: Option<OperationGuard>,
-    /// Where a dead process held it or was about to end it.
+    /// Where a dead process held it, was about to end it, or had given it up.
     journal: Option<Journal>,
 }
 
@@ -50,14 +71,14 @@ impl Engine {
             Error::new(Code::ClaimCorrupt, format!("`{}` is not a lease id", claim.lease_id))
         })?;
         let endpoints = call.until_cancelled(self.require_usable(&claim, &instance)).await?;
-        let mut resumed = self.resume(&id, &claim, lock, call).await?;
+        let mut resumed = self.resume(&id, &claim, lock, Use::Reached, call).await?;
         let key = self.lease_key(&id).await?;
         let connected = call.until_cancelled(self.connect(&id, &key, endpoints, CONNECT, call)).await?;
-        resumed.relieve(self, instance.id, call).await?;
+        resumed.call_off(self, instance.id, Use::Reached, call).await?;
         let claim = self
             .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
             .await?;
-        self.keep_in_use(&mut resumed, &id, &claim, &ENDS, call).await?;
+        self.keep_in_use(&mut resumed, &id, &claim, Use::Reached, call).await?;
         if let Some(warning) = self.price_warning(&instance, &claim.slug) {
             call.warn(warning);
         }
@@ -72,37 +93,44 @@ impl Engine {
         Ok((Lease::new(self, &id, &claim, machine, &key, connected), resumed.lock))
     }
 
-    /// The journal of a lease that a dead process held or was about to end, to be relieved of that once the lease is
-    /// in use again; its lock keeps everybody from finishing the dead one's work until then.
+    /// The journal of a lease that a dead process held, was about to end or had given up, to be relieved of that once the
+    /// lease is in use again; its lock keeps everybody from finishing the dead one's work until then.
     ///
     /// # Errors
-    /// [`Code::LeaseBusy`] while somebody who lives destroys it.
+    /// [`Code::LeaseBusy`] while somebody who lives destroys it, or stops what is to be reached.
     pub(super) async fn resume(
         &self,
         id: &LeaseId,
         claim: &Claim,
         lock: Option<OperationGuard>,
+        how: Use,
         call: &Call,
     ) -> Result<Resumed> {
+        let ending = |journal: &Journal, ends: &[StepKind]| {
+            let instance = claim.instance_id()?;
+            ends.iter().copied().find(|kind| journal.is_open(*kind, instance))
+        };
         let left = |journal: &Journal| {
-            let open = |kind| claim.instance_id().is_some_and(|instance| journal.is_open(kind, instance));
-            journal.holder.is_some() || open(StepKind::Stop) || open(StepKind::Destroy)
+            let all = [StepKind::Destroy, StepKind::Stop, StepKind::Start];
+            journal.holder.is_some()
+                || ending(journal, &all).is_some()
+                || claim.instance_id().is_some_and(|instance| journal.discarded(instance))
         };
         // An unreadable journal tells nobody to finish anything.
         let Some(seen) = self.store.journal(id).await.ok().flatten().filter(left) else {
             return Ok(Resumed { lock, journal: None });
         };
         let (lock, journal) = self.journal_of(id, claim, lock, call).await?;
-        let doomed = claim.instance_id().is_some_and(|instance| seen.is_open(StepKind::Destroy, instance));
-        if lock.is_none() && doomed {
-            return Err(Error::new(Code::LeaseBusy, format!("another process is destroying lease {id}"))
-                .hint("`list` shows in a minute whether it is gone; otherwise try again"));
+        if lock.is_none()
+            && let Some(kind) = ending(&seen, how.ends())
+        {
+            let does = if kind == StepKind::Stop { "stopping" } else { "destroying" };
+            return Err(Error::new(Code::LeaseBusy, format!("another process is {does} lease {id}"))
+                .hint("`list` shows in a minute what became of it; otherwise try again"));
         }
         Ok(Resumed { lock, journal: journal.filter(left) })
     }
-}
 
-impl Engine {
     /// Looks once more, after the claim has said that the lease is in use, whether somebody began to end it since the
     /// first look: such a one reads the claim after that record, so that one of the two sees the other.
     ///
@@ -113,20 +141,20 @@ impl Engine {
         resumed: &mut Resumed,
         id: &LeaseId,
         claim: &Claim,
-        ends: &[StepKind],
+        how: Use,
         call: &Call,
     ) -> Result<()> {
         let Some(instance) = claim.instance_id().filter(|_| resumed.journal.is_none()) else {
             return Ok(());
         };
-        *resumed = self.resume(id, claim, resumed.lock.take(), call).await?;
-        resumed.call_off(self, instance, ends, call).await
+        *resumed = self.resume(id, claim, resumed.lock.take(), how, call).await?;
+        resumed.call_off(self, instance, how, call).await
     }
 }
 
 impl Resumed {
-    /// Calls off, durably, what a dead process had begun to end a lease that is about to be used: whoever comes next would
-    /// finish it under its user. Before the claim says that the lease is in use.
+    /// Calls off, durably, what dead processes had begun or meant to do with a lease that is about to be used: whoever comes
+    /// next would finish it under its user. Before the claim says that the lease is in use.
     ///
     /// # Errors
     /// [`Code::StateUnavailable`] with all of it still to be finished: the lease must not be used.
@@ -134,46 +162,84 @@ impl Resumed {
         &mut self,
         engine: &Engine,
         instance: InstanceId,
-        ends: &[StepKind],
+        how: Use,
         call: &Call,
     ) -> Result<()> {
-        if let Some(journal) = &mut self.journal
-            && call_off(journal, instance, ends, call)
-        {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let called_off = CalledOff::from(journal, instance, how, engine.unix_now());
+        if called_off.changed {
             engine.store.write_journal(journal).await?;
+            called_off.tell(instance, call);
         }
         Ok(())
     }
 
-    /// The same for whoever takes the lease over from a process that died with it.
-    async fn relieve(&mut self, engine: &Engine, instance: InstanceId, call: &Call) -> Result<()> {
-        if let Some(journal) = &mut self.journal
-            && relieve(journal, instance, call)
-        {
-            engine.store.write_journal(journal).await?;
+    /// Says that what was begun to end the lease is still to be done: the machine was not reached.
+    pub(super) fn leave(&self, instance: InstanceId, call: &Call) {
+        let Some(journal) = &self.journal else { return };
+        for kind in Use::Reached.ends().iter().filter(|kind| journal.is_open(**kind, instance)) {
+            let what = what(*kind);
+            call.warn(format!(
+                "the {what} of instance {instance} that was begun and never proved is still to be done"
+            ));
         }
-        Ok(())
     }
 }
 
-/// What ends a lease, as far as a use of its machine is concerned.
-pub(super) const ENDS: [StepKind; 2] = [StepKind::Destroy, StepKind::Stop];
-
-/// Calls off, in this copy of the journal, what was begun to end a lease that is taken into use; whether anything was.
-fn call_off(journal: &mut Journal, instance: InstanceId, ends: &[StepKind], call: &Call) -> bool {
-    let begun: Vec<StepKind> = ends.iter().copied().filter(|kind| journal.is_open(*kind, instance)).collect();
-    for kind in &begun {
-        journal.voided(*kind, instance, IN_USE_AGAIN);
-        let what = if *kind == StepKind::Stop { "stop" } else { "destroy" };
-        call.warn(format!("the {what} of instance {instance} that was begun and never proved is called off: its lease is used again"));
-    }
-    !begun.is_empty()
+/// What is taken out of a journal, in this copy of it, because the lease is taken into use again.
+#[derive(Debug, Default)]
+pub(super) struct CalledOff {
+    holder: Option<Holder>,
+    ends: Vec<StepKind>,
+    /// Whether the journal differs from what it was.
+    pub changed: bool,
 }
 
-/// The same, and nobody holds it any more.
-pub(super) fn relieve(journal: &mut Journal, instance: InstanceId, call: &Call) -> bool {
-    let held = journal.holder.take().is_some();
-    call_off(journal, instance, &ENDS, call) || held
+impl CalledOff {
+    /// Takes it out.
+    pub(super) fn from(journal: &mut Journal, instance: InstanceId, how: Use, now: i64) -> Self {
+        let begun = how.ends().iter().copied().filter(|kind| journal.is_open(*kind, instance));
+        let ends: Vec<StepKind> = begun.collect();
+        for kind in &ends {
+            journal.voided(*kind, instance, IN_USE_AGAIN);
+        }
+        let holder = journal.holder.take_if(|_| how != Use::Touched);
+        // Of what nobody gave up, others tell that it was ready.
+        let kept = how != Use::Touched && journal.discarded(instance);
+        if kept {
+            journal.reached(instance);
+        }
+        let started = how == Use::Reached && journal.is_open(StepKind::Start, instance);
+        if started {
+            journal.proved(StepKind::Start, instance, now);
+        }
+        let changed = kept || started || holder.is_some() || !ends.is_empty();
+        Self { holder, ends, changed }
+    }
+
+    /// Says so, once that is written.
+    pub(super) fn tell(&self, instance: InstanceId, call: &Call) {
+        for kind in &self.ends {
+            let what = what(*kind);
+            call.warn(format!(
+                "the {what} of instance {instance} that was begun and never proved is called off: its lease is used again"
+            ));
+        }
+    }
+
+    /// Puts it back into a journal, from now on: the use came to nothing.
+    pub(super) fn restore(&mut self, journal: &mut Journal, instance: InstanceId, now: i64) {
+        for kind in std::mem::take(&mut self.ends) {
+            journal.begin(kind, instance, now);
+        }
+        if let Some(holder) = self.holder.take() {
+            journal.holder = Some(Holder { since: now, ..holder });
+        }
+    }
+}
+
+fn what(kind: StepKind) -> &'static str {
+    if kind == StepKind::Stop { "stop" } else { "destroy" }
 }
 
 impl Engine {
@@ -197,6 +263,14 @@ impl Engine {
                 }
                 _ => ended_hint(&claim.slug),
             }));
+        }
+        if instance.intended_status.as_deref() == Some("stopped") {
+            // The wish shows at once, the state later.
+            return Err(Error::new(
+                Code::InstanceNotRunning,
+                format!("vast instance {} of lease {} was asked to stop", instance.id, claim.lease_id),
+            )
+            .hint(ended_hint(&claim.slug)));
         }
         let endpoints = instance.endpoints();
         if endpoints.is_empty() {

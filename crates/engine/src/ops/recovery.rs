@@ -125,7 +125,8 @@ impl Engine {
             let journal = journals.iter().find(|journal| journal.lease == claim.lease_id);
             if let Some(why) = unfinished(&claim, journal) {
                 let own = claim.instance_id();
-                let surplus = journal.filter(|_| why == Unfinished::Surplus);
+                let ended = |journal: &Journal| own.is_some_and(|own| journal.ended(own));
+                let surplus = journal.filter(|journal| why == Unfinished::Surplus && !ended(journal));
                 let surplus = surplus.and_then(|journal| journal.open_destroys(own).first().copied());
                 suspects.push(Suspect { id, claim, why, instance: surplus.or(own) });
             }
@@ -166,8 +167,7 @@ impl Engine {
                     // The lease's own is gone: with the surplus it is over.
                     return self.finish_destroy(id, why, instance, lock, call).await.map(Some);
                 }
-                self.finish_late(id, &claim, &mut journal, &[], call).await?;
-                Ok(Some(ItemOutcome::Destroyed))
+                self.finish_late(id, &claim, &mut journal, &[], call).await.map(Some)
             }
             (Unfinished::Run, Some(instance)) if action == ReleaseAction::Stop => {
                 self.finish_halt(id, why, instance, lock, call).await.map(Some)

@@ -8,7 +8,7 @@ use super::resolve::{check_account, lease_id, unclaimed};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
-use crate::store::{Holder, Journal, OperationGuard, StepKind};
+use crate::store::{Holder, Journal, OperationGuard, Step, StepKind};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -295,11 +295,15 @@ impl Engine {
         }
         let Some(mut journal) = journal else { return Ok(()) };
         let mut changed = journal.holder.take().is_some();
-        for step in journal.steps.iter_mut().filter(|step| step.kind != StepKind::Start && step.is_open()) {
-            if Some(InstanceId(step.instance)) == claim.instance_id() {
+        let own = |step: &&mut Step| Some(InstanceId(step.instance)) == claim.instance_id();
+        for step in journal.steps.iter_mut().filter(own).filter(|step| step.is_open()) {
+            if step.kind == StepKind::Start {
+                // Whoever keeps what a dead process started has what it was for: it bills on.
+                step.proved_at = Some(self.unix_now());
+            } else {
                 step.void = Some("the lease is kept".to_owned());
-                changed = true;
             }
+            changed = true;
         }
         if changed {
             self.store.write_journal(&journal).await?;

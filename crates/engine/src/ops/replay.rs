@@ -8,7 +8,7 @@ use super::acquire::AcquireRequest;
 use super::gone::VISIBILITY;
 use super::rent::{Acquiring, Next, Rental, lost};
 use super::resolve::check_account;
-use super::unfinished::is_usable;
+use super::unfinished::{Unfinished, in_use, was_usable};
 use super::{Call, Engine, Lease, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, Slug, State, claim_state};
@@ -145,14 +145,16 @@ impl Engine {
         let recorded = journal.is_some();
         let journal = journal
             .unwrap_or_else(|| Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now()));
-        let was_ready = journal.was_ready()
-            || [State::Ready, State::Running, State::Stopped].iter().any(|one| claim_state(*one).0 == state);
+        let was_ready = journal.was_ready() || was_usable(&claim);
         let step = match claim.instance_id() {
             Some(instance) => {
                 let gone = journal.tombstones().any(|(gone, _)| gone == instance);
-                let going = gone || journal.is_open(StepKind::Destroy, instance);
-                // What was given up and used before it was destroyed is its user's.
-                let given_up = journal.discarded(instance) && !is_usable(&claim);
+                // crabbox, which knows no journal, may use what was to be destroyed.
+                let now = self.cautious_now(Some(&journal));
+                let spared = in_use(&claim, Some(&journal), Unfinished::Destroy, now);
+                let going = gone || journal.is_open(StepKind::Destroy, instance) && !spared;
+                // What was given up and used all the same is its user's. crabbox writes that into the claim only.
+                let given_up = journal.discarded(instance) && !was_usable(&claim);
                 let given_up = given_up || state == claim_state(State::Releasing).0;
                 match (given_up, going, was_ready) {
                     (true, ..) => Step::GivenUp(instance),

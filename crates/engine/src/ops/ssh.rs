@@ -1,6 +1,6 @@
 //! Ssh: the command line with which people and other tools reach a lease - the one crabbox prints, word for word.
 
-use super::open::ENDS;
+use super::open::Use;
 use super::{Call, Engine};
 use crate::lease::LeaseId;
 use crate::store::LeaseKey;
@@ -61,7 +61,7 @@ impl Engine {
             })?;
             super::touch::check_repository(&claim, &self.settings.repo_root, reclaim)?;
             let endpoints = call.until_cancelled(self.require_usable(&claim, &instance)).await?;
-            let mut resumed = self.resume(&id, &claim, None, call).await?;
+            let mut resumed = self.resume(&id, &claim, None, Use::Reached, call).await?;
             let key = self.lease_key(&id).await?;
             let first = endpoints[0].clone();
             let (endpoint, answered) = match self.connect(&id, &key, endpoints, PROBE, call).await {
@@ -75,9 +75,15 @@ impl Engine {
                     (first, false)
                 }
             };
-            resumed.call_off(self, instance.id, &ENDS, call).await?;
+            if answered {
+                resumed.call_off(self, instance.id, Use::Reached, call).await?;
+            }
             let claim = self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
-            self.keep_in_use(&mut resumed, &id, &claim, &ENDS, call).await?;
+            if answered {
+                self.keep_in_use(&mut resumed, &id, &claim, Use::Reached, call).await?;
+            } else {
+                resumed.leave(instance.id, call);
+            }
             Ok(command(&key, &endpoint, &self.settings.user))
         })
     }

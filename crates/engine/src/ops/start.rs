@@ -1,16 +1,16 @@
 //! Start: a stopped lease runs again. It bills from the moment the vendor accepts, so the intent is journalled before
 //! the call, and whatever does not end in a usable lease is taken back by a stop.
 
-use super::authorised::{Doomed, Ground};
+use super::authorised::{Doomed, Ground, Why};
 use super::boot::Booting;
 use super::deadman::{Deadman, recorded};
 use super::lease::Machine;
-use super::open::relieve;
+use super::open::{CalledOff, Use};
 use super::recovery::Patience;
 use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
 use super::touch::pause_between_beats;
-use super::unfinished::reached_since;
+use super::unfinished::{Unfinished, is_usable, reached_since};
 use super::verdict::Asked;
 use super::watchdog::look;
 use super::{Call, Engine, Event, Lease, Phase};
@@ -62,9 +62,10 @@ impl Engine {
                 Error::new(Code::ClaimCorrupt, format!("the journal of lease {id} is unreadable"))
                     .hint("a start is not sent without a record of it: move the journal away, then try again")
             })?;
-            let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
+            let called_off = CalledOff::default();
+            let mut starting = Starting { engine: self, id, claim: seen.claim, journal, called_off };
             starting.may_start(&live)?;
-            starting.note_what_is_known(live.id);
+            starting.note_what_is_known(live.id).await?;
             self.warn_of_expiry(&starting.id, &starting.claim, call);
             // One that was just asked to stop runs on for a while; one that loads again only has to be waited for.
             let runs = live.is_running() || live.is_coming_up();
@@ -75,13 +76,11 @@ impl Engine {
                 terms = self.start_terms(&live, &starting.claim, &starting.journal, &seen.account)?;
                 starting.warn_of_price(live.id, terms, call);
             }
-            starting.take_into_use(live.id).await?;
+            starting.take_into_use(live.id, sent).await?;
             if sent {
                 starting.send(live.id, terms, call).await?;
-            }
-            // Where nothing is sent nothing was written yet.
-            if !sent && relieve(&mut starting.journal, live.id, call) {
-                self.store.write_journal(&starting.journal).await?;
+            } else {
+                starting.call_off(live.id, call).await?;
             }
             let booting = Booting {
                 lease: &starting.id,
@@ -106,7 +105,11 @@ impl Engine {
                 Err(error) => {
                     let error = self.with_log(error, live.id, call).await;
                     self.remember(live.machine, &error, call).await;
-                    return Err(if sent { starting.take_back(error, live.id, call).await } else { error });
+                    if sent {
+                        return Err(starting.take_back(error, live.id, call).await);
+                    }
+                    starting.restore(live.id, call).await;
+                    return Err(error);
                 }
             };
             let endpoint = booted.connected.endpoint.clone();
@@ -145,6 +148,8 @@ struct Starting<'a> {
     id: LeaseId,
     claim: Claim,
     journal: Journal,
+    /// What dead processes had left to be done with the lease: done all the same where this start comes to nothing.
+    called_off: CalledOff,
 }
 
 impl Starting<'_> {
@@ -154,7 +159,9 @@ impl Starting<'_> {
         let state = match self.claim.state() {
             // What others stopped is stopped, whatever the claim says.
             "ready" | "running" | "stopped" => State::Stopped,
-            "provisioning" if resumed || self.journal.adopted_at.is_some() => State::Stopped,
+            "provisioning" if resumed || self.journal.adopted_at.is_some() || self.journal.was_ready() => {
+                State::Stopped
+            }
             _ => State::Booting,
         };
         lease::step(state, lease::Event::StartAccepted).map(|_| ()).map_err(|error| {
@@ -163,12 +170,17 @@ impl Starting<'_> {
     }
 
     /// A lease that can be started was usable once, and an unfinished start of one that was used since came to its end:
-    /// the dead processes that knew either did not get to write it down.
-    fn note_what_is_known(&mut self, instance: InstanceId) {
-        self.journal.note_ready(0);
+    /// the dead processes that knew either did not get to write it down. The former is written before the claim says that
+    /// the machine comes up: it would look like that of an acquire that was cut off.
+    async fn note_what_is_known(&mut self, instance: InstanceId) -> Result<()> {
+        if !self.journal.was_ready() || self.journal.discarded(instance) {
+            self.journal.reached(instance);
+            self.engine.store.write_journal(&self.journal).await?;
+        }
         if reached_since(&self.claim, Some(&self.journal), instance) {
             self.journal.proved(StepKind::Start, instance, self.engine.unix_now());
         }
+        Ok(())
     }
 
     fn warn_of_price(&self, instance: InstanceId, terms: StartTerms, call: &Call) {
@@ -185,12 +197,14 @@ impl Starting<'_> {
     async fn send(&mut self, instance: InstanceId, terms: StartTerms, call: &Call) -> Result<()> {
         // What a dead process had sent may have had its effect, whatever this one is answered.
         let resumed = self.journal.is_open(StepKind::Start, instance);
-        let stopping = self.journal.is_open(StepKind::Stop, instance);
         note_price(&mut self.journal, &self.claim, terms);
-        relieve(&mut self.journal, instance, call);
+        self.called_off = CalledOff::from(&mut self.journal, instance, Use::Started, self.engine.unix_now());
         self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
-        let written = self.engine.write_within_day(&self.journal).await;
-        written.map_err(|error| error.with("instance", instance.0))?;
+        if let Err(error) = self.engine.write_within_day(&self.journal).await {
+            self.leave_stopped(call).await;
+            return Err(error.with("instance", instance.0));
+        }
+        self.called_off.tell(instance, call);
         call.phase(Phase::Boot, format!("starting instance {instance}"));
         let (engine, sends) = (self.engine, AtomicUsize::new(0));
         let doomed = Doomed::new(&self.id, instance, Ground::Claimed);
@@ -235,12 +249,37 @@ impl Starting<'_> {
             return Err(self.take_back(error, instance, call).await);
         }
         self.journal.voided(StepKind::Start, instance, &error.to_string());
-        if stopping {
-            // It is no use: what was begun before is to be finished all the same.
-            self.journal.begin(StepKind::Stop, instance, engine.unix_now());
-        }
+        self.called_off.restore(&mut self.journal, instance, engine.unix_now());
         engine.note_or_warn(&self.journal, call).await;
+        self.leave_stopped(call).await;
         Err(error)
+    }
+
+    /// What others stopped, whatever its claim said, and was not started is stopped.
+    async fn leave_stopped(&self, call: &Call) {
+        if self.claim.state() == claim_state(State::Booting).0
+            && let Err(error) = self.mark(claim_state(State::Stopped).0).await
+        {
+            call.warn(format!("the claim could not be marked: {error}"));
+        }
+    }
+
+    /// Where nothing is sent, what dead processes had left is called off all the same.
+    async fn call_off(&mut self, instance: InstanceId, call: &Call) -> Result<()> {
+        self.called_off = CalledOff::from(&mut self.journal, instance, Use::Started, self.engine.unix_now());
+        if self.called_off.changed {
+            self.engine.store.write_journal(&self.journal).await?;
+            self.called_off.tell(instance, call);
+        }
+        Ok(())
+    }
+
+    /// The start came to nothing, which is no use of the lease.
+    async fn restore(&mut self, instance: InstanceId, call: &Call) {
+        if self.called_off.changed {
+            self.called_off.restore(&mut self.journal, instance, self.engine.unix_now());
+            self.engine.note_or_warn(&self.journal, &call.uncancelled()).await;
+        }
     }
 
     /// Whether a start that was sent once and refused like this did nothing. Any other refusal may come from a start that
@@ -272,10 +311,12 @@ impl Starting<'_> {
     }
 
     /// A cleanup that comes by before the lease is usable finds one that is in use, not one whose idle time is over. Where
-    /// a start is unfinished, the word `ready` would say that somebody reached it.
-    async fn take_into_use(&mut self, instance: InstanceId) -> Result<()> {
+    /// a start is to be finished, the word `ready` would say that somebody reached it; where nothing is `sent`, the word
+    /// `stopped` that the lease is over.
+    async fn take_into_use(&mut self, instance: InstanceId, sent: bool) -> Result<()> {
         let unfinished = self.journal.is_open(StepKind::Start, instance);
-        let state = unfinished.then_some(claim_state(State::Booting).0);
+        let misleads = if sent { is_usable(&self.claim) } else { labels::is_terminal(self.claim.state()) };
+        let state = (unfinished || misleads).then_some(claim_state(State::Booting).0);
         let now = self.engine.unix_now();
         let (ttl, idle) = (self.engine.settings.ttl, self.engine.settings.idle_timeout);
         let touch = move |claim: &mut Claim| {
@@ -317,11 +358,26 @@ impl Starting<'_> {
         let call = call.uncancelled();
         let engine = self.engine;
         let stopped = async {
+            self.called_off.restore(&mut self.journal, instance, engine.unix_now());
             self.journal.begin(StepKind::Stop, instance, engine.unix_now());
             engine.note_or_warn(&self.journal, &call).await;
-            let doomed = Doomed::new(&self.id, instance, Ground::Claimed);
+            // Somebody who got in meanwhile keeps it, unless it is too dear.
+            let why = if is_about_money(&error) { Why::Asked } else { Why::Left(Unfinished::Start) };
+            let doomed = Doomed::new(&self.id, instance, Ground::Claimed).because(why);
             let look = || engine.last_look(&doomed, Some(&self.journal));
-            engine.client.set_state_if(instance, "stopped", look).await?;
+            match engine.client.set_state_if(instance, "stopped", look).await {
+                Ok(()) => {}
+                Err(Unsent::Failed(failure)) => return Err(Error::from(failure)),
+                Err(Unsent::Withheld(used)) => {
+                    engine.spare(StepKind::Stop, &doomed, Some(&mut self.journal), &call).await;
+                    if !self.journal.is_open(StepKind::Stop, instance) {
+                        // Somebody got in: it came to its end after all.
+                        self.journal.proved(StepKind::Start, instance, engine.unix_now());
+                        engine.note_or_warn(&self.journal, &call).await;
+                    }
+                    return Err(*used);
+                }
+            }
             engine.prove_stopped(instance, &call).await?;
             self.mark(claim_state(State::Stopped).0).await?;
             self.journal.proved(StepKind::Stop, instance, engine.unix_now());
@@ -331,6 +387,9 @@ impl Starting<'_> {
         };
         match stopped.await {
             Ok(()) => error,
+            Err(left) if left.code() == Code::ClaimChanged => error
+                .and(&left)
+                .hint(format!("instance {instance} runs on and bills: `list` shows who uses it")),
             Err(left) => error.and(&left).hint(format!(
                 "instance {instance} may still start and bill: `cleanup` stops it, `stop {}` too",
                 self.claim.slug
@@ -389,6 +448,11 @@ impl Starting<'_> {
         let (lease, slug) = (self.claim.lease_id.clone(), self.claim.slug.clone());
         OwnershipLabel { lease, slug, state: state.to_owned() }.encode()
     }
+}
+
+/// Whether a start failed because of what the machine costs.
+fn is_about_money(error: &Error) -> bool {
+    matches!(error.code(), Code::PriceCapExceeded | Code::CostLimitExceeded | Code::InsufficientCredit)
 }
 
 /// The vendor keeps such a wish: the instance may start, and bill, hours later.

@@ -1,9 +1,9 @@
 //! Touch: a use of the lease moves its idle deadline, never its time to live - here, and on the instance.
 
+use super::open::Use;
 use super::{Call, Deadman, Engine};
 use crate::lease::labels::{self, key};
 use crate::lease::{Claim, InstanceId, LeaseId, go_duration, moment, rfc3339};
-use crate::store::StepKind;
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -88,12 +88,10 @@ impl Engine {
                     .hint("only a lease with a local claim can be touched; `list` shows them")
             })?;
             let instance = check_alive(&claim)?;
-            let mut resumed = self.resume(&id, &claim, None, call).await?;
-            // The machine is not looked at: a stop may have had its effect.
-            let ends = [StepKind::Destroy];
-            resumed.call_off(self, instance, &ends, call).await?;
+            let mut resumed = self.resume(&id, &claim, None, Use::Touched, call).await?;
+            resumed.call_off(self, instance, Use::Touched, call).await?;
             let claim = self.touch_claim(&id, None, idle_timeout).await?;
-            self.keep_in_use(&mut resumed, &id, &claim, &ends, call).await?;
+            self.keep_in_use(&mut resumed, &id, &claim, Use::Touched, call).await?;
             drop(resumed);
             let deadman = self.renew_deadman(&claim, call).await.unwrap_or_else(|error| {
             call.warn(format!(

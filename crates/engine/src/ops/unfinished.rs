@@ -135,11 +135,16 @@ pub(super) fn is_usable(claim: &Claim) -> bool {
     matches!(claim.state(), "ready" | "running")
 }
 
-/// Whether somebody used a lease since its unfinished start was recorded. The word of its state does not tell: of a lease
-/// that others stopped it is older than the start.
+/// Whether the claim says that commands ran on the lease once: it is its user's, or was.
+pub(super) fn was_usable(claim: &Claim) -> bool {
+    is_usable(claim) || claim.state() == claim_state(State::Stopped).0
+}
+
+/// Whether somebody used a lease since its unfinished start was recorded. A start takes the word `ready` out of the claim
+/// before; one that is older says nothing, as of a lease that others stopped.
 pub(super) fn reached_since(claim: &Claim, journal: Option<&Journal>, instance: InstanceId) -> bool {
     let open = |step: &&Step| step.kind == StepKind::Start && step.instance == instance.0 && step.is_open();
     let started = journal.and_then(|journal| journal.steps.iter().find(open)).map(|step| step.requested_at);
     let touched = labels::last_touched_at(&claim.labels);
-    is_usable(claim) && started.zip(touched).is_some_and(|(started, touched)| touched > started)
+    is_usable(claim) && started.zip(touched).is_some_and(|(started, touched)| touched >= started)
 }

@@ -101,10 +101,11 @@ impl Engine {
             let inventory = self.client.list(&Filter::All).await.map_err(Error::from)?;
             left = late(journal, id, Some(instance), &inventory, self.client.clock_skew())?;
         }
-        self.finish_late(id, claim, journal, &left, call).await
+        self.finish_late(id, claim, journal, &left, call).await.map(|_| ())
     }
 
-    /// Destroys, as surplus, these instances of a lease and those that a destroy was recorded for and never proved.
+    /// Destroys, as surplus, these instances of a lease and those that a destroy was recorded for and never proved. Says
+    /// whether any was still there.
     ///
     /// # Errors
     /// [`Code::StateUnavailable`] before anything is sent; those of a release, with the steps open.
@@ -115,7 +116,7 @@ impl Engine {
         journal: &mut Journal,
         late: &[Instance],
         call: &Call,
-    ) -> Result<()> {
+    ) -> Result<ItemOutcome> {
         let now = self.unix_now();
         for one in late {
             journal.found_late(one.id, one.machine.map(|machine| machine.0));
@@ -124,15 +125,17 @@ impl Engine {
         if !late.is_empty() {
             self.store.write_journal(journal).await?;
         }
+        let mut outcome = ItemOutcome::AlreadyGone;
         for surplus in journal.open_destroys(claim.instance_id()) {
             call.warn(format!("instance {surplus} is a further one of lease {id} and is destroyed too"));
             if let Some(live) = self.client.show(surplus).await? {
                 self.check_label(claim, &live).await?;
+                outcome = ItemOutcome::Destroyed;
             }
             let doomed = Doomed::new(id, surplus, Ground::Surplus);
             self.destroy_journalled(&doomed, Some(journal), Duration::ZERO, call).await?;
         }
-        Ok(())
+        Ok(outcome)
     }
 
     /// Destroys a listed instance of a lease whose claim names another one; `None` where it is not the lease's own, or
@@ -157,8 +160,7 @@ impl Engine {
         if claim.instance_id().is_none() || late.is_empty() {
             return Ok(None);
         }
-        self.finish_late(&id, &claim, &mut journal, &late, call).await?;
-        Ok(Some(ItemOutcome::Destroyed))
+        self.finish_late(&id, &claim, &mut journal, &late, call).await.map(Some)
     }
 
     /// Whether an instance whose lease has no claim here is a latecomer of ours. `account` is whose instances these are,
@@ -321,9 +323,10 @@ impl Engine {
         Ok(amiss)
     }
 
-    /// A journal that no proof of ours closes: others removed the claim and ended the instance, before our destroy or while it
-    /// was being asked for, or a create was answered in the claim alone, which went with its instance. A day after its last record it goes, once everything of the lease was
-    /// looked for twice. Nothing is destroyed, and what cannot be told stays.
+    /// A journal that no proof of ours closes: others removed the claim and ended the instance, before our destroy or while
+    /// it was being asked for, or a create was answered in the claim alone, which went with its instance. A day after its
+    /// last record it goes, once everything of the lease was looked for twice. Nothing is destroyed, and what cannot be told
+    /// stays.
     ///
     /// # Errors
     /// [`Code::StateUnavailable`].

@@ -124,11 +124,12 @@ impl Journal {
         self.attempts.iter().filter_map(|attempt| attempt.instance.map(InstanceId)).chain(ended)
     }
 
-    /// When the lease came to its end, as far as the records tell, Unix seconds: its last create, proof or forgetting.
+    /// When the lease came to its end, as far as the records tell, Unix seconds: its last create, step, proof or forgetting.
     #[must_use]
     pub fn ended_at(&self) -> Option<i64> {
         let proofs = self.tombstones().map(|(_, at)| at);
-        proofs.chain(self.forgotten_at).chain(self.last_create_at()).max()
+        let begun = self.steps.iter().map(|step| step.requested_at);
+        proofs.chain(begun).chain(self.forgotten_at).chain(self.last_create_at()).max()
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
         assert!(journal.ended(ONE) && journal.is_watched());
         assert_eq!(journal.open_destroys(None), [ONE, OTHER]);
         assert_eq!(journal.open_destroys(Some(ONE)), [OTHER]);
-        assert_eq!(journal.ended_at(), Some(10));
+        assert_eq!(journal.ended_at(), Some(20));
         journal.proved(StepKind::Destroy, ONE, 30);
         assert!(journal.leads_on() && !journal.may_come_back(ONE) && journal.may_come_back(OTHER));
         assert_eq!(journal.ended_at(), Some(30));

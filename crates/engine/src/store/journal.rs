@@ -172,6 +172,20 @@ impl Journal {
         }
     }
 
+    /// Records that somebody got in to an instance, so that it is what the lease stands for, whoever had given it up.
+    pub fn reached(&mut self, instance: InstanceId) {
+        self.reprieve(instance);
+        self.note_ready(0);
+    }
+
+    /// Records that an instance which was given up is the lease's after all.
+    pub fn reprieve(&mut self, instance: InstanceId) {
+        let given_up = |one: &&mut Attempt| one.instance == Some(instance.0) && one.was_discarded();
+        for attempt in self.attempts.iter_mut().filter(given_up) {
+            attempt.outcome = Some(format!("adopted: {instance}"));
+        }
+    }
+
     /// The create that made an instance.
     #[must_use]
     pub fn attempt_of(&self, instance: InstanceId) -> Option<&Attempt> {
@@ -188,10 +202,7 @@ impl Journal {
     /// Whether the acquire itself gave `instance` up, so that the lease may still get another one.
     #[must_use]
     pub fn discarded(&self, instance: InstanceId) -> bool {
-        self.attempts.iter().any(|attempt| {
-            attempt.instance == Some(instance.0)
-                && attempt.outcome.as_deref().is_some_and(|outcome| outcome.starts_with(DISCARDED))
-        })
+        self.attempts.iter().any(|attempt| attempt.instance == Some(instance.0) && attempt.was_discarded())
     }
 
     /// Whether the answer to the last create is not known: it may have rented a machine.

@@ -98,6 +98,11 @@ impl Attempt {
         let refused = |outcome: &str| outcome.starts_with("nothing") && !outcome.starts_with(PROVED_NOTHING);
         self.instance.is_none() && !self.outcome.as_deref().is_some_and(refused)
     }
+
+    /// Whether what it made will not do.
+    pub(super) fn was_discarded(&self) -> bool {
+        self.outcome.as_deref().is_some_and(|outcome| outcome.starts_with(DISCARDED))
+    }
 }
 
 /// What a step does to an instance.

@@ -129,6 +129,24 @@ fn an_instance_is_noted_on_the_create_that_made_it() {
 }
 
 #[test]
+fn what_was_given_up_and_reached_is_the_leases_again() {
+    let mut journal = empty();
+    for made in [ONE, OTHER] {
+        journal.attempts.push(Attempt::default());
+        journal.note(format!("created: {made}"), Some(made));
+        journal.discard("its process died");
+    }
+    journal.reprieve(ONE);
+    assert!(!journal.discarded(ONE) && journal.discarded(OTHER) && !journal.was_ready());
+    assert_eq!(journal.attempts[0].outcome.as_deref(), Some("adopted: 1"));
+    journal.reached(OTHER);
+    assert!(!journal.discarded(OTHER) && journal.was_ready() && journal.created(OTHER));
+    journal.attempts[0].outcome = Some("created: 1".into());
+    journal.reprieve(ONE);
+    assert_eq!(journal.attempts[0].outcome.as_deref(), Some("created: 1"), "it was never given up");
+}
+
+#[test]
 fn what_only_the_claim_knew_is_caught_up() {
     let mut journal = empty();
     assert!(!journal.catch_up(ONE), "no create was sent");

@@ -479,27 +479,33 @@ async fn a_surplus_that_is_finished_goes_by_its_own_number() {
         let cleaned = process.engine.cleanup(&CleanupRequest { dry_run }, &stage.call()).await.unwrap();
         let item = &cleaned.items[0];
         assert_eq!((item.action, item.instance), (ItemKind::Recover, Some(surplus)), "{cleaned:?}");
+        let outcome = if dry_run { ItemOutcome::Planned } else { ItemOutcome::AlreadyGone };
+        assert_eq!(item.outcome, outcome, "{cleaned:?}");
         assert_eq!(open(&stage), [lease.instance]);
     }
 }
 
-/// Its claim and its machine went by other hands while its destroy was being asked for.
+/// Its claim and its machine went by other hands while its destroy was being asked for, however old it was: from then on it is
+/// looked for.
 #[tokio::test(start_paused = true)]
 async fn a_destroy_that_nobody_can_finish_leaves_no_journal_for_ever() {
-    let stage = Stage::new();
-    let process = stage.process();
-    let lease = warm(&stage, &process, "one", true).await;
-    let store = process.engine.store();
-    leave(&process, &lease, |journal| journal.begin(StepKind::Destroy, InstanceId(lease.instance), EPOCH))
-        .await;
-    let left = store.journal(&lease.id).await.expect("readable").expect("a journal");
-    stop(&process.engine, "one", &stage.call()).await.expect("stops");
-    store.write_journal(&left).await.expect("writes");
-    for (hours, is_there) in [(23, true), (2, false)] {
-        pass(Duration::from_secs(hours * 3600)).await;
-        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
-        let left = store.journal(&lease.id).await.expect("readable");
-        assert_eq!(left.is_some(), is_there, "{hours} h later: {left:?}");
+    for days in [0, 3] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        pass(Duration::from_secs(days * 24 * 3600)).await;
+        let store = process.engine.store();
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        leave(&process, &lease, |journal| journal.begin(StepKind::Destroy, instance, now)).await;
+        let left = store.journal(&lease.id).await.expect("readable").expect("a journal");
+        stop(&process.engine, "one", &stage.call()).await.expect("stops");
+        store.write_journal(&left).await.expect("writes");
+        for (hours, is_there) in [(23, true), (2, false)] {
+            pass(Duration::from_secs(hours * 3600)).await;
+            process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+            let left = store.journal(&lease.id).await.expect("readable");
+            assert_eq!(left.is_some(), is_there, "{days} days old, {hours} h later: {left:?}");
+        }
     }
 }
 

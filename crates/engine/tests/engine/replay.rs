@@ -1,9 +1,9 @@
 //! One lease id, many calls: whatever became of the first one, there is one instance, and it is the second one's.
 
 use crate::virtual_time::Stage;
-use crabbox_vast_engine::lease::{LeaseId, Slug};
+use crabbox_vast_engine::lease::{InstanceId, LeaseId, ReleaseAction, Slug};
 use crabbox_vast_engine::ops::Lease;
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest, StartRequest};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};
@@ -245,18 +245,99 @@ async fn a_lease_that_was_taken_up_spends_its_id() {
     assert_eq!(stage.ledger().created, 1);
 }
 
-/// Given up by whoever recovered it, and used before it was destroyed: it is what the id stands for.
+/// An acquire that died while its machine booted, which a cleanup then gave up; the API refused its destroy.
+async fn given_up(stage: &Stage) -> InstanceId {
+    let dying = stage.process();
+    let (call, wanted) = (stage.call(), request(true));
+    let dead = tokio::time::timeout(Duration::from_secs(3), dying.engine.acquire(&wanted, &call)).await;
+    assert!(dead.is_err(), "it dies booting");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let refusal = Effect::Html(403);
+    stage.vast(|vast, _| {
+        vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", refusal).times(None));
+    });
+    let cleaned = stage.process().engine.cleanup(&Default::default(), &stage.call()).await.expect("cleans");
+    assert_eq!(cleaned.summary.destroyed, 0, "{cleaned:?}");
+    stage.control("DELETE", "/_sim/faults", &json!({}));
+    let open = stage.ledger().open;
+    let journal = stage.process().engine.store().scan_journals().await.expect("readable").remove(0);
+    assert!(journal.discarded(InstanceId(open[0].id)), "{journal:?}");
+    InstanceId(open[0].id)
+}
+
+async fn use_it(engine: &Engine, call: &Call) {
+    let script = Script::Argv(vec!["nvidia-smi".into()]);
+    let wanted = RunRequest { identifier: Some(ID.into()), ..RunRequest::new(script) };
+    let (output, mut receive) = tokio::sync::mpsc::channel(16);
+    let drain = async { while receive.recv().await.is_some() {} };
+    tokio::join!(engine.run(&wanted, ExecIo { stdin: None, output }, call), drain).0.expect("it runs");
+}
+
+/// Given up by whoever recovered it, and used before it was destroyed: it is what the id stands for, whatever becomes of
+/// it later.
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_was_given_up_and_used_all_the_same_is_the_leases() {
+    for (then, by_crabbox) in [
+        ("is ready", false),
+        ("is ready", true),
+        ("is stopped", false),
+        ("is stopped", true),
+        ("starts", false),
+        ("starts", true),
+        ("is destroyed", false),
+        ("is destroyed", true),
+    ] {
+        let what = format!("{then}, by crabbox: {by_crabbox}");
+        let stage = Stage::new();
+        let first = given_up(&stage).await;
+        let (process, call) = (stage.process(), stage.call());
+        if by_crabbox {
+            let id = LeaseId::parse(ID).unwrap();
+            let now = stage.unix_now().to_string();
+            let used = process.engine.store().update_claim(&id, move |claim| {
+                for (label, text) in [("state", "ready"), ("created_at", &now), ("last_touched_at", &now)] {
+                    claim.labels.insert(label.into(), text.to_owned());
+                }
+                Ok(())
+            });
+            used.await.expect("the claim is there");
+        } else {
+            use_it(&process.engine, &call).await;
+        }
+        let action = (then != "is destroyed").then_some(ReleaseAction::Stop);
+        let release = ReleaseRequest { identifier: ID.into(), action };
+        if then != "is ready" {
+            process.engine.release(&release, &call).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        if then == "starts" {
+            let start = StartRequest { identifier: ID.into() };
+            let dead =
+                tokio::time::timeout(Duration::from_secs(3), process.engine.start(&start, &call)).await;
+            assert!(dead.is_err(), "{what}: it dies starting");
+        }
+        let again = stage.process().engine.acquire(&request(true), &stage.call()).await;
+        let code = again.as_ref().err().map(|error| error.code());
+        let expected = match then {
+            "is stopped" | "starts" => Some(Code::InstanceNotRunning),
+            "is destroyed" => Some(Code::LeaseReleased),
+            _ => None,
+        };
+        assert_eq!((code, stage.ledger().created), (expected, 1), "{what}");
+        let left: Vec<u64> = stage.ledger().open.iter().map(|one| one.id).collect();
+        let expected = if then == "is destroyed" { vec![] } else { vec![first.0] };
+        assert_eq!(left, expected, "{what}");
+    }
+}
+
+/// Nobody used it: the same acquire goes on with another machine.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_given_up_and_not_used_is_replaced() {
     let stage = Stage::new();
-    let process = stage.process();
-    let first = acquire(&process.engine, &stage.call()).await.expect("acquires").facts().instance;
-    let (store, id) = (process.engine.store(), LeaseId::parse(ID).unwrap());
-    let mut journal = store.journal(&id).await.unwrap().unwrap();
-    journal.discard("its process died");
-    store.write_journal(&journal).await.unwrap();
-    let again = acquire(&stage.process().engine, &stage.call()).await.expect("the same");
-    assert_eq!((again.facts().instance, stage.ledger().created), (first, 1));
+    let first = given_up(&stage).await;
+    let lease = stage.process().engine.acquire(&request(true), &stage.call()).await.expect("another machine");
+    assert_ne!(lease.facts().instance, first);
+    assert_eq!((stage.ledger().open.len(), stage.ledger().max_concurrent), (1, 1));
 }
 
 /// What a repeated acquire does not rent, it does not prepare: what others left is finished all the same, and by the

@@ -1,7 +1,7 @@
 //! A lease that is started again over what dead processes left in its records: nothing of that ends it later, and what this
 //! start leaves undone is told from a use.
 
-use crate::support::{Warm, claim, edit, open, pass, stop, warm};
+use crate::support::{Warm, claim, edit, mutations, open, pass, run_on, warm};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
@@ -112,6 +112,7 @@ async fn a_start_that_goes_on_with_a_dead_ones_and_dies_too_is_taken_back() {
         let lease = warm(&stage, &process, "one", true).await;
         halted(&stage, &lease);
         set(&stage, &lease, &json!({"sshd": false}));
+        pass(Duration::from_secs(1)).await;
         let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
         leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
         let set_running = process.engine.client().set_state_if(instance, "running", || async { Ok(()) });
@@ -131,18 +132,24 @@ async fn a_start_that_goes_on_with_a_dead_ones_and_dies_too_is_taken_back() {
 /// A machine that is loading again was asked to run already: to start it is to wait for it, and who dies waiting leaves it.
 #[tokio::test(start_paused = true)]
 async fn a_start_of_what_comes_up_by_itself_sends_nothing_and_ends_nothing() {
+    let mut died = 0;
     for kill_at in (1..40).step_by(3) {
         let stage = Stage::with(|settings| settings.rate_limits = false);
         let process = stage.process();
         let lease = warm(&stage, &process, "one", true).await;
         set(&stage, &lease, &json!({"actual_status": "loading"}));
         let starter = stage.process_with(Some(kill_at), |_| ());
-        let _ = tokio::time::timeout(Duration::from_secs(60), starter.live(start(&stage, &starter))).await;
+        let ended =
+            tokio::time::timeout(Duration::from_secs(60), starter.live(start(&stage, &starter))).await;
+        died += usize::from(matches!(ended, Ok(None)));
+        let steps = journal(&process, &lease).await.steps;
+        assert!(steps.is_empty(), "step {kill_at}: {steps:?}");
         pass(Duration::from_secs(60)).await;
         let cleaned = cleanup(&stage).await;
         assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"), "step {kill_at}: {cleaned:?}");
         assert_eq!(cleaned.summary.stopped, 0, "step {kill_at}: {cleaned:?}");
     }
+    assert!(died > 5, "a start has more steps than {died}");
 }
 
 /// Its own call did nothing; that of the dead one before it is queued, and would bill hours later.
@@ -165,21 +172,106 @@ async fn a_refused_start_takes_back_the_one_that_a_dead_process_had_sent() {
     assert!(left.steps.iter().all(|step| !step.is_open()), "{left:?}");
 }
 
-/// What it was to stop may still run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Left {
+    Stop,
+    Destroy,
+    Holder,
+}
+
+/// A start that fails is no use: what dead processes had left to be done with the lease is done all the same, whether the start
+/// was refused or taken back, or nothing had to be sent.
 #[tokio::test(start_paused = true)]
-async fn a_refused_start_leaves_a_stop_that_was_never_proved_to_be_finished() {
+async fn a_start_that_fails_leaves_to_be_finished_what_was_before_it() {
+    for left in [Left::Stop, Left::Destroy, Left::Holder] {
+        for how in ["refused", "taken back", "not sent"] {
+            let what = format!("{left:?}, {how}");
+            let stage = Stage::new();
+            let process = stage.process();
+            let lease = warm(&stage, &process, "one", false).await;
+            if how != "not sent" {
+                set(&stage, &lease, &json!({"actual_status": "exited"}));
+            }
+            let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+            leave(&process, &lease, |journal| match left {
+                Left::Stop => journal.begin(StepKind::Stop, instance, now),
+                Left::Destroy => journal.begin(StepKind::Destroy, instance, now),
+                Left::Holder => {
+                    journal.holder = Some(Holder { since: now, process: "7@x".into(), ..Holder::default() });
+                }
+            })
+            .await;
+            if how == "refused" {
+                refuse_next_state(&stage);
+            } else {
+                set(&stage, &lease, &json!({"sshd": false}));
+            }
+            start(&stage, &stage.process()).await.expect_err("it fails");
+            pass(SILENT).await;
+            let cleaned = cleanup(&stage).await;
+            if left == Left::Stop {
+                // Where it was taken back it was stopped by that.
+                let stopped = usize::from(how != "taken back");
+                assert_eq!(cleaned.summary.stopped, stopped, "{what}: {cleaned:?}");
+                assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "{what}");
+            } else {
+                assert_eq!(cleaned.summary.destroyed, 1, "{what}: {cleaned:?}");
+                assert_eq!(open(&stage), Vec::<u64>::new(), "{what}");
+            }
+        }
+    }
+}
+
+/// Others started the stopped machine: nothing is sent, and it is in use for as long as it is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_start_of_what_others_started_is_a_use_from_its_beginning() {
+    let stage = Stage::new();
+    let process = stage.process_with(None, |settings| settings.idle_timeout = Duration::from_secs(120));
+    let lease = warm(&stage, &process, "one", false).await;
+    // As an acquire that was killed before its last record leaves it.
+    leave(&process, &lease, |journal| journal.phases.clear()).await;
+    stop_only(&stage, &process).await;
+    set(&stage, &lease, &json!({"actual_status": "running", "intended_status": "running", "sshd": false}));
+    mutations(&stage);
+    let looking = async {
+        pass(Duration::from_secs(200)).await;
+        let cleaned = cleanup(&stage).await;
+        (claim(&process, &lease.id).await, cleaned)
+    };
+    let starter = stage.process();
+    let began = stage.unix_now();
+    let (started, (seen, cleaned)) = tokio::join!(start(&stage, &starter), looking);
+    assert!(started.is_err() && stage.unix_now() - began > 200, "it waited: {started:?}");
+    assert_eq!(seen.state(), "provisioning");
+    let touched: i64 = seen.label("last_touched_at").and_then(|at| at.parse().ok()).expect("a time");
+    assert!(touched - began > 100, "its use goes on: {seen:?}");
+    assert_eq!(open(&stage), [lease.instance], "{cleaned:?}");
+    let (sent, change) = (mutations(&stage), format!("PUT /api/v0/instances/{}/", lease.instance));
+    assert!(!sent.contains(&change), "{sent:?}");
+    // It is no acquire that was cut off, and can be started again.
+    assert_eq!(cleanup(&stage).await.summary.destroyed, 0);
+    set(&stage, &lease, &json!({"sshd": true}));
+    start(&stage, &starter).await.expect("it answers now");
+    assert_eq!(claim(&process, &lease.id).await.state(), "ready");
+}
+
+/// Kept as it is, it runs on: whoever said so is not told otherwise by the next cleanup.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_started_runs_on_where_it_is_kept() {
     let stage = Stage::new();
     let process = stage.process();
     let lease = warm(&stage, &process, "one", true).await;
-    set(&stage, &lease, &json!({"actual_status": "exited"}));
-    let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
-    leave(&process, &lease, |journal| journal.begin(StepKind::Stop, instance, now)).await;
-    refuse_next_state(&stage);
-    start(&stage, &stage.process()).await.expect_err("refused");
+    stop_only(&stage, &process).await;
+    let dying = stage.process();
+    assert!(tokio::time::timeout(Duration::from_secs(3), start(&stage, &dying)).await.is_err());
+    pass(Duration::from_secs(60)).await;
+    let request = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Keep) };
+    process.engine.release(&request, &stage.call()).await.expect("keeps");
     pass(SILENT).await;
     let cleaned = cleanup(&stage).await;
-    assert_eq!(cleaned.summary.stopped, 1, "{cleaned:?}");
-    assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"));
+    assert_eq!(cleaned.summary.stopped, 0, "{cleaned:?}");
+    assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"));
+    run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("it runs");
 }
 
 /// A kill between the claim and the journal left the journal without the word that the lease was ready once.
@@ -249,6 +341,80 @@ async fn what_is_asked_for_again_after_a_use_is_done() {
         let cleaned = cleanup(&stage).await;
         let done = cleaned.summary.destroyed + cleaned.summary.stopped;
         assert_eq!((done, cleaned.summary.skipped), (1, 0), "{action:?}: {cleaned:?}");
-        stop(&process.engine, "one", &stage.call()).await.ok();
     }
+}
+
+/// Who got in has it, whatever was to become of it: a start that did not get so far takes nothing from them.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_takes_nothing_from_who_got_in_meanwhile() {
+    for dearer in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        stop_only(&stage, &process).await;
+        set(&stage, &lease, &json!({"sshd": false}));
+        let using = async {
+            pass(Duration::from_secs(60)).await;
+            let now = stage.unix_now().to_string();
+            edit(&process, &lease.id, move |claim| {
+                for (label, text) in [("state", "ready"), ("last_touched_at", &now)] {
+                    claim.labels.insert(label.into(), text.to_owned());
+                }
+            })
+            .await;
+            if dearer {
+                set(&stage, &lease, &json!({"dph_total": 99.0}));
+            }
+        };
+        let starter = stage.process_with(None, |settings| {
+            settings.max_dph_total = Some(crabbox_vast_engine::lease::DollarsPerHour(9.0));
+        });
+        let (started, ()) = tokio::join!(start(&stage, &starter), using);
+        let error = started.expect_err("SSH never answers");
+        let (code, wished) =
+            if dearer { (Code::PriceCapExceeded, "stopped") } else { (Code::SshTimeout, "running") };
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some(wished), "{error}");
+        pass(SILENT).await;
+        let cleaned = cleanup(&stage).await;
+        assert_eq!(cleaned.summary.stopped, 0, "{cleaned:?}");
+        let left = journal(&process, &lease).await;
+        assert!(left.steps.iter().all(|step| !step.is_open()), "{left:?}");
+    }
+}
+
+/// The claim says `ready`, the machine was stopped by others, and the start is refused.
+#[tokio::test(start_paused = true)]
+async fn what_others_stopped_and_is_not_started_is_stopped() {
+    for by_budget in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        halted(&stage, &lease);
+        let starter = stage.process_with(None, |settings| {
+            settings.max_cost_per_day = by_budget.then_some(crabbox_vast_engine::lease::Dollars(0.000_1));
+        });
+        if !by_budget {
+            refuse_next_state(&stage);
+        }
+        let error = start(&stage, &starter).await.expect_err("refused");
+        let code = if by_budget { Code::CostLimitExceeded } else { Code::InsufficientCredit };
+        assert_eq!((error.code(), claim(&process, &lease.id).await.state()), (code, "stopped"), "{error}");
+        start(&stage, &process).await.expect("starts");
+    }
+}
+
+/// However soon after the start its process died and somebody got in.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_started_is_whose_who_gets_in_at_once() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+    leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
+    run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("it runs");
+    assert_eq!(stage.unix_now(), now, "within the same second");
+    let cleaned = cleanup(&stage).await;
+    assert_eq!(cleaned.summary.stopped, 0, "{cleaned:?}");
+    assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"));
 }

@@ -3,8 +3,8 @@
 
 use crate::support::{Warm, claim, edit, open, pass, run_on, stop, warm, warnings};
 use crate::virtual_time::{Process, Stage};
-use crabbox_vast_engine::lease::InstanceId;
-use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, StartRequest};
+use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
+use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
 use crabbox_vast_engine::store::{Journal, StepKind};
 use crabbox_vast_engine::{Code, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
@@ -262,4 +262,61 @@ async fn a_stop_that_was_never_proved_is_called_off_by_whatever_uses_the_machine
         let touched = how == Use::Touch;
         assert_eq!((said, cleaned.summary.stopped), (!touched, usize::from(touched)), "{how:?}: {cleaned:?}");
     }
+}
+
+/// Whoever stops it lives: the machine would go under its user.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_is_stopping_is_not_taken_into_use() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    stage.vast(|vast, _| {
+        vast.add_fault(Fault::once("PUT", "/api/v0/instances/*/", Effect::Stall));
+    });
+    stage.calls.lock().expect("not poisoned").clear();
+    let sent = format!("PUT /api/v0/instances/{}/", lease.instance);
+    let request = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
+    let (stopper, call) = (stage.process(), stage.call());
+    let (stopped, ()) = tokio::join!(stopper.engine.release(&request, &call), async {
+        while !stage.calls.lock().expect("not poisoned").contains(&sent) {
+            pass(Duration::from_millis(20)).await;
+        }
+        for how in [Use::Run, Use::Ssh, Use::Connect, Use::Start] {
+            let error = take_into_use(&stage, &process, how).await.expect_err("refused");
+            assert_eq!(error.code(), Code::LeaseBusy, "{how:?}: {error}");
+        }
+    });
+    stopped.expect("stops");
+    assert_eq!(claim(&process, &lease.id).await.state(), "stopped");
+}
+
+/// The wish shows at once; the machine runs on for a while, and would stop under its user.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_asked_to_stop_is_not_taken_into_use() {
+    for how in [Use::Run, Use::Ssh, Use::Connect] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let asked = serde_json::json!({"intended_status": "stopped"});
+        stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &asked);
+        let error = take_into_use(&stage, &process, how).await.expect_err("refused");
+        assert_eq!(error.code(), Code::InstanceNotRunning, "{how:?}: {error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("`start one`")), "{how:?}: {error}");
+        take_into_use(&stage, &process, Use::Start).await.expect("starts");
+        take_into_use(&stage, &process, how).await.unwrap_or_else(|error| panic!("{how:?}: {error}"));
+    }
+}
+
+/// The address of a machine that does not answer is no use of it.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_does_not_answer_calls_nothing_off() {
+    let stage = Stage::new();
+    let lease = half_destroyed(&stage).await;
+    let silent = serde_json::json!({"sshd": false});
+    stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &silent);
+    take_into_use(&stage, &stage.process(), Use::Ssh).await.expect("an address");
+    let said = warnings(&stage);
+    assert!(said.iter().any(|one| one.starts_with("the destroy") && one.ends_with("to be done")), "{said:?}");
+    assert_eq!(cleanup(&stage, &stage.process()).await.summary.destroyed, 1);
+    assert_eq!(open(&stage), Vec::<u64>::new());
 }
