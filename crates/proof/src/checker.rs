@@ -302,7 +302,7 @@ impl<'a> Judge<'a> {
             }
             Happening::Ready { instance, process } => {
                 let Some(instance) = self.live.get_mut(instance) else { return };
-                instance.lease.iter().for_each(|lease| self.users.handed_over(*process, lease));
+                instance.lease.iter().for_each(|lease| self.users.used(lease));
                 instance.handed_over.get_or_insert(*process);
                 instance.taken_over |= instance.creator != Some(*process);
                 instance.unwanted.remove(process);
@@ -380,3 +380,7 @@ fn mark_lost(live: &mut BTreeMap<u64, Live>, claims: &BTreeMap<&str, Option<u64>
 #[cfg(test)]
 #[path = "checker_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "users_tests.rs"]
+mod users_tests;

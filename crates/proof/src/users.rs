@@ -82,9 +82,7 @@ impl<'a> Users<'a> {
                 self.asked.entry(lease).or_default().push((*process, *destroy));
             }
             // What a user asked of us is still asked for: crabbox did not hear of it.
-            Happening::UsedByCrabbox { lease } => {
-                self.given_back.remove(lease.as_str());
-            }
+            Happening::UsedByCrabbox { lease } => self.started(lease),
             Happening::ClockJumped(by) => self.jump += *by,
             _ => {}
         }
@@ -97,15 +95,15 @@ impl<'a> Users<'a> {
         }
     }
 
-    /// A lease was handed over as usable.
-    pub(crate) fn handed_over(&mut self, process: usize, lease: &str) {
-        self.starting.remove(&process);
-        self.used(lease);
+    /// Every start of a lease came to its end: somebody got in.
+    fn started(&mut self, lease: &str) {
+        self.given_back.remove(lease);
+        self.starting.retain(|_, starting| *starting != lease);
     }
 
     /// Somebody uses a lease: what was asked of a process that is dead or done, or left undone by one, means it no more.
     pub(crate) fn used(&mut self, lease: &str) {
-        self.given_back.remove(lease);
+        self.started(lease);
         if let Some(asked) = self.asked.get_mut(lease) {
             asked.retain(|(process, _)| self.living.contains_key(process));
         }

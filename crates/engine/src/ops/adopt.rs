@@ -176,7 +176,6 @@ impl Engine {
                 journal.instance = Some(instance.id.0);
                 journal.adopted_at = Some(self.unix_now());
                 journal.forgotten_at = None;
-                journal.reprieve(instance.id);
                 if !journal.created(instance.id) {
                     // What the day's budget counts, and what ends it by itself, as of a lease of our own.
                     journal.price = instance.dph_total.map(|price| price.0);

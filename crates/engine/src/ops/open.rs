@@ -2,8 +2,9 @@
 
 use super::lease::Machine;
 use super::{Call, Engine, Lease};
-use crate::lease::{Claim, InstanceId, LeaseId};
-use crate::store::{Holder, Journal, OperationGuard, StepKind};
+use crate::lease::labels::key;
+use crate::lease::{Claim, InstanceId, LeaseId, State, claim_state};
+use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
@@ -152,6 +153,60 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Calls off, durably, what dead processes had left to be done with a lease, for whoever holds its operation lock.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] with all of it still to be finished.
+    pub(super) async fn call_off(
+        &self,
+        journal: &mut Journal,
+        instance: InstanceId,
+        how: Use,
+        call: &Call,
+    ) -> Result<()> {
+        if how == Use::Reached && journal.is_open(StepKind::Start, instance) {
+            self.revive(journal).await?;
+        }
+        let called_off = CalledOff::from(journal, instance, how, self.unix_now());
+        if called_off.changed {
+            self.store.write_journal(journal).await?;
+            called_off.tell(instance, call);
+        }
+        Ok(())
+    }
+
+    /// Takes the word `stopped` out of the claim of a lease whose start died before it could. To be called by whoever is
+    /// about to prove that start, under the operation lock.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`].
+    pub(super) async fn revive(&self, journal: &Journal) -> Result<()> {
+        let Some(id) = LeaseId::parse(&journal.lease) else { return Ok(()) };
+        let (stopped, booting) = (claim_state(State::Stopped).0, claim_state(State::Booting).0);
+        self.mark_where(&id, booting, move |claim| claim.state() == stopped).await.map(|_| ())
+    }
+
+    /// Writes a state into the claim, and nothing else, where the claim under its lock meets a condition.
+    ///
+    /// # Errors
+    /// [`Code::LeaseNotFound`]; [`Code::StateUnavailable`].
+    pub(super) async fn mark_where(
+        &self,
+        id: &LeaseId,
+        state: &'static str,
+        condition: impl FnOnce(&Claim) -> bool + Send + 'static,
+    ) -> Result<Claim> {
+        let change = move |claim: &mut Claim| {
+            if condition(claim) {
+                claim.labels.insert(key::STATE.into(), state.to_owned());
+            }
+            Ok(())
+        };
+        self.store.update_claim(id, change).await
+    }
+}
+
 impl Resumed {
     /// Calls off, durably, what dead processes had begun or meant to do with a lease that is about to be used: whoever comes
     /// next would finish it under its user. Before the claim says that the lease is in use.
@@ -166,12 +221,7 @@ impl Resumed {
         call: &Call,
     ) -> Result<()> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        let called_off = CalledOff::from(journal, instance, how, engine.unix_now());
-        if called_off.changed {
-            engine.store.write_journal(journal).await?;
-            called_off.tell(instance, call);
-        }
-        Ok(())
+        engine.call_off(journal, instance, how, call).await
     }
 
     /// Says that what was begun to end the lease is still to be done: the machine was not reached.
@@ -186,13 +236,13 @@ impl Resumed {
     }
 }
 
-/// What is taken out of a journal, in this copy of it, because the lease is taken into use again.
-#[derive(Debug, Default)]
+/// What is taken out of a journal, in this copy of it, because the lease is taken into use again. Whoever does that takes the
+/// lease over: it does not come back where the use comes to nothing.
+#[derive(Debug)]
 pub(super) struct CalledOff {
-    holder: Option<Holder>,
     ends: Vec<StepKind>,
     /// Whether the journal differs from what it was.
-    pub changed: bool,
+    changed: bool,
 }
 
 impl CalledOff {
@@ -203,18 +253,18 @@ impl CalledOff {
         for kind in &ends {
             journal.voided(*kind, instance, IN_USE_AGAIN);
         }
-        let holder = journal.holder.take_if(|_| how != Use::Touched);
-        // Of what nobody gave up, others tell that it was ready.
-        let kept = how != Use::Touched && journal.discarded(instance);
-        if kept {
-            journal.reached(instance);
-        }
-        let started = how == Use::Reached && journal.is_open(StepKind::Start, instance);
-        if started {
+        let held = how != Use::Touched && journal.holder.take().is_some();
+        let (mut kept, mut started) = (false, false);
+        if how == Use::Reached {
+            kept = journal.discarded(instance);
+            if kept {
+                journal.reached(instance);
+            }
+            started = journal.is_open(StepKind::Start, instance);
             journal.proved(StepKind::Start, instance, now);
         }
-        let changed = kept || started || holder.is_some() || !ends.is_empty();
-        Self { holder, ends, changed }
+        let changed = kept || started || held || !ends.is_empty();
+        Self { ends, changed }
     }
 
     /// Says so, once that is written.
@@ -224,16 +274,6 @@ impl CalledOff {
             call.warn(format!(
                 "the {what} of instance {instance} that was begun and never proved is called off: its lease is used again"
             ));
-        }
-    }
-
-    /// Puts it back into a journal, from now on: the use came to nothing.
-    pub(super) fn restore(&mut self, journal: &mut Journal, instance: InstanceId, now: i64) {
-        for kind in std::mem::take(&mut self.ends) {
-            journal.begin(kind, instance, now);
-        }
-        if let Some(holder) = self.holder.take() {
-            journal.holder = Some(Holder { since: now, ..holder });
         }
     }
 }

@@ -294,6 +294,9 @@ impl Engine {
             return held.map_or(Ok(()), |holder| Err(held_by(id, &holder)));
         }
         let Some(mut journal) = journal else { return Ok(()) };
+        if claim.instance_id().is_some_and(|instance| journal.is_open(StepKind::Start, instance)) {
+            self.revive(&journal).await?;
+        }
         let mut changed = journal.holder.take().is_some();
         let own = |step: &&mut Step| Some(InstanceId(step.instance)) == claim.instance_id();
         for step in journal.steps.iter_mut().filter(own).filter(|step| step.is_open()) {

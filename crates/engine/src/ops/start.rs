@@ -62,8 +62,7 @@ impl Engine {
                 Error::new(Code::ClaimCorrupt, format!("the journal of lease {id} is unreadable"))
                     .hint("a start is not sent without a record of it: move the journal away, then try again")
             })?;
-            let called_off = CalledOff::default();
-            let mut starting = Starting { engine: self, id, claim: seen.claim, journal, called_off };
+            let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
             starting.may_start(&live)?;
             starting.note_what_is_known(live.id).await?;
             self.warn_of_expiry(&starting.id, &starting.claim, call);
@@ -80,7 +79,7 @@ impl Engine {
             if sent {
                 starting.send(live.id, terms, call).await?;
             } else {
-                starting.call_off(live.id, call).await?;
+                self.call_off(&mut starting.journal, live.id, Use::Started, call).await?;
             }
             let booting = Booting {
                 lease: &starting.id,
@@ -105,11 +104,7 @@ impl Engine {
                 Err(error) => {
                     let error = self.with_log(error, live.id, call).await;
                     self.remember(live.machine, &error, call).await;
-                    if sent {
-                        return Err(starting.take_back(error, live.id, call).await);
-                    }
-                    starting.restore(live.id, call).await;
-                    return Err(error);
+                    return Err(if sent { starting.take_back(error, live.id, call).await } else { error });
                 }
             };
             let endpoint = booted.connected.endpoint.clone();
@@ -148,8 +143,6 @@ struct Starting<'a> {
     id: LeaseId,
     claim: Claim,
     journal: Journal,
-    /// What dead processes had left to be done with the lease: done all the same where this start comes to nothing.
-    called_off: CalledOff,
 }
 
 impl Starting<'_> {
@@ -198,13 +191,14 @@ impl Starting<'_> {
         // What a dead process had sent may have had its effect, whatever this one is answered.
         let resumed = self.journal.is_open(StepKind::Start, instance);
         note_price(&mut self.journal, &self.claim, terms);
-        self.called_off = CalledOff::from(&mut self.journal, instance, Use::Started, self.engine.unix_now());
+        let stopping = self.journal.is_open(StepKind::Stop, instance);
+        let called_off = CalledOff::from(&mut self.journal, instance, Use::Started, self.engine.unix_now());
         self.journal.begin(StepKind::Start, instance, self.engine.unix_now());
         if let Err(error) = self.engine.write_within_day(&self.journal).await {
             self.leave_stopped(call).await;
             return Err(error.with("instance", instance.0));
         }
-        self.called_off.tell(instance, call);
+        called_off.tell(instance, call);
         call.phase(Phase::Boot, format!("starting instance {instance}"));
         let (engine, sends) = (self.engine, AtomicUsize::new(0));
         let doomed = Doomed::new(&self.id, instance, Ground::Claimed);
@@ -217,7 +211,11 @@ impl Starting<'_> {
         let sent = engine.client.set_state_if(instance, "running", look).await;
         let sends = sends.into_inner();
         let (error, without_effect) = match sent {
-            Ok(()) => match self.mark(claim_state(State::Booting).0).await {
+            // One that is usable by now is whose who got in.
+            Ok(()) => match engine
+                .mark_where(&self.id, claim_state(State::Booting).0, |claim| !is_usable(claim))
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(error) => (error, false),
             },
@@ -249,7 +247,10 @@ impl Starting<'_> {
             return Err(self.take_back(error, instance, call).await);
         }
         self.journal.voided(StepKind::Start, instance, &error.to_string());
-        self.called_off.restore(&mut self.journal, instance, engine.unix_now());
+        if stopping {
+            // The machine that it was to stop does not run, or was asked to stop: nobody got in meanwhile.
+            self.journal.begin(StepKind::Stop, instance, engine.unix_now());
+        }
         engine.note_or_warn(&self.journal, call).await;
         self.leave_stopped(call).await;
         Err(error)
@@ -257,28 +258,11 @@ impl Starting<'_> {
 
     /// What others stopped, whatever its claim said, and was not started is stopped.
     async fn leave_stopped(&self, call: &Call) {
-        if self.claim.state() == claim_state(State::Booting).0
-            && let Err(error) = self.mark(claim_state(State::Stopped).0).await
-        {
+        let (starts, instance) = (claim_state(State::Booting).0, self.claim.instance_id());
+        let still = move |claim: &Claim| claim.state() == starts && claim.instance_id() == instance;
+        let marked = self.engine.mark_where(&self.id, claim_state(State::Stopped).0, still).await;
+        if let Err(error) = marked {
             call.warn(format!("the claim could not be marked: {error}"));
-        }
-    }
-
-    /// Where nothing is sent, what dead processes had left is called off all the same.
-    async fn call_off(&mut self, instance: InstanceId, call: &Call) -> Result<()> {
-        self.called_off = CalledOff::from(&mut self.journal, instance, Use::Started, self.engine.unix_now());
-        if self.called_off.changed {
-            self.engine.store.write_journal(&self.journal).await?;
-            self.called_off.tell(instance, call);
-        }
-        Ok(())
-    }
-
-    /// The start came to nothing, which is no use of the lease.
-    async fn restore(&mut self, instance: InstanceId, call: &Call) {
-        if self.called_off.changed {
-            self.called_off.restore(&mut self.journal, instance, self.engine.unix_now());
-            self.engine.note_or_warn(&self.journal, &call.uncancelled()).await;
         }
     }
 
@@ -316,10 +300,13 @@ impl Starting<'_> {
     async fn take_into_use(&mut self, instance: InstanceId, sent: bool) -> Result<()> {
         let unfinished = self.journal.is_open(StepKind::Start, instance);
         let misleads = if sent { is_usable(&self.claim) } else { labels::is_terminal(self.claim.state()) };
-        let state = (unfinished || misleads).then_some(claim_state(State::Booting).0);
+        let (seen, booting) = (self.claim.clone(), claim_state(State::Booting).0);
         let now = self.engine.unix_now();
         let (ttl, idle) = (self.engine.settings.ttl, self.engine.settings.idle_timeout);
         let touch = move |claim: &mut Claim| {
+            // Whoever got in since it was read wrote that word.
+            let theirs = is_usable(claim) && *claim != seen;
+            let state = (!theirs && (unfinished || misleads)).then_some(booting);
             labels::touch(&mut claim.labels, now, state, ttl, idle, None);
             Ok(())
         };
@@ -344,25 +331,15 @@ impl Starting<'_> {
         }
     }
 
-    /// The claim's state, and nothing else of it.
-    async fn mark(&self, state: &'static str) -> Result<Claim> {
-        let change = move |claim: &mut Claim| {
-            claim.labels.insert(key::STATE.into(), state.to_owned());
-            Ok(())
-        };
-        self.engine.store.update_claim(&self.id, change).await
-    }
-
     /// Stops what was started, or may have been, and says in the error what became of it.
     async fn take_back(&mut self, error: Error, instance: InstanceId, call: &Call) -> Error {
         let call = call.uncancelled();
         let engine = self.engine;
         let stopped = async {
-            self.called_off.restore(&mut self.journal, instance, engine.unix_now());
             self.journal.begin(StepKind::Stop, instance, engine.unix_now());
             engine.note_or_warn(&self.journal, &call).await;
             // Somebody who got in meanwhile keeps it, unless it is too dear.
-            let why = if is_about_money(&error) { Why::Asked } else { Why::Left(Unfinished::Start) };
+            let why = if is_too_dear(&error) { Why::Asked } else { Why::Left(Unfinished::Start) };
             let doomed = Doomed::new(&self.id, instance, Ground::Claimed).because(why);
             let look = || engine.last_look(&doomed, Some(&self.journal));
             match engine.client.set_state_if(instance, "stopped", look).await {
@@ -379,7 +356,7 @@ impl Starting<'_> {
                 }
             }
             engine.prove_stopped(instance, &call).await?;
-            self.mark(claim_state(State::Stopped).0).await?;
+            engine.mark_where(&self.id, claim_state(State::Stopped).0, |_| true).await?;
             self.journal.proved(StepKind::Stop, instance, engine.unix_now());
             self.journal.voided(StepKind::Start, instance, &error.to_string());
             engine.note_or_warn(&self.journal, &call).await;
@@ -451,8 +428,8 @@ impl Starting<'_> {
 }
 
 /// Whether a start failed because of what the machine costs.
-fn is_about_money(error: &Error) -> bool {
-    matches!(error.code(), Code::PriceCapExceeded | Code::CostLimitExceeded | Code::InsufficientCredit)
+fn is_too_dear(error: &Error) -> bool {
+    matches!(error.code(), Code::PriceCapExceeded | Code::CostLimitExceeded)
 }
 
 /// The vendor keeps such a wish: the instance may start, and bill, hours later.

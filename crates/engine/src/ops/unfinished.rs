@@ -135,7 +135,7 @@ pub(super) fn is_usable(claim: &Claim) -> bool {
     matches!(claim.state(), "ready" | "running")
 }
 
-/// Whether the claim says that commands ran on the lease once: it is its user's, or was.
+/// Whether the claim says that commands run on the lease, or that it was stopped to be kept: it is its user's.
 pub(super) fn was_usable(claim: &Claim) -> bool {
     is_usable(claim) || claim.state() == claim_state(State::Stopped).0
 }

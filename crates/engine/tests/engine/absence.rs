@@ -1,6 +1,8 @@
 //! That an instance is gone is a proof: what an API that has lost its way answers is none.
 
-use crate::support::{Warm, edit, mutations, open, pass, rented_elsewhere, run, stop, warm, warnings};
+use crate::support::{
+    Warm, edit, journal_of, mutations, open, pass, rented_elsewhere, run, stop, warm, warnings,
+};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId};
@@ -152,10 +154,6 @@ fn comes_up(stage: &Stage, journal: &Journal, attempt: usize) -> u64 {
     let machine = journal.attempts[attempt].machine;
     let body = json!({"label": label, "machine_id": machine, "actual_status": "running"});
     stage.control("POST", "/_sim/instances", &body)["id"].as_u64().expect("an id")
-}
-
-async fn journal_of(process: &Process, id: &LeaseId) -> Journal {
-    process.engine.store().journal(id).await.expect("readable").expect("a journal")
 }
 
 /// An acquire whose creates were all given up; its journal.

@@ -30,6 +30,7 @@ mod start_money;
 mod starts;
 mod support;
 mod tls;
+mod vanished;
 mod virtual_time;
 mod watchdog;
 mod weaknesses;

@@ -1,5 +1,6 @@
 //! One lease id, many calls: whatever became of the first one, there is one instance, and it is the second one's.
 
+use crate::support::run_on;
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::lease::{InstanceId, LeaseId, ReleaseAction, Slug};
 use crabbox_vast_engine::ops::Lease;
@@ -265,14 +266,6 @@ async fn given_up(stage: &Stage) -> InstanceId {
     InstanceId(open[0].id)
 }
 
-async fn use_it(engine: &Engine, call: &Call) {
-    let script = Script::Argv(vec!["nvidia-smi".into()]);
-    let wanted = RunRequest { identifier: Some(ID.into()), ..RunRequest::new(script) };
-    let (output, mut receive) = tokio::sync::mpsc::channel(16);
-    let drain = async { while receive.recv().await.is_some() {} };
-    tokio::join!(engine.run(&wanted, ExecIo { stdin: None, output }, call), drain).0.expect("it runs");
-}
-
 /// Given up by whoever recovered it, and used before it was destroyed: it is what the id stands for, whatever becomes of
 /// it later.
 #[tokio::test(start_paused = true)]
@@ -302,7 +295,7 @@ async fn a_machine_that_was_given_up_and_used_all_the_same_is_the_leases() {
             });
             used.await.expect("the claim is there");
         } else {
-            use_it(&process.engine, &call).await;
+            run_on(&process.engine, Some(ID), false, &call).await.expect("it runs");
         }
         let action = (then != "is destroyed").then_some(ReleaseAction::Stop);
         let release = ReleaseRequest { identifier: ID.into(), action };

@@ -1,11 +1,11 @@
 //! A lease that is started again over what dead processes left in its records: nothing of that ends it later, and what this
 //! start leaves undone is told from a use.
 
-use crate::support::{Warm, claim, edit, mutations, open, pass, run_on, warm};
+use crate::support::{Warm, claim, edit, journal_of, leave, mutations, open, pass, run_on, warm, wish};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
-use crabbox_vast_engine::store::{Holder, Journal, StepKind};
+use crabbox_vast_engine::store::{Holder, StepKind};
 use crabbox_vast_engine::{Code, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
@@ -21,23 +21,6 @@ async fn start(stage: &Stage, process: &Process) -> Result<()> {
 
 async fn cleanup(stage: &Stage) -> Cleaned {
     stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up")
-}
-
-async fn journal(process: &Process, lease: &Warm) -> Journal {
-    process.engine.store().journal(&lease.id).await.expect("readable").expect("a journal")
-}
-
-/// Changes the journal of a lease, as a process that dies leaves it.
-async fn leave(process: &Process, lease: &Warm, change: impl FnOnce(&mut Journal)) {
-    let mut journal = journal(process, lease).await;
-    change(&mut journal);
-    process.engine.store().write_journal(&journal).await.expect("written");
-}
-
-/// What the vendor is asked to make of the machine.
-async fn wish(process: &Process, lease: &Warm) -> Option<String> {
-    let shown = process.engine.client().show(InstanceId(lease.instance)).await.expect("an answer");
-    shown.expect("it is there").intended_status
 }
 
 fn set(stage: &Stage, lease: &Warm, columns: &serde_json::Value) {
@@ -142,7 +125,7 @@ async fn a_start_of_what_comes_up_by_itself_sends_nothing_and_ends_nothing() {
         let ended =
             tokio::time::timeout(Duration::from_secs(60), starter.live(start(&stage, &starter))).await;
         died += usize::from(matches!(ended, Ok(None)));
-        let steps = journal(&process, &lease).await.steps;
+        let steps = journal_of(&process, &lease.id).await.steps;
         assert!(steps.is_empty(), "step {kill_at}: {steps:?}");
         pass(Duration::from_secs(60)).await;
         let cleaned = cleanup(&stage).await;
@@ -168,7 +151,7 @@ async fn a_refused_start_takes_back_the_one_that_a_dead_process_had_sent() {
     let error = start(&stage, &stage.process()).await.expect_err("refused");
     assert_eq!(error.code(), Code::InsufficientCredit, "{error}");
     assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "{error}");
-    let left = journal(&process, &lease).await;
+    let left = journal_of(&process, &lease.id).await;
     assert!(left.steps.iter().all(|step| !step.is_open()), "{left:?}");
 }
 
@@ -179,45 +162,64 @@ enum Left {
     Holder,
 }
 
-/// A start that fails is no use: what dead processes had left to be done with the lease is done all the same, whether the start
-/// was refused or taken back, or nothing had to be sent.
+async fn leave_open(process: &Process, lease: &Warm, left: Left, now: i64) {
+    let instance = InstanceId(lease.instance);
+    leave(process, lease, |journal| match left {
+        Left::Stop => journal.begin(StepKind::Stop, instance, now),
+        Left::Destroy => journal.begin(StepKind::Destroy, instance, now),
+        Left::Holder => {
+            journal.holder = Some(Holder { since: now, process: "7@x".into(), ..Holder::default() });
+        }
+    })
+    .await;
+}
+
+/// As crabbox, and as a run of ours, which gets in while the machine is being started.
+async fn get_in(stage: &Stage, process: &Process, lease: &Warm) {
+    let now = stage.unix_now().to_string();
+    edit(process, &lease.id, move |claim| {
+        for (label, text) in [("state", "ready"), ("last_touched_at", &now)] {
+            claim.labels.insert(label.into(), text.to_owned());
+        }
+    })
+    .await;
+}
+
+/// What it was to stop may still run.
 #[tokio::test(start_paused = true)]
-async fn a_start_that_fails_leaves_to_be_finished_what_was_before_it() {
-    for left in [Left::Stop, Left::Destroy, Left::Holder] {
-        for how in ["refused", "taken back", "not sent"] {
-            let what = format!("{left:?}, {how}");
+async fn a_refused_start_leaves_a_stop_that_was_never_proved_to_be_finished() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    set(&stage, &lease, &json!({"actual_status": "exited"}));
+    leave_open(&process, &lease, Left::Stop, stage.unix_now()).await;
+    refuse_next_state(&stage);
+    start(&stage, &stage.process()).await.expect_err("refused");
+    pass(SILENT).await;
+    let cleaned = cleanup(&stage).await;
+    assert_eq!(cleaned.summary.stopped, 1, "{cleaned:?}");
+    assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"));
+}
+
+/// Who starts a lease wants it: its disk does not go with what a dead process had meant to do, whatever comes of the start.
+#[tokio::test(start_paused = true)]
+async fn a_start_takes_the_lease_over_whatever_comes_of_it() {
+    for left in [Left::Destroy, Left::Holder] {
+        for refused in [false, true] {
             let stage = Stage::new();
             let process = stage.process();
             let lease = warm(&stage, &process, "one", false).await;
-            if how != "not sent" {
-                set(&stage, &lease, &json!({"actual_status": "exited"}));
-            }
-            let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
-            leave(&process, &lease, |journal| match left {
-                Left::Stop => journal.begin(StepKind::Stop, instance, now),
-                Left::Destroy => journal.begin(StepKind::Destroy, instance, now),
-                Left::Holder => {
-                    journal.holder = Some(Holder { since: now, process: "7@x".into(), ..Holder::default() });
-                }
-            })
-            .await;
-            if how == "refused" {
+            stop_only(&stage, &process).await;
+            leave_open(&process, &lease, left, stage.unix_now()).await;
+            if refused {
                 refuse_next_state(&stage);
             } else {
                 set(&stage, &lease, &json!({"sshd": false}));
             }
             start(&stage, &stage.process()).await.expect_err("it fails");
-            pass(SILENT).await;
             let cleaned = cleanup(&stage).await;
-            if left == Left::Stop {
-                // Where it was taken back it was stopped by that.
-                let stopped = usize::from(how != "taken back");
-                assert_eq!(cleaned.summary.stopped, stopped, "{what}: {cleaned:?}");
-                assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "{what}");
-            } else {
-                assert_eq!(cleaned.summary.destroyed, 1, "{what}: {cleaned:?}");
-                assert_eq!(open(&stage), Vec::<u64>::new(), "{what}");
-            }
+            assert_eq!(open(&stage), [lease.instance], "{left:?}, refused {refused}: {cleaned:?}");
+            assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "{left:?}, refused {refused}");
         }
     }
 }
@@ -355,13 +357,7 @@ async fn a_start_that_fails_takes_nothing_from_who_got_in_meanwhile() {
         set(&stage, &lease, &json!({"sshd": false}));
         let using = async {
             pass(Duration::from_secs(60)).await;
-            let now = stage.unix_now().to_string();
-            edit(&process, &lease.id, move |claim| {
-                for (label, text) in [("state", "ready"), ("last_touched_at", &now)] {
-                    claim.labels.insert(label.into(), text.to_owned());
-                }
-            })
-            .await;
+            get_in(&stage, &process, &lease).await;
             if dearer {
                 set(&stage, &lease, &json!({"dph_total": 99.0}));
             }
@@ -378,7 +374,7 @@ async fn a_start_that_fails_takes_nothing_from_who_got_in_meanwhile() {
         pass(SILENT).await;
         let cleaned = cleanup(&stage).await;
         assert_eq!(cleaned.summary.stopped, 0, "{cleaned:?}");
-        let left = journal(&process, &lease).await;
+        let left = journal_of(&process, &lease.id).await;
         assert!(left.steps.iter().all(|step| !step.is_open()), "{left:?}");
     }
 }
@@ -404,17 +400,82 @@ async fn what_others_stopped_and_is_not_started_is_stopped() {
     }
 }
 
-/// However soon after the start its process died and somebody got in.
+/// Whoever starts a lease takes it over: what dead processes had meant to do with it does not come back over who got in while
+/// the start waited.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_fails_brings_nothing_back_over_who_got_in_meanwhile() {
+    for left in [Left::Stop, Left::Destroy, Left::Holder] {
+        for sent in [false, true] {
+            let what = format!("{left:?}, sent {sent}");
+            let stage = Stage::new();
+            let process = stage.process();
+            let lease = warm(&stage, &process, "one", false).await;
+            if sent {
+                stop_only(&stage, &process).await;
+            }
+            leave_open(&process, &lease, left, stage.unix_now()).await;
+            pass(Duration::from_secs(60)).await;
+            set(&stage, &lease, &json!({"sshd": false}));
+            let using = async {
+                pass(Duration::from_secs(60)).await;
+                get_in(&stage, &process, &lease).await;
+            };
+            let starter = stage.process();
+            let (started, ()) = tokio::join!(start(&stage, &starter), using);
+            assert_eq!(started.expect_err("SSH never answers").code(), Code::SshTimeout, "{what}");
+            get_in(&stage, &process, &lease).await;
+            pass(SILENT).await;
+            let cleaned = cleanup(&stage).await;
+            assert_eq!(open(&stage), [lease.instance], "{what}: {cleaned:?}");
+            assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"), "{what}: {cleaned:?}");
+        }
+    }
+}
+
+/// However soon after the start its process died and somebody got in, with whichever program.
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_process_started_is_whose_who_gets_in_at_once() {
-    let stage = Stage::new();
-    let process = stage.process();
-    let lease = warm(&stage, &process, "one", true).await;
-    let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
-    leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
-    run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("it runs");
-    assert_eq!(stage.unix_now(), now, "within the same second");
-    let cleaned = cleanup(&stage).await;
-    assert_eq!(cleaned.summary.stopped, 0, "{cleaned:?}");
-    assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"));
+    for by_crabbox in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        pass(Duration::from_secs(5)).await;
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
+        if by_crabbox {
+            get_in(&stage, &process, &lease).await;
+        } else {
+            run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("it runs");
+        }
+        assert_eq!(stage.unix_now(), now, "within the same second");
+        let cleaned = cleanup(&stage).await;
+        assert_eq!(cleaned.summary.stopped, 0, "by crabbox {by_crabbox}: {cleaned:?}");
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some("running"), "by crabbox {by_crabbox}");
+    }
+}
+
+/// Its process died before the claim said that it starts, so that the claim still says `stopped`: who gets in, or keeps it, has a
+/// lease that runs.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_started_is_not_said_to_be_stopped_by_who_gets_in() {
+    for kept in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        stop_only(&stage, &process).await;
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        leave(&process, &lease, |journal| journal.begin(StepKind::Start, instance, now)).await;
+        let sent = process.engine.client().set_state_if(instance, "running", || async { Ok(()) });
+        sent.await.expect("accepted");
+        pass(Duration::from_secs(60)).await;
+        if kept {
+            let request = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Keep) };
+            process.engine.release(&request, &stage.call()).await.expect("keeps");
+        } else {
+            run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("it runs");
+        }
+        let expected = if kept { "provisioning" } else { "ready" };
+        assert_eq!(claim(&process, &lease.id).await.state(), expected);
+        process.engine.touch("one", None, &stage.call()).await.expect("it is in use");
+    }
 }

@@ -1,11 +1,11 @@
 //! A lease that is taken into use is spared: what was begun to end it is called off, or the use is refused. Whatever
 //! authorises a destruction is read last, after every wait.
 
-use crate::support::{Warm, claim, edit, open, pass, run_on, stop, warm, warnings};
+use crate::support::{Warm, claim, edit, journal_of, open, pass, run_on, stop, warm, warnings};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
-use crabbox_vast_engine::store::{Journal, StepKind};
+use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_engine::{Code, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use std::time::Duration;
@@ -19,10 +19,6 @@ async fn expire(process: &Process, lease: &Warm) {
 
 async fn cleanup(stage: &Stage, process: &Process) -> Cleaned {
     process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up")
-}
-
-async fn journal(process: &Process, lease: &Warm) -> Journal {
-    process.engine.store().journal(&lease.id).await.expect("readable").expect("a journal")
 }
 
 fn refusal() -> Effect {
@@ -44,7 +40,7 @@ async fn half_destroyed(stage: &Stage) -> Warm {
         vast.add_fault(Fault::once("DELETE", "/api/v0/instances/*/", refusal()).times(Some(2)));
     });
     assert_eq!(cleanup(stage, &process).await.summary.failed, 1);
-    assert!(journal(&process, &lease).await.is_open(StepKind::Destroy, InstanceId(lease.instance)));
+    assert!(journal_of(&process, &lease.id).await.is_open(StepKind::Destroy, InstanceId(lease.instance)));
     assert_eq!(open(stage), [lease.instance]);
     lease
 }
@@ -84,7 +80,7 @@ async fn a_destroy_that_was_refused_is_called_off_by_whatever_takes_the_lease_in
         pass(Duration::from_secs(60)).await;
         let cleaned = cleanup(&stage, &stage.process()).await;
         assert_eq!(open(&stage), [lease.instance], "{how:?}: {cleaned:?}");
-        let left = journal(&user, &lease).await;
+        let left = journal_of(&user, &lease.id).await;
         assert!(!left.is_open(StepKind::Destroy, InstanceId(lease.instance)), "{how:?}: {left:?}");
         // It ends as every lease does.
         expire(&user, &lease).await;
@@ -104,7 +100,7 @@ async fn a_start_of_a_stopped_lease_calls_its_destroy_off_before_it_is_sent() {
     take_into_use(&stage, &stage.process(), Use::Start).await.expect("starts");
     cleanup(&stage, &stage.process()).await;
     assert_eq!(open(&stage), [lease.instance]);
-    let steps = journal(&stage.process(), &lease).await.steps;
+    let steps = journal_of(&stage.process(), &lease.id).await.steps;
     let called_off =
         steps.iter().find(|step| step.kind == StepKind::Destroy).and_then(|step| step.void.as_ref());
     assert_eq!(called_off.map(String::as_str), Some("the lease is in use again"), "{steps:?}");
@@ -154,7 +150,7 @@ async fn an_expired_lease_that_is_used_while_its_destroy_waits_to_be_sent_is_spa
     assert_eq!((cleaned.summary.destroyed, cleaned.summary.refused + cleaned.summary.failed), (0, 1));
     let said = serde_json::to_value(&cleaned).expect("a document");
     assert_eq!(said["items"][0]["error"]["code"], "claim_changed", "{said}");
-    let left = journal(&process, &lease).await;
+    let left = journal_of(&process, &lease.id).await;
     assert!(!left.is_open(StepKind::Destroy, InstanceId(lease.instance)), "{left:?}");
     cleanup(&stage, &process).await;
     assert_eq!(open(&stage), [lease.instance]);
@@ -181,7 +177,7 @@ async fn a_stop_that_waits_to_be_repeated_looks_at_the_claim_again() {
     let process = stage.process();
     let lease = warm(&stage, &process, "one", false).await;
     pass(Duration::from_secs(30)).await;
-    let mut left = journal(&process, &lease).await;
+    let mut left = journal_of(&process, &lease.id).await;
     left.begin(StepKind::Stop, InstanceId(lease.instance), stage.unix_now());
     process.engine.store().write_journal(&left).await.expect("written");
     pass(Duration::from_secs(30)).await;
@@ -198,7 +194,7 @@ async fn a_stop_that_waits_to_be_repeated_looks_at_the_claim_again() {
     let puts = stage.calls.lock().expect("not poisoned").iter().filter(|call| **call == put).count();
     assert_eq!((puts, open(&stage)), (1, vec![lease.instance]), "{cleaned:?}");
     assert_eq!(claim(&process, &lease.id).await.state(), "ready");
-    let left = journal(&process, &lease).await;
+    let left = journal_of(&process, &lease.id).await;
     assert!(!left.is_open(StepKind::Stop, InstanceId(lease.instance)), "{left:?}");
     stop(&process.engine, "one", &stage.call()).await.expect("a stop that was asked for");
     assert_eq!(open(&stage), Vec::<u64>::new());
@@ -250,7 +246,7 @@ async fn a_stop_that_was_never_proved_is_called_off_by_whatever_uses_the_machine
         let stage = Stage::new();
         let process = stage.process();
         let lease = warm(&stage, &process, "one", true).await;
-        let mut left = journal(&process, &lease).await;
+        let mut left = journal_of(&process, &lease.id).await;
         left.begin(StepKind::Stop, InstanceId(lease.instance), stage.unix_now());
         process.engine.store().write_journal(&left).await.expect("written");
         pass(Duration::from_secs(30)).await;

@@ -1,11 +1,11 @@
 //! A start bills like an acquire, and is held to the same limits: each refusal comes before anything is sent.
 
-use crate::support::{Warm, claim, edit, mutations, pass, warm, warnings};
+use crate::support::{Warm, claim, edit, journal_of, mutations, pass, warm, warnings};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::config::Settings;
 use crabbox_vast_engine::lease::{Dollars, DollarsPerHour, LeaseId, ReleaseAction};
 use crabbox_vast_engine::ops::{ReleaseRequest, StartRequest};
-use crabbox_vast_engine::store::{DayCost, Journal, StepKind};
+use crabbox_vast_engine::store::{DayCost, StepKind};
 use crabbox_vast_engine::{Code, Engine, Error, Result};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -27,10 +27,6 @@ async fn start(engine: &Engine, stage: &Stage) -> Result<()> {
     engine.start(&request, &stage.call()).await.map(|_| ())
 }
 
-async fn journal(process: &Process, id: &LeaseId) -> Journal {
-    process.engine.store().journal(id).await.expect("readable").expect("a journal")
-}
-
 /// A start with these settings, which is refused with nothing sent and nothing left to finish.
 async fn refused(stage: &Stage, lease: &Warm, change: impl FnOnce(&mut Settings)) -> Error {
     let process = stage.process_with(None, change);
@@ -39,7 +35,7 @@ async fn refused(stage: &Stage, lease: &Warm, change: impl FnOnce(&mut Settings)
     assert!(error.to_string().contains("not started") || error.code() == Code::CostLimitExceeded, "{error}");
     assert!(error.hint_text().is_some(), "{error}");
     assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "{error}");
-    let journal = journal(&process, &lease.id).await;
+    let journal = journal_of(&process, &lease.id).await;
     assert!(!journal.steps.iter().any(|step| step.kind == StepKind::Start), "{error}: {journal:?}");
     error
 }
@@ -57,7 +53,7 @@ async fn a_start_keeps_within_the_limit_of_its_lease() {
     refused(&stage, &lease, |settings| settings.max_cost = Some(Dollars(0.5))).await;
     let wider = stage.process_with(None, |settings| settings.max_cost = Some(Dollars(2.0)));
     start(&wider.engine, &stage).await.expect("within the wider limit");
-    let journal = journal(&wider, &lease.id).await;
+    let journal = journal_of(&wider, &lease.id).await;
     let step = journal.steps.iter().find(|step| step.kind == StepKind::Start).expect("a start");
     assert!(step.proved_at.is_some(), "{step:?}");
     assert_eq!(journal.price, Some(0.7));
@@ -71,7 +67,7 @@ async fn the_past_of_a_lease_counts_against_its_limit() {
     let lease = stopped(&stage, ttl, false, &json!(0.5)).await;
     pass(Duration::from_secs(3 * 3600)).await;
     // Three hours at what it cost so far, and one more at 0.5 $/h.
-    let before = journal(&stage.process(), &lease.id).await.price.expect("a price");
+    let before = journal_of(&stage.process(), &lease.id).await.price.expect("a price");
     let whole = 3.0 * before + 0.5;
     let error = refused(&stage, &lease, |settings| settings.max_cost = Some(Dollars(whole - 0.05))).await;
     let spent = error.details()["spent"].as_f64().expect("an amount");
@@ -131,7 +127,7 @@ async fn a_started_lease_of_others_counts_against_the_day() {
     let process = stage.process_with(None, budget(2.0));
     start(&process.engine, &stage).await.expect("within the day");
     let now = stage.unix_now();
-    let cost = DayCost::of(&journal(&process, &lease.id).await, true, now).total();
+    let cost = DayCost::of(&journal_of(&process, &lease.id).await, true, now).total();
     assert!((0.8..=0.91).contains(&cost.0), "what is left of 90 minutes at 0.6 $/h: {cost}");
     let others = process
         .engine
@@ -210,7 +206,7 @@ async fn a_price_that_rises_within_the_day_is_noted() {
     let lease = stopped(&stage, |_| (), false, &json!(0.5)).await;
     let process = stage.process_with(None, |settings| settings.max_cost_per_day = Some(Dollars(9.0)));
     risen_meanwhile(&stage, &process, &lease).await.expect("within the day");
-    assert_eq!(journal(&process, &lease.id).await.price, Some(3.0));
+    assert_eq!(journal_of(&process, &lease.id).await.price, Some(3.0));
 }
 
 /// The time of the lease is over: it may still be used for one idle timeout, and that is what is counted.

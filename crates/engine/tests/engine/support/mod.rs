@@ -1,9 +1,10 @@
 //! What the tests of a lease's life share: leases to begin with, claims to write, calls to count.
 
 use crate::virtual_time::{Process, Stage};
-use crabbox_vast_engine::lease::{Claim, LeaseId};
+use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId};
 use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, Released, RunRequest, RunResult};
 use crabbox_vast_engine::ssh::command::Script;
+use crabbox_vast_engine::store::Journal;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Engine, Event, Result};
 use serde_json::json;
@@ -88,6 +89,24 @@ pub async fn edit(
 /// The claim of a lease.
 pub async fn claim(process: &Process, id: &LeaseId) -> Claim {
     process.engine.store().claim(id).await.expect("readable").expect("a claim")
+}
+
+/// The journal of a lease.
+pub async fn journal_of(process: &Process, id: &LeaseId) -> Journal {
+    process.engine.store().journal(id).await.expect("readable").expect("a journal")
+}
+
+/// Changes the journal of a lease, as a process that dies leaves it.
+pub async fn leave(process: &Process, lease: &Warm, change: impl FnOnce(&mut Journal)) {
+    let mut journal = journal_of(process, &lease.id).await;
+    change(&mut journal);
+    process.engine.store().write_journal(&journal).await.expect("written");
+}
+
+/// What the vendor is asked to make of a machine.
+pub async fn wish(process: &Process, lease: &Warm) -> Option<String> {
+    let shown = process.engine.client().show(InstanceId(lease.instance)).await.expect("an answer");
+    shown.expect("it is there").intended_status
 }
 
 /// The calls since the last look that change something at Vast.

@@ -1,0 +1,78 @@
+//! Leases that went by other hands: what is left of them is looked for for a day, and then forgotten.
+
+use crate::support::{leave, open, pass, stop, warm};
+use crate::virtual_time::Stage;
+use crabbox_vast_engine::Code;
+use crabbox_vast_engine::lease::InstanceId;
+use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest};
+use crabbox_vast_engine::store::StepKind;
+use std::time::Duration;
+
+/// An acquire that died when the claim named its instance, and the journal did not yet: a stop ends it by the claim, and what
+/// is left of the lease goes after a day, and not before.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_was_answered_in_the_claim_alone_leaves_no_journal_for_ever() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let store = process.engine.store();
+    let mut journal = store.journal(&lease.id).await.expect("readable").expect("a journal");
+    let attempt = journal.attempts.last_mut().expect("one create");
+    (attempt.instance, attempt.outcome) = (None, None);
+    store.write_journal(&journal).await.expect("writes");
+    stop(&process.engine, "one", &stage.call()).await.expect("stops");
+    assert_eq!(open(&stage), Vec::<u64>::new());
+    for (hours, is_there) in [(23, true), (2, false)] {
+        pass(Duration::from_secs(hours * 3600)).await;
+        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        let left = store.journal(&lease.id).await.expect("readable");
+        assert_eq!(left.is_some(), is_there, "{hours} h later: {left:?}");
+    }
+}
+
+/// Its claim and its machine went by other hands while its destroy was being asked for, however old it was: from then on it is
+/// looked for.
+#[tokio::test(start_paused = true)]
+async fn a_destroy_that_nobody_can_finish_leaves_no_journal_for_ever() {
+    for days in [0, 3] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        pass(Duration::from_secs(days * 24 * 3600)).await;
+        let store = process.engine.store();
+        let (now, instance) = (stage.unix_now(), InstanceId(lease.instance));
+        leave(&process, &lease, |journal| journal.begin(StepKind::Destroy, instance, now)).await;
+        let left = store.journal(&lease.id).await.expect("readable").expect("a journal");
+        stop(&process.engine, "one", &stage.call()).await.expect("stops");
+        store.write_journal(&left).await.expect("writes");
+        for (hours, is_there) in [(23, true), (2, false)] {
+            pass(Duration::from_secs(hours * 3600)).await;
+            process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+            let left = store.journal(&lease.id).await.expect("readable");
+            assert_eq!(left.is_some(), is_there, "{days} days old, {hours} h later: {left:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_whose_lease_was_taken_away_leaves_the_proof_that_its_machine_is_gone() {
+    let stage = Stage::new();
+    let (process, other) = (stage.process(), stage.process());
+    let request = AcquireRequest { keep: true, slug: Some("one".into()), ..AcquireRequest::default() };
+    let call = stage.call();
+    let stopping = async {
+        while open(&stage).is_empty() {
+            pass(Duration::from_millis(10)).await;
+        }
+        pass(Duration::from_secs(10)).await;
+        let instance = open(&stage)[0];
+        stop(&other.engine, "one", &stage.call()).await.expect("stops");
+        instance
+    };
+    let (acquired, instance) = tokio::join!(process.engine.acquire(&request, &call), stopping);
+    assert_eq!(acquired.map(|_| ()).expect_err("taken away").code(), Code::ClaimMissing);
+    let journal = process.engine.store().scan_journals().await.expect("readable").remove(0);
+    let gone: Vec<u64> = journal.tombstones().map(|(gone, _)| gone.0).collect();
+    assert_eq!(gone, [instance], "{journal:?}");
+    assert!(journal.steps.iter().all(|step| !step.is_open()), "{journal:?}");
+}
