@@ -21,7 +21,8 @@ pub fn definition() -> Command {
         .after_help(
             "Examples:\n  crabbox-vast list\n  crabbox-vast adopt 27491836\n  crabbox-vast run --id 27491836 -- nvidia-smi\n\n\
              A key of this machine is attached, so that the lease can be used. Instances that neither crabbox nor \
-             crabbox-vast made are never adopted. On a lease with a claim only the key is attached again.",
+             crabbox-vast made are never adopted. A lease with a claim keeps it as it is: its key is attached again, and what \
+             a process that died had meant to do with it, its destroy included, is called off.",
         )
 }
 

@@ -58,8 +58,9 @@ impl Adopted {
 }
 
 impl Engine {
-    /// Makes a claim for an instance with an ownership label, and attaches a key of this machine to it. On a lease that
-    /// has a claim already only the key is attached again. Instances without an ownership label are never adopted.
+    /// Makes a claim for an instance with an ownership label, and attaches a key of this machine to it. A lease that has a
+    /// claim already keeps it as it is: its key is attached again, and what a dead process had meant to do with it, its
+    /// destroy included, is called off. Instances without an ownership label are never adopted.
     ///
     /// Where SSH answers, the dead-man switch is set to what the adoption says: a watchdog that the maker of the instance
     /// armed is replaced, or ended where nothing is to end the lease.
@@ -185,8 +186,15 @@ impl Engine {
                 let record = self.deadman_record(keep).unwrap_or_default();
                 journal.deadman = Some(DeadmanRecord { over_ssh: true, ..record });
             }
-            if relieve(&mut journal) {
-                // A destroy that is still on record would be finished under its user.
+            let mut relieved = relieve(&mut journal);
+            let unready = !journal.was_ready() || journal.discarded(instance.id);
+            if !claimed && !journal.attempts.is_empty() && unready {
+                // Its acquire died, and would be finished by giving the machine back.
+                journal.reached(instance.id);
+                relieved = true;
+            }
+            if relieved {
+                // What is still on record to be done would be finished under its user.
                 self.store.write_journal(&journal).await?;
             } else if claimed {
                 self.note_or_warn(&journal, call).await;

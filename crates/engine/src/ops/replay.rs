@@ -155,7 +155,8 @@ impl Engine {
                 let going = gone || journal.is_open(StepKind::Destroy, instance) && !spared;
                 // What was given up and used all the same is its user's. crabbox writes that into the claim only.
                 let given_up = journal.discarded(instance) && !was_usable(&claim);
-                let given_up = given_up || state == claim_state(State::Releasing).0;
+                let rolled_back = state == claim_state(State::Releasing).0 && !journal.was_ready();
+                let given_up = given_up || rolled_back;
                 match (given_up, going, was_ready) {
                     (true, ..) => Step::GivenUp(instance),
                     (false, true, _) => return Err(released(id)),

@@ -172,7 +172,8 @@ impl Journal {
         }
     }
 
-    /// Records that somebody got in to an instance, so that it is what the lease stands for, whoever had given it up.
+    /// Records that somebody got in to an instance, or took it over, so that it is what the lease stands for, whoever had
+    /// given it up.
     pub fn reached(&mut self, instance: InstanceId) {
         self.reprieve(instance);
         self.note_ready(0);

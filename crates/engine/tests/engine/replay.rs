@@ -1,10 +1,10 @@
 //! One lease id, many calls: whatever became of the first one, there is one instance, and it is the second one's.
 
-use crate::support::run_on;
+use crate::support::{edit, journal_of, run_on};
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::lease::{InstanceId, LeaseId, ReleaseAction, Slug};
 use crabbox_vast_engine::ops::Lease;
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest, StartRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, AdoptRequest, ReleaseRequest, RunRequest, StartRequest};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};
@@ -26,6 +26,11 @@ async fn acquire(engine: &Engine, call: &Call) -> Result<Lease> {
 async fn stop(stage: &Stage) {
     let request = ReleaseRequest { identifier: ID.into(), action: None };
     stage.process().engine.release(&request, &stage.call()).await.expect("releases");
+}
+
+async fn adopt(engine: &Engine, call: &Call) {
+    let request = AdoptRequest { identifier: ID.into(), keep: false };
+    engine.adopt(&request, call).await.expect("takes it over");
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,36 +271,42 @@ async fn given_up(stage: &Stage) -> InstanceId {
     InstanceId(open[0].id)
 }
 
+/// How a lease is taken over that a recovery had given up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum By {
+    Run,
+    Crabbox,
+    Adopt,
+}
+
 /// Given up by whoever recovered it, and used before it was destroyed: it is what the id stands for, whatever becomes of
 /// it later.
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_was_given_up_and_used_all_the_same_is_the_leases() {
-    for (then, by_crabbox) in [
-        ("is ready", false),
-        ("is ready", true),
-        ("is stopped", false),
-        ("is stopped", true),
-        ("starts", false),
-        ("starts", true),
-        ("is destroyed", false),
-        ("is destroyed", true),
-    ] {
-        let what = format!("{then}, by crabbox: {by_crabbox}");
+    let ends = ["is ready", "is stopped", "starts", "is destroyed"];
+    for (then, by) in ends.into_iter().flat_map(|then| [By::Run, By::Crabbox, By::Adopt].map(|by| (then, by)))
+    {
+        let what = format!("{then}, by {by:?}");
         let stage = Stage::new();
         let first = given_up(&stage).await;
         let (process, call) = (stage.process(), stage.call());
-        if by_crabbox {
-            let id = LeaseId::parse(ID).unwrap();
-            let now = stage.unix_now().to_string();
-            let used = process.engine.store().update_claim(&id, move |claim| {
-                for (label, text) in [("state", "ready"), ("created_at", &now), ("last_touched_at", &now)] {
-                    claim.labels.insert(label.into(), text.to_owned());
-                }
-                Ok(())
-            });
-            used.await.expect("the claim is there");
-        } else {
-            run_on(&process.engine, Some(ID), false, &call).await.expect("it runs");
+        match by {
+            By::Crabbox => {
+                let id = LeaseId::parse(ID).unwrap();
+                let now = stage.unix_now().to_string();
+                let used = process.engine.store().update_claim(&id, move |claim| {
+                    for (label, text) in [("state", "ready"), ("created_at", &now), ("last_touched_at", &now)]
+                    {
+                        claim.labels.insert(label.into(), text.to_owned());
+                    }
+                    Ok(())
+                });
+                used.await.expect("the claim is there");
+            }
+            By::Run => {
+                run_on(&process.engine, Some(ID), false, &call).await.expect("it runs");
+            }
+            By::Adopt => adopt(&process.engine, &call).await,
         }
         let action = (then != "is destroyed").then_some(ReleaseAction::Stop);
         let release = ReleaseRequest { identifier: ID.into(), action };
@@ -320,6 +331,45 @@ async fn a_machine_that_was_given_up_and_used_all_the_same_is_the_leases() {
         let left: Vec<u64> = stage.ledger().open.iter().map(|one| one.id).collect();
         let expected = if then == "is destroyed" { vec![] } else { vec![first.0] };
         assert_eq!(left, expected, "{what}");
+    }
+}
+
+/// Whoever adopts a lease whose acquire died takes it over: it ends at its time, and not with the dead acquire.
+#[tokio::test(start_paused = true)]
+async fn an_adopted_lease_does_not_end_with_the_acquire_that_died() {
+    for dead in ["booting", "given up"] {
+        let stage = Stage::new();
+        if dead == "booting" {
+            let (process, call, wanted) = (stage.process(), stage.call(), request(false));
+            let limit = Duration::from_secs(3);
+            let cut_off = tokio::time::timeout(limit, process.engine.acquire(&wanted, &call)).await;
+            assert!(cut_off.is_err(), "it dies booting");
+            tokio::time::sleep(Duration::from_secs(120)).await;
+        } else {
+            given_up(&stage).await;
+        }
+        adopt(&stage.process().engine, &stage.call()).await;
+        let cleanup = async || {
+            let process = stage.process();
+            process
+                .engine
+                .cleanup(&Default::default(), &stage.call())
+                .await
+                .expect("cleans")
+                .summary
+                .destroyed
+        };
+        assert_eq!((cleanup().await, stage.ledger().open.len()), (0, 1), "{dead}");
+        let (process, id) = (stage.process(), LeaseId::parse(ID).unwrap());
+        edit(&process, &id, |claim| {
+            claim.labels.insert("expires_at".into(), "1700000000".into());
+            claim.labels.insert("keep".into(), "false".into());
+        })
+        .await;
+        let mut journal = journal_of(&process, &id).await;
+        journal.request.keep = false;
+        process.engine.store().write_journal(&journal).await.expect("written");
+        assert_eq!((cleanup().await, stage.ledger().open.len()), (1, 0), "{dead}");
     }
 }
 
