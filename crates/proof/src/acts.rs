@@ -2,6 +2,7 @@
 
 use crate::catalogue::repeated_token;
 use crate::dice::Dice;
+use crate::stage::CAP;
 use crate::vendor::Act;
 use crabbox_vast_sim::api::Effect;
 use serde_json::{Value, json};
@@ -102,7 +103,7 @@ pub const KINDS: [Kind; 30] = [
             alter(json!({"actual_status": "exited", "intended_status": "stopped", "cur_state": "stopped"}))
         },
     },
-    Kind { name: "act: the price was raised", draw: |_| Act::Raise },
+    Kind { name: "act: the price was raised", draw: |_| Act::Raise(CAP * 1.5) },
     Kind { name: "act: outbid", draw: |dice| Act::Outbid(1_000.0, seconds(dice, 90)) },
     Kind { name: "act: the GPU was let to others", draw: |dice| Act::Relet(seconds(dice, 120)) },
     Kind { name: "act: the machine was offline", draw: |dice| Act::Ail("offline", seconds(dice, 60)) },

@@ -3,6 +3,7 @@
 //! It knows nothing of the engine. What it counts follows from the promises alone.
 
 use crate::history::{Happening, History};
+use crate::stage::Limits;
 use crate::users::Users;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,7 +33,7 @@ pub struct Verdict {
     /// Live instances to which no durable claim led, at the create or at any moment later.
     pub lost_claims: u64,
     /// Seconds in which a lease was in use, or was rented, at a price above the cap, on other terms than asked for, or
-    /// beyond what a day may cost.
+    /// beyond what it or a day may cost.
     pub over_cap_seconds: u64,
     /// Secrets seen outside the key folder.
     pub secrets: u64,
@@ -91,6 +92,12 @@ pub(crate) struct Live {
     created: Duration,
     /// What it costs in a day at most, at the price it was rented for.
     day_cost: f64,
+    /// What it may cost, $, and in how many hours.
+    may_cost: Option<(f64, f64)>,
+    /// Its price, $/h, since when it costs that, and what it had cost until then, $.
+    price: f64,
+    priced: Duration,
+    spent: f64,
     /// It was rented on other terms than it was asked for.
     unfit: bool,
     /// When its price went above the cap, and who was shown it since.
@@ -139,8 +146,8 @@ struct Judge<'a> {
     sent: BTreeSet<(&'a str, u64)>,
     senders: BTreeMap<&'a str, usize>,
     adopters: BTreeSet<usize>,
-    /// For how many hours of a day what a process rents lives at most, and what all may cost in one.
-    spends: BTreeMap<usize, (f64, Option<f64>)>,
+    /// For how many hours of a day what a process rents lives at most, and what it may cost.
+    spends: BTreeMap<usize, (f64, Limits)>,
     /// When each process began to speak of gone machines.
     began: BTreeMap<usize, Duration>,
     users: Users<'a>,
@@ -159,27 +166,30 @@ impl<'a> Judge<'a> {
                 let twin = lease.is_some() && self.live.values().any(|other| other.lease == *lease);
                 self.verdict.double_creates += u64::from(twin);
                 self.verdict.lost_claims += u64::from(!claimed);
-                let raised = (*price > self.cap + ROUNDING).then_some(at);
                 let creator = lease.as_deref().and_then(|lease| self.senders.get(lease)).copied();
-                let (hours, limit) =
-                    creator.and_then(|creator| self.spends.get(&creator)).copied().unwrap_or((24.0, None));
+                let spends = creator.and_then(|creator| self.spends.get(&creator));
+                let (hours, limits) = spends.copied().unwrap_or((24.0, Limits::default()));
                 let day_cost = price * hours;
                 let others = self.live.values().filter(|other| !other.disowned).map(|other| other.day_cost);
-                let beyond = limit.is_some_and(|limit| day_cost + others.sum::<f64>() > limit + ROUNDING);
-                let new = Live {
+                let day = day_cost + others.sum::<f64>();
+                let beyond = limits.day.is_some_and(|limit| day > limit + ROUNDING);
+                let mut new = Live {
                     day_cost,
+                    may_cost: limits.lease.map(|limit| (limit, hours)),
+                    price: *price,
+                    priced: at,
                     lease: lease.clone(),
                     creator,
                     created: at,
-                    raised,
-                    over_since: raised.or(beyond.then_some(at)),
                     lost: !claimed,
                     ..Live::default()
                 };
+                new.raised = new.is_above(at, *price, self.cap).then_some(at);
+                new.over_since = new.raised.or(beyond.then_some(at));
                 self.live.insert(*instance, new);
             }
-            Happening::Spends { process, hours, limit } => {
-                self.spends.insert(*process, (*hours, *limit));
+            Happening::Spends { process, hours, limits } => {
+                self.spends.insert(*process, (*hours, *limits));
             }
             Happening::Unrecorded { .. } => self.verdict.lost_claims += 1,
             Happening::Misarmed { ends: false, .. } => self.verdict.leaked += 1,
@@ -272,7 +282,7 @@ impl<'a> Judge<'a> {
 
     /// What a lease may cost, before anything else is made of what happens.
     fn hear_of_money(&mut self, at: Duration, happening: &Happening) {
-        let cap = self.cap + ROUNDING;
+        let cap = self.cap;
         match happening {
             Happening::Unfit { instance } => {
                 if let Some(instance) = self.live.get_mut(instance) {
@@ -281,11 +291,12 @@ impl<'a> Judge<'a> {
             }
             Happening::Repriced { instance, price } => {
                 let Some(instance) = self.live.get_mut(instance) else { return };
-                let above = *price > cap;
+                let above = instance.is_above(at, *price, cap);
                 if !above {
                     self.verdict.over_cap_seconds += instance.stop_counting(at);
                 }
                 instance.raised = above.then(|| instance.raised.unwrap_or(at));
+                instance.reprice(at, *price);
                 instance.shown.clear();
                 instance.hidden.clear();
             }
@@ -293,8 +304,11 @@ impl<'a> Judge<'a> {
                 let Some(instance) = self.live.get_mut(instance) else { return };
                 instance.hidden.insert(*process);
             }
-            Happening::PriceShown { process, instance, price } if *price > cap => {
+            Happening::PriceShown { process, instance, price } => {
                 let Some(instance) = self.live.get_mut(instance) else { return };
+                if !instance.is_above(at, *price, cap) {
+                    return;
+                }
                 instance.shown.insert(*process);
                 if self.users.brings_up(*process, instance) {
                     instance.unwanted.entry(*process).or_insert(at);
@@ -346,6 +360,25 @@ impl Live {
         self.raised.is_some() && self.shown.contains(&process)
     }
 
+    /// Whether it would be too dear at this price: above the cap, or in the rest of its time beyond what it may cost.
+    fn is_above(&self, at: Duration, price: f64, cap: f64) -> bool {
+        let lived = hours(self.created, at);
+        let beyond = self.may_cost.is_some_and(|(limit, hours)| {
+            self.spent_by(at) + price * (hours - lived).max(0.0) > limit + ROUNDING
+        });
+        price > cap + ROUNDING || beyond
+    }
+
+    /// What it has cost so far, $.
+    fn spent_by(&self, at: Duration) -> f64 {
+        self.spent + self.price * hours(self.priced, at)
+    }
+
+    /// It costs this from now on.
+    fn reprice(&mut self, at: Duration, price: f64) {
+        (self.spent, self.price, self.priced) = (self.spent_by(at), price, at);
+    }
+
     /// Nobody keeps what is too dear any more: the seconds in which somebody did, beyond a minute's grace.
     fn give_up(&mut self, at: Duration) -> u64 {
         let longest = std::mem::take(&mut self.unwanted).into_values().min();
@@ -357,6 +390,10 @@ impl Live {
         let kept = self.give_up(at);
         self.over_since.take().map_or(kept, |since| seconds(since, at))
     }
+}
+
+fn hours(since: Duration, until: Duration) -> f64 {
+    until.saturating_sub(since).as_secs_f64() / 3600.0
 }
 
 /// Begun seconds.

@@ -209,7 +209,8 @@ fn a_price_that_was_shown_is_acted_upon() {
 #[test]
 fn what_a_day_may_cost_is_not_exceeded_by_a_create() {
     let rents = |limit: Option<f64>, first_lives: bool| {
-        let spends = |process, hours| Happening::Spends { process, hours, limit };
+        let limits = Limits { day: limit, lease: None };
+        let spends = |process, hours| Happening::Spends { process, hours, limits };
         let sent =
             |process, lease: &str| Happening::CreateSent { process, lease: Some(lease.into()), ask: 3 };
         let mut events = vec![
@@ -231,6 +232,43 @@ fn what_a_day_may_cost_is_not_exceeded_by_a_create() {
     assert_eq!(rents(Some(12.75), true), 0);
     assert_eq!(rents(Some(12.74), true), 1);
     assert_eq!(rents(Some(12.74), false), 0);
+}
+
+/// A lease that may cost $1 in two hours, at once and after its price has changed.
+#[test]
+fn what_a_lease_may_cost_is_not_exceeded() {
+    let judged = |price: f64, later: &[(u64, f64)]| {
+        let limits = Limits { day: None, lease: Some(1.0) };
+        let mut history = history(vec![
+            Happening::Began { process: 4, what: "Acquire".into() },
+            Happening::Spends { process: 4, hours: 2.0, limits },
+            Happening::CreateSent { process: 4, lease: Some("a".into()), ask: 3 },
+            claim("a", None),
+        ]);
+        let created_at = Duration::from_secs(10);
+        history.push(created_at, created(1, "a", price, true));
+        for (minute, price) in later {
+            let at = created_at + Duration::from_secs(60 * minute);
+            history.push(at, Happening::Repriced { instance: 1, price: *price });
+            history.push(at, Happening::PriceShown { process: 4, instance: 1, price: *price });
+        }
+        let ready = created_at + Duration::from_secs(119 * 60);
+        history.push(ready, Happening::Ready { process: 4, instance: 1 });
+        history.push(ready + Duration::from_secs(5), gone(1));
+        judge(&history, &BTreeSet::new(), 2.0).over_cap_seconds
+    };
+    assert_eq!(judged(0.5, &[]), 0);
+    assert_eq!(judged(0.51, &[]), 119 * 60 + 5);
+    // Half an hour of the two has passed at 0.1: 0.63 is left for each further one.
+    assert_eq!(judged(0.1, &[(30, 0.63)]), 0);
+    assert_eq!(judged(0.1, &[(30, 0.64)]), 5);
+    // After an hour of them at 0.5 that is no more.
+    assert_eq!(judged(0.1, &[(30, 0.5), (60, 0.7)]), 0);
+    assert_eq!(judged(0.1, &[(30, 0.5), (60, 0.71)]), 5);
+    assert_eq!(judged(0.1, &[(30, 0.5), (60, 0.71), (61, 0.1)]), 0, "it is dear no more");
+    // The cap holds besides.
+    assert_eq!(judged(0.1, &[(118, 1.9)]), 0);
+    assert_eq!(judged(0.1, &[(118, 2.1)]), 5);
 }
 
 /// What a tally of thousands of runs shows is the sum of theirs.

@@ -1,5 +1,6 @@
 //! What happened, in order: every effect on the world, with its virtual time.
 
+use crate::stage::Limits;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -56,7 +57,7 @@ pub enum Happening {
     Misarmed { process: usize, ends: bool, why: String },
     /// What a process rents from here on lives for so many hours of a day at most; with all else that lives it may cost
     /// no more than the limit in a day, $.
-    Spends { process: usize, hours: f64, limit: Option<f64> },
+    Spends { process: usize, hours: f64, limits: Limits },
     /// The vendor ended a contract: at the call of one of our processes, or for reasons of its own.
     Destroyed { instance: u64, by: Option<usize> },
     /// One of our processes had an instance stopped.

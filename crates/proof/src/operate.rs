@@ -94,7 +94,7 @@ async fn perform(
             Ok(())
         }
         Operation::Run => {
-            stage.shared().wishes(number, false, process.day_limit);
+            stage.shared().wishes(number, false, process.limits);
             command(stage, process, None, &call).await
         }
         Operation::RunOn => match first_claim(stage).await {
@@ -142,7 +142,7 @@ async fn acquire(
     request: &AcquireRequest,
     call: &crabbox_vast_engine::Call,
 ) -> Result<(), Error> {
-    stage.shared().wishes(process.life.process, request.keep, process.day_limit);
+    stage.shared().wishes(process.life.process, request.keep, process.limits);
     process.engine.acquire(request, call).await.map(|lease| shown(stage, "an acquire", lease.facts()))
 }
 
@@ -248,7 +248,7 @@ pub(crate) fn ended(stage: &Stage, process: &Process, result: Result<String, Err
         Ok(outcome) => outcome,
         Err(error) => {
             process.look_at_error(&error);
-            if let Some(branch) = branch(error.code()) {
+            if let Some(branch) = branch(&error) {
                 stage.shared().reach(branch);
             }
             error.code().as_str().to_owned()
@@ -259,9 +259,12 @@ pub(crate) fn ended(stage: &Stage, process: &Process, result: Result<String, Err
 }
 
 /// Ways to fail that have to be met.
-fn branch(code: Code) -> Option<&'static str> {
-    Some(match code {
+fn branch(error: &Error) -> Option<&'static str> {
+    Some(match error.code() {
         Code::PriceCapExceeded => "a machine above the price cap was refused",
+        Code::CostLimitExceeded if error.details().contains_key("limit") => {
+            "a machine beyond what its lease may cost was refused"
+        }
         Code::CostLimitExceeded => "a machine beyond what a day may cost was refused",
         Code::RentalMismatch => "a machine that was rented the other way was refused",
         Code::ConfirmationNeeded => "a lease that may bill was not forgotten",

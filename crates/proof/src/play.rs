@@ -146,7 +146,7 @@ async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
         lease_id: (left == Left::CutOff).then(|| CHOSEN.to_owned()),
         ..AcquireRequest::default()
     };
-    stage.shared().wishes(process.life.process, acquire.keep, None);
+    stage.shared().wishes(process.life.process, acquire.keep, process.limits);
     let call = process.call(CancellationToken::new());
     let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
     let new = stage.claims().into_iter().find(|lease| !before.contains(lease));

@@ -9,8 +9,8 @@ use crate::life::{Kill, Side};
 use crate::plan::{Actor, Left, Operation, Plan};
 use crate::scenes::bounds;
 use crate::ssh::SshFault;
-use crate::stage::Treatment;
-use crate::vendor::{Quirk, Vendor};
+use crate::stage::{CAP, Limits, Treatment};
+use crate::vendor::{Act, Quirk, Vendor};
 use crabbox_vast_sim::api::{Fault, Timing};
 use std::time::Duration;
 
@@ -76,6 +76,9 @@ pub(crate) const CASTS: &[&[Operation]] = &[
     &[Operation::CrabboxStop, Operation::Start],
 ];
 
+/// What a lease may cost, $, in the 90 minutes that it lives: room for hardly any machine, for a cheap one, for most.
+const LEASE_LIMITS: &[f64] = &[0.3, 0.6, 1.2];
+
 /// The plan of a seed.
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
@@ -87,8 +90,10 @@ pub fn plan(seed: u64) -> Plan {
     if Dice::new(seed, 7).chance(10) {
         // Room for one or two kept leases, or for none.
         let limit = *Dice::new(seed, 8).pick(&[1.0, 9.0, 18.0]);
-        actors.iter_mut().for_each(|actor| actor.treatment.day_limit = Some(limit));
+        actors.iter_mut().for_each(|actor| actor.treatment.limits.day = Some(limit));
     }
+    let by_lease = Dice::new(seed, 9).chance(10).then(|| *Dice::new(seed, 10).pick(LEASE_LIMITS));
+    actors.iter_mut().for_each(|actor| actor.treatment.limits.lease = by_lease);
     if dice.chance(10) {
         // The same user on another machine.
         let operation = *dice.pick(&[Operation::Acquire, Operation::Run, Operation::Cleanup]);
@@ -115,6 +120,11 @@ pub fn plan(seed: u64) -> Plan {
         let outbid = acts::KINDS.iter().find(|kind| kind.name == "act: outbid");
         let after = Duration::from_millis(dice.below(20_000) as u64);
         acts.extend(outbid.map(|kind| Incident::after(after, kind.name, (kind.draw)(&mut dice))));
+    }
+    if by_lease.is_some() {
+        // Beyond what a lease may cost, and within the cap.
+        let raises = acts.iter_mut().filter(|incident| matches!(incident.act, Act::Raise(_)));
+        raises.for_each(|incident| incident.act = Act::Raise(CAP * 0.95));
     }
     Plan { seed, vendor: vendor(&mut dice), leases, actors, faults, quirk, acts }
 }
@@ -189,7 +199,7 @@ fn actor(dice: &mut Dice, operation: Operation, cast: usize) -> Actor {
         ssh: (bounds.ssh > 0 && dice.chance(30))
             .then(|| if dice.chance(60) { SshFault::Drops(ssh) } else { SshFault::Hangs(ssh) }),
         interruptible: dice.chance(if operation == Operation::Look { 60 } else { 15 }),
-        day_limit: None,
+        limits: Limits::default(),
         side: Side::Ours,
     };
     Actor { operation, after: Duration::from_millis(after), gives_up, treatment }

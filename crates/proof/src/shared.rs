@@ -6,6 +6,7 @@ use crate::history::{Death, Happening, History, Stay};
 use crate::http::{changes, field, rents};
 use crate::life::{Life, Side};
 use crate::ssh::Doors;
+use crate::stage::Limits;
 use crate::start_script::{self, Lifetime};
 use crate::vendor::Quirk;
 use crabbox_vast_sim::api::{self, Reply, Request, SshAccess};
@@ -248,12 +249,12 @@ impl Shared {
         reply
     }
 
-    /// How long what this process rents is to live, and what all that lives may cost in a day.
-    pub(crate) fn wishes(&self, process: usize, keep: bool, limit: Option<f64>) {
-        let lifetime = Lifetime::of_default_lease(keep);
+    /// How long what this process rents is to live, and what it may cost.
+    pub(crate) fn wishes(&self, process: usize, keep: bool, limits: Limits) {
+        let lifetime = Lifetime::of_lease(keep, limits.lease.is_some());
         lock(&self.books).wishes.insert(process, lifetime);
         let hours = lifetime.ttl.map_or(24.0, |ttl| ttl.as_secs_f64() / 3600.0);
-        self.note(Happening::Spends { process, hours, limit });
+        self.note(Happening::Spends { process, hours, limits });
     }
 
     /// A create was sent: what it rents ends by itself when it was asked to, and never otherwise.

@@ -30,6 +30,15 @@ const HOME: &str = "/proof/home";
 /// The other machine of the same user.
 const ELSEWHERE: &str = "/proof/elsewhere";
 
+/// What a process may spend, beside [`CAP`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// On all leases here in a day, $.
+    pub day: Option<f64>,
+    /// On one lease, $; it then ends at its TTL even where it is kept.
+    pub lease: Option<f64>,
+}
+
 /// How one process is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Treatment {
@@ -41,8 +50,8 @@ pub struct Treatment {
     pub ssh: Option<SshFault>,
     /// It asks for interruptible machines.
     pub interruptible: bool,
-    /// What all leases here may cost in a day, $.
-    pub day_limit: Option<f64>,
+    /// What it may spend.
+    pub limits: Limits,
     /// Whose process it is.
     pub side: Side,
 }
@@ -53,8 +62,8 @@ pub struct Process {
     pub engine: Engine,
     /// Its life.
     pub life: Arc<Life>,
-    /// What all leases here may cost in a day, $.
-    pub day_limit: Option<f64>,
+    /// What it may spend.
+    pub limits: Limits,
     shared: Arc<Shared>,
     disk_operations: Arc<AtomicUsize>,
     ssh_steps: Arc<AtomicUsize>,
@@ -232,10 +241,12 @@ impl Stage {
         if treatment.interruptible {
             settings.instance_type = InstanceType::Interruptible;
         }
-        settings.max_cost_per_day = treatment.day_limit.map(Dollars);
+        let limits = treatment.limits;
+        settings.max_cost_per_day = limits.day.map(Dollars);
+        settings.max_cost = limits.lease.map(Dollars);
+        settings.ttl_explicit |= limits.lease.is_some();
         let engine = Engine::new(world, settings).expect("the settings are right");
-        let day_limit = treatment.day_limit;
-        Process { engine, life, day_limit, shared, disk_operations, ssh_steps }
+        Process { engine, life, limits, shared, disk_operations, ssh_steps }
     }
 
     /// How many processes there have been.

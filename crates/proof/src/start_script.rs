@@ -16,10 +16,11 @@ pub(crate) struct Lifetime {
 }
 
 impl Lifetime {
-    /// That of a lease for which no time was asked for: 90 minutes, or 30 without use, and none where it is kept.
-    pub(crate) fn of_default_lease(keep: bool) -> Self {
-        let minutes = |minutes: u64| (!keep).then(|| Duration::from_secs(minutes * 60));
-        Self { ttl: minutes(90), idle: minutes(30) }
+    /// That of a lease: 90 minutes, or 30 without use. One that is kept has no idle end, and the 90 minutes only where
+    /// they were asked for.
+    pub(crate) fn of_lease(keep: bool, asked: bool) -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        Self { ttl: (!keep || asked).then(|| minutes(90)), idle: (!keep).then(|| minutes(30)) }
     }
 
     /// Whether anything ends it.
@@ -71,9 +72,11 @@ mod tests {
         };
         let both = Lifetime { ttl: Some(minutes(90)), idle: Some(minutes(30)) };
         assert_eq!(lifetime(&script(false, false)), both);
-        assert_eq!(both, Lifetime::of_default_lease(false));
+        assert_eq!(both, Lifetime::of_lease(false, false));
         assert_eq!(lifetime(&script(true, true)), Lifetime { idle: None, ..both });
-        assert_eq!(lifetime(&script(true, false)), Lifetime::of_default_lease(true));
+        assert_eq!(lifetime(&script(true, true)), Lifetime::of_lease(true, true));
+        assert_eq!(lifetime(&script(true, false)), Lifetime::of_lease(true, false));
+        assert!(!Lifetime::of_lease(true, false).ends());
         let nothing = format!("$(echo {}|base64 -d|gzip -dc)", pack("T=5400 I=1800 A=1\n: DELETE"));
         assert!(!lifetime(&nothing).ends(), "it looks at no clock");
     }

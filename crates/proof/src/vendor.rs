@@ -147,8 +147,8 @@ pub enum Act {
     Hide(Duration),
     /// The vendor's host ends every contract of ours.
     Evict,
-    /// The price of every machine of ours goes above the cap.
-    Raise,
+    /// The price of every machine of ours becomes this, $/h.
+    Raise(f64),
     /// Others bid so many times as much, and after so long as before.
     Outbid(f64, Duration),
     /// A start is queued for so long, because the GPU is let to others.
@@ -181,7 +181,7 @@ impl Act {
                 let lie = Fault::once("GET", "/api/v1/instances/", effect.clone()).times(None);
                 shared.spoil(&lie, *lasts).await;
             }
-            Act::Raise => shared.reprice_ours(CAP * 1.5),
+            Act::Raise(price) => shared.reprice_ours(*price),
             Act::Outbid(factor, lasts) => {
                 shared.control("POST", "/_sim/market", &json!({ "min_bid_factor": factor }));
                 tokio::time::sleep(*lasts).await;

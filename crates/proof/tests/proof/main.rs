@@ -41,7 +41,7 @@ fn judge<'a>(tally: &Tally, branches: impl IntoIterator<Item = &'a str>) {
 }
 
 /// Branches that are reached by what the engine does about it, not by what the plan is made of.
-const BRANCHES: [&str; 39] = [
+const BRANCHES: [&str; 41] = [
     "a 429 was waited for and the call repeated",
     "a bad key was reported",
     "a create without an answer was adopted by its label",
@@ -54,6 +54,8 @@ const BRANCHES: [&str; 39] = [
     "a lock was waited for",
     "a lost create was proved never to have been",
     "a machine above the price cap was refused",
+    "a machine beyond what a day may cost was refused",
+    "a machine beyond what its lease may cost was refused",
     "a machine could not start and another was taken",
     "a machine that others destroyed was proved gone",
     "a machine that vanished was reported",

@@ -4,6 +4,7 @@ use crate::holds;
 use crabbox_vast_proof::acts::Incident;
 use crabbox_vast_proof::history::Happening;
 use crabbox_vast_proof::plan::Left;
+use crabbox_vast_proof::stage::CAP;
 use crabbox_vast_proof::vendor::{Act, Quirk, Vendor};
 use crabbox_vast_proof::{Operation, Plan, Ran, run};
 use crabbox_vast_sim::api::{Effect, Fault};
@@ -35,7 +36,7 @@ fn a_price_that_rises_between_the_last_read_and_ready_is_excused_and_an_earlier_
     let handed_over = ready(&run(&single)).expect("it becomes ready");
     let mut counts = [0, 0];
     for before in (1..60).map(|tenth| Duration::from_millis(100 * tenth)) {
-        let acts = vec![Incident::after(handed_over.saturating_sub(before), "raised", Act::Raise)];
+        let acts = vec![Incident::after(handed_over.saturating_sub(before), "raised", Act::Raise(CAP * 1.5))];
         let ran = holds(&Plan { acts, ..single.clone() });
         counts[usize::from(ran.outcomes[0].as_deref() == Some("price_cap_exceeded"))] += 1;
     }
