@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn unsynced_bytes_are_kept_in_part_at_most() {
-        let mut short = 0;
+        let (mut short, mut whole) = (0, 0);
         for seed in 0..64 {
             let (mut disk, home) = disk();
             let path = home.join("a");
@@ -378,8 +378,9 @@ mod tests {
             let left = disk.read(&path).unwrap().unwrap();
             assert!(b"0123456789".starts_with(&left));
             short += usize::from(left.len() < 10);
+            whole += usize::from(left.len() == 10);
         }
-        assert!(short > 32, "{short}");
+        assert!(short > 32 && whole > 0, "{short}, {whole}");
     }
 
     #[test]
@@ -463,6 +464,14 @@ mod tests {
         disk.create(&home.join("file"), 0o600).unwrap();
         assert_eq!(kind(disk.create(&home.join("file"), 0o600)), ErrorKind::AlreadyExists);
         assert_eq!(kind(disk.create_folder(&home.join("file"), 0o700)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.create(&home.join("file/inside"), 0o600)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.remove_folder(&home.join("file"))), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.read(&home).map(|_| ())), ErrorKind::IsADirectory);
+        assert_eq!(disk.mode(&home.join("file")), Some(0o600));
+        disk.create_folder(&home, 0o750).unwrap();
+        assert_eq!((disk.mode(&home), disk.mode(&home.join("none"))), (Some(0o750), None));
+        disk.write(&home.join("file"), b"bytes");
+        assert_eq!(disk.files().collect::<Vec<_>>(), [(home.join("file").as_path(), &b"bytes"[..])]);
         assert_eq!(kind(disk.remove(&home)), ErrorKind::IsADirectory);
         assert_eq!(kind(disk.remove_folder(&home)), ErrorKind::DirectoryNotEmpty);
         assert_eq!(disk.list(&home), ["file"]);

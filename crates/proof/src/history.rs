@@ -55,8 +55,7 @@ pub enum Happening {
     Unrecorded { process: usize, step: &'static str, instance: Option<u64> },
     /// A create was sent whose machine ends by itself otherwise than its user asked; `ends` is whether it does at all.
     Misarmed { process: usize, ends: bool, why: String },
-    /// What a process rents from here on lives for so many hours of a day at most; with all else that lives it may cost
-    /// no more than the limit in a day, $.
+    /// What a process rents from here on lives for so many hours of a day at most, and this is what it may cost.
     Spends { process: usize, hours: f64, limits: Limits },
     /// The vendor ended a contract: at the call of one of our processes, or for reasons of its own.
     Destroyed { instance: u64, by: Option<usize> },

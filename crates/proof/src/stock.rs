@@ -107,3 +107,7 @@ impl Shared {
         new
     }
 }
+
+#[cfg(test)]
+#[path = "stock_tests.rs"]
+mod tests;

@@ -46,6 +46,9 @@ fn what_somebody_needs_is_not_to_be_taken() {
     assert_eq!(ends(vec![promised(Stay::Kept), asked(false)], destroyed(2)), 1);
     assert_eq!(ends(vec![promised(Stay::Kept), asked(false)], stopped(2)), 0);
     assert_eq!(ends(vec![working(), asked(true)], destroyed(2)), 0);
+    // Who works on another machine, and who ends what it works on itself.
+    assert_eq!(ends(vec![Happening::InUse { process: 4, instance: 9 }], destroyed(2)), 0);
+    assert_eq!(ends(vec![working()], destroyed(4)), 0);
     // Expired, dead, done, its own.
     assert_eq!(ends(vec![promised(Stay::Until(Duration::from_secs(5)))], destroyed(2)), 0);
     let died = Happening::Died { process: 4, step: 1, death: Death::Kill };
@@ -143,6 +146,11 @@ fn a_start_an_adoption_and_a_run_are_at_work_from_their_beginning() {
     };
     assert_eq!(of_a_run(vec![]), 1);
     assert_eq!(of_a_run(vec![died(4, Death::Kill)]), 0);
+    // Once somebody else has handed it over it is not the run's any more.
+    let ready = |process| Happening::Ready { process, instance: 1 };
+    assert_eq!(of_a_run(vec![ready(4), died(4, Death::Kill)]), 0);
+    assert_eq!(of_a_run(vec![ready(5), died(4, Death::Kill)]), 1);
+    assert_eq!(of_a_run(vec![ready(5), ready(4), died(4, Death::Kill)]), 1);
     assert_eq!(of_a_run(vec![ended()]), 0);
 }
 
@@ -251,4 +259,34 @@ fn a_start_that_died_excuses_nothing_from_the_next_use_on() {
         0,
         "it is still at it"
     );
+}
+
+/// A run is at work on what it handed over to itself, whether or not a claim promises anything.
+#[test]
+fn a_run_works_on_what_it_was_given() {
+    let ends = |what: &str| {
+        let mut events = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.push(Happening::Began { process: 4, what: what.into() });
+        events.push(Happening::Ready { process: 4, instance: 1 });
+        events.push(Happening::Destroyed { instance: 1, by: Some(2) });
+        of(events).taken
+    };
+    assert_eq!((ends("Run"), ends("Acquire")), (1, 0));
+}
+
+/// Whoever goes on with an acquire that was cut off may give its machine up, unless somebody else got it.
+#[test]
+fn who_goes_on_with_an_acquire_may_give_its_machine_up() {
+    let ends = |acquires: Option<usize>, ready: Option<usize>| {
+        let mut events = begun("Again");
+        events.extend(ready.map(|process| Happening::Ready { process, instance: 1 }));
+        events.extend(acquires.map(|process| Happening::Acquires { process, lease: "a".into() }));
+        events.push(Happening::Destroyed { instance: 1, by: Some(4) });
+        of(events).taken
+    };
+    assert_eq!(ends(None, None), 1);
+    assert_eq!(ends(Some(4), None), 0);
+    assert_eq!(ends(Some(5), None), 1, "somebody else goes on");
+    assert_eq!(ends(Some(4), Some(4)), 0);
+    assert_eq!(ends(Some(4), Some(5)), 1, "it was handed over");
 }
