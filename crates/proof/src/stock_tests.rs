@@ -85,7 +85,7 @@ async fn a_price_that_changed_is_noted_as_reads_show_it() {
     let list = shared.control("GET", "/api/v1/instances/", &json!({}));
     assert!(list["instances"].as_array().is_some_and(|all| all.len() == 3), "{list}");
     shared.note_prices(4, list.to_string().as_bytes());
-    assert_eq!(noted(&stage), [shown.clone()], "and nothing of what others have");
+    assert_eq!(noted(&stage), std::slice::from_ref(&shown), "and nothing of what others have");
     shared.note_prices(4, alone(json!(2.5)).as_bytes());
     assert_eq!(noted(&stage), [shown]);
     shared.note_prices(4, alone(Value::Null).as_bytes());

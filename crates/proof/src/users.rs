@@ -14,7 +14,7 @@ pub(crate) struct Users<'a> {
     working: BTreeMap<usize, u64>,
     /// The lease that each living process starts, adopts or touches.
     using: BTreeMap<usize, &'a str>,
-    /// The lease that each process began to start and did not hand over yet: a start that comes to nothing is taken back.
+    /// The lease that each process sent a start of and did not hand over yet: a start that comes to nothing is taken back.
     starting: BTreeMap<usize, &'a str>,
     /// The leases of which each living process has the lock.
     holding: BTreeSet<(usize, &'a str)>,
@@ -59,12 +59,15 @@ impl<'a> Users<'a> {
                 self.using.insert(*process, lease);
             }
             Happening::Holds { process, lease } => {
-                if self.living.get(process) == Some(&"Start")
-                    && self.using.get(process) == Some(&lease.as_str())
+                self.holding.insert((*process, lease));
+            }
+            Happening::Called { process, method: "PUT", instance: Some(_), .. } => {
+                let starts = self.living.get(process) == Some(&"Start");
+                if let Some(lease) = self.using.get(process).copied().filter(|_| starts)
+                    && self.holding.contains(&(*process, lease))
                 {
                     self.starting.insert(*process, lease);
                 }
-                self.holding.insert((*process, lease));
             }
             Happening::InUse { process, instance } => {
                 self.working.insert(*process, *instance);

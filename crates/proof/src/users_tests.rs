@@ -14,6 +14,14 @@ fn begun(what: &str) -> Vec<Happening> {
         Happening::Began { process: 4, what: what.into() },
         Happening::Uses { process: 4, lease: "a".into() },
         Happening::Holds { process: 4, lease: "a".into() },
+        Happening::Called {
+            process: 4,
+            method: "PUT",
+            path: "/api/v0/instances/1/".into(),
+            status: 200,
+            struck: false,
+            instance: Some(1),
+        },
     ]
 }
 
@@ -201,6 +209,21 @@ fn a_start_that_died_may_be_stopped_and_one_that_was_handed_over_may_not() {
         assert_eq!(ends("Start", true, end.clone()), 1, "{end:?}");
         assert_eq!(ends("Touch", false, end.clone()), 1, "{end:?}");
     }
+}
+
+/// A start that was refused before it was sent has begun nothing that is to be taken back.
+#[test]
+fn a_start_that_sent_nothing_excuses_no_stop() {
+    let ends = |sent: bool| {
+        let mut events = begun("Start");
+        if !sent {
+            events.pop();
+        }
+        events.push(Happening::Ended { process: 4, outcome: "price_cap_exceeded".into() });
+        events.push(Happening::Stopped { instance: 1, by: 7 });
+        of(events).taken
+    };
+    assert_eq!((ends(true), ends(false)), (0, 1));
 }
 
 /// A start that finds its machine too dear stops it again, whoever got in meanwhile, and nobody else may.

@@ -4,11 +4,15 @@
 //! Whatever dies in between leaves a claim that `stop` can use, or a key that opens nothing; running it again goes on.
 
 use super::deadman::Deadman;
+use super::open::{CalledOff, Use};
+use super::recovery::changed_claim;
 use super::resolve::{Resolved, check_account, unclaimed};
 use super::{Call, Engine, Phase};
 use crate::lease::labels::{self, LabelDefaults, key};
-use crate::lease::{AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, moment, rfc3339};
-use crate::store::{DeadmanRecord, Journal, LeaseKey};
+use crate::lease::{
+    AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, State, claim_state, moment, rfc3339,
+};
+use crate::store::{DeadmanRecord, LeaseKey, StepKind};
 use crate::vast::{Endpoint, Filter, Instance};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
@@ -164,40 +168,47 @@ impl Engine {
         if let (None, Some(label)) = (&present, &label) {
             self.claim_unclaimed(&id, label, &instance, keep, call).await?;
         }
-        let claim =
-            self.store.claim(&id).await?.ok_or_else(|| {
-                Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"))
-            })?;
+        let claim = self.adoptable_claim(&id, instance.id).await?;
         if !claimed {
             self.warn_of_expiry(&id, &claim, call);
+            if keep && !labels::keep(&claim.labels) {
+                call.warn(format!(
+                    "lease {id} has its claim already: it ends as that says, and --keep changes nothing"
+                ));
+            }
+        }
+        if let Some(warning) = self.price_warning(&instance, &claim.slug) {
+            call.warn(warning);
         }
         let (_lock, journal) = self.journal_of(&id, &claim, Some(lock), call).await?;
         if let Some(mut journal) = journal {
+            let before = journal.clone();
             if claimed {
                 journal.instance = Some(instance.id.0);
                 journal.adopted_at = Some(self.unix_now());
                 journal.forgotten_at = None;
                 if !journal.created(instance.id) {
-                    // What the day's budget counts, and what ends it by itself, as of a lease of our own.
-                    journal.price = instance.dph_total.map(|price| price.0);
+                    // What ends it by itself, as of a lease of our own.
                     journal.request.ttl_secs = self.bound(keep).map(|ttl| ttl.as_secs());
                 }
                 // Also where nothing is to end it: what its maker armed is ended when somebody gets in.
                 let record = self.deadman_record(keep).unwrap_or_default();
                 journal.deadman = Some(DeadmanRecord { over_ssh: true, ..record });
-            }
-            let mut relieved = relieve(&mut journal);
-            let unready = !journal.was_ready() || journal.discarded(instance.id);
-            if !claimed && !journal.attempts.is_empty() && unready {
+            } else if !journal.attempts.is_empty() && !journal.was_ready() {
                 // Its acquire died, and would be finished by giving the machine back.
                 journal.reached(instance.id);
-                relieved = true;
             }
-            if relieved {
-                // What is still on record to be done would be finished under its user.
+            if claimed && !journal.created(instance.id) || journal.price.is_none() {
+                // What the day's budget counts.
+                journal.price = instance.dph_total.map(|price| price.0);
+            }
+            if journal.is_open(StepKind::Start, instance.id) {
+                self.revive(&journal).await?;
+            }
+            let called_off = CalledOff::from(&mut journal, instance.id, Use::Reached, self.unix_now());
+            if journal != before {
                 self.store.write_journal(&journal).await?;
-            } else if claimed {
-                self.note_or_warn(&journal, call).await;
+                called_off.tell(instance.id, call);
             }
         }
         let key_attached = self.attach_to_adopted(instance.id, &key, call).await;
@@ -212,6 +223,28 @@ impl Engine {
             // Looked at by who has a session.
             deadman: recorded,
         })
+    }
+
+    /// The claim of a lease that is being adopted with this instance. What its acquire had doubts about, or was giving back,
+    /// comes up from now on; any other claim is not written.
+    async fn adoptable_claim(&self, id: &LeaseId, instance: InstanceId) -> Result<Claim> {
+        let released = || Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile"));
+        let claim = self.store.claim(id).await?.ok_or_else(released)?;
+        if claim.instance_id().is_some_and(|named| named != instance) {
+            return Err(changed_claim(&claim));
+        }
+        let doubtful = [State::Ambiguous, State::Releasing].map(|state| claim_state(state).0);
+        if !doubtful.contains(&claim.state()) {
+            return Ok(claim);
+        }
+        let adopt = move |claim: &mut Claim| {
+            if doubtful.contains(&claim.state()) {
+                claim.labels.insert(key::STATE.to_owned(), claim_state(State::Booting).0.to_owned());
+                claim.labels.remove(key::RECOVERY);
+            }
+            Ok(())
+        };
+        self.store.update_claim(id, adopt).await
     }
 
     /// Writes the claim, on the strength of a read of the instance that follows the account's.
@@ -250,11 +283,14 @@ impl Engine {
         }
         let claim = self.adopted_claim(id, label, instance, account.id, keep);
         check_account(&claim, account.id, &self.settings.api_url, "adopt")?;
+        if let Some(claim) = self.store.claim(id).await? {
+            return Err(changed_claim(&claim));
+        }
         // Before the claim: from then on what a dead process had meant to do with the lease would be done.
         if let Some(mut journal) = self.store.journal(id).await? {
             journal.adopted_at = Some(self.unix_now());
             journal.reprieve(instance.id);
-            relieve(&mut journal);
+            CalledOff::from(&mut journal, instance.id, Use::Reached, self.unix_now());
             self.store.write_journal(&journal).await?;
         }
         self.store.create_claim(claim).await?;
@@ -325,16 +361,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Takes out of a journal what a dead process left to be done; whether there was anything.
-fn relieve(journal: &mut Journal) -> bool {
-    let mut changed = journal.holder.take().is_some();
-    for step in journal.steps.iter_mut().filter(|step| step.is_open()) {
-        step.void = Some("the lease was adopted".to_owned());
-        changed = true;
-    }
-    changed
 }
 
 fn not_canonical(instance: &Instance, label: &OwnershipLabel) -> Error {

@@ -77,7 +77,7 @@ impl Engine {
         let connected = call.until_cancelled(self.connect(&id, &key, endpoints, CONNECT, call)).await?;
         resumed.call_off(self, instance.id, Use::Reached, call).await?;
         let claim = self
-            .bind_claim(&id, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
+            .bind_claim(&id, &claim, connected.endpoint.host.clone(), connected.endpoint.port, reclaim, true)
             .await?;
         self.keep_in_use(&mut resumed, &id, &claim, Use::Reached, call).await?;
         if let Some(warning) = self.price_warning(&instance, &claim.slug) {

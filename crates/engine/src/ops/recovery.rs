@@ -274,7 +274,7 @@ impl Engine {
         if why == Unfinished::Start && reached_since(&lease.claim, journal.as_ref(), instance) {
             // Somebody reached it since: the start came to its end after all.
             if let Some(journal) = &mut journal {
-                journal.proved(StepKind::Start, instance, self.unix_now());
+                journal.started(instance, self.unix_now());
                 self.note_or_warn(journal, call).await;
             }
             return Ok(ItemOutcome::Skipped);

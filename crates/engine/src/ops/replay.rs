@@ -11,7 +11,9 @@ use super::resolve::check_account;
 use super::unfinished::{Unfinished, in_use, was_usable};
 use super::{Call, Engine, Lease, Phase};
 use crate::lease::labels::key;
-use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, Slug, State, claim_state};
+use crate::lease::{
+    Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, Slug, State, claim_state, go_duration,
+};
 use crate::store::{Journal, JournalRequest, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -155,8 +157,7 @@ impl Engine {
                 let going = gone || journal.is_open(StepKind::Destroy, instance) && !spared;
                 // What was given up and used all the same is its user's. crabbox writes that into the claim only.
                 let given_up = journal.discarded(instance) && !was_usable(&claim);
-                let rolled_back = state == claim_state(State::Releasing).0 && !journal.was_ready();
-                let given_up = given_up || rolled_back;
+                let given_up = given_up || state == claim_state(State::Releasing).0;
                 match (given_up, going, was_ready) {
                     (true, ..) => Step::GivenUp(instance),
                     (false, true, _) => return Err(released(id)),
@@ -294,7 +295,7 @@ fn same_request(id: &LeaseId, before: &JournalRequest, asked: &JournalRequest) -
     .with("differing", differing))
 }
 
-fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 12] {
+fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 14] {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let ports: Vec<String> = request.expose.iter().map(u16::to_string).collect();
     // Six digits: a number that went through a file may differ in its last bit.
@@ -308,6 +309,11 @@ fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 12] {
         ("price cap", money(request.cap)),
         ("rental", if request.interruptible { "interruptible" } else { "on demand" }.to_owned()),
         ("bid", money(request.bid)),
+        ("limit", money(request.max_cost)),
+        (
+            "time to live",
+            request.ttl_secs.map_or_else(|| "none".to_owned(), |secs| go_duration(Duration::from_secs(secs))),
+        ),
         ("keep", request.keep.to_string()),
         ("slug", text(&request.slug)),
         ("pond", text(&request.pond)),

@@ -78,7 +78,8 @@ impl Engine {
             if answered {
                 resumed.call_off(self, instance.id, Use::Reached, call).await?;
             }
-            let claim = self.bind_claim(&id, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
+            let claim =
+                self.bind_claim(&id, &claim, endpoint.host.clone(), endpoint.port, reclaim, answered).await?;
             if answered {
                 self.keep_in_use(&mut resumed, &id, &claim, Use::Reached, call).await?;
             } else {

@@ -336,11 +336,11 @@ impl Starting<'_> {
         let call = call.uncancelled();
         let engine = self.engine;
         let stopped = async {
-            self.journal.begin(StepKind::Stop, instance, engine.unix_now());
-            engine.note_or_warn(&self.journal, &call).await;
             // Somebody who got in meanwhile keeps it, unless it is too dear.
             let why = if is_too_dear(&error) { Why::Asked } else { Why::Left(Unfinished::Start) };
             let doomed = Doomed::new(&self.id, instance, Ground::Claimed).because(why);
+            doomed.begin(StepKind::Stop, &mut self.journal, engine.unix_now());
+            engine.note_or_warn(&self.journal, &call).await;
             let look = || engine.last_look(&doomed, Some(&self.journal));
             match engine.client.set_state_if(instance, "stopped", look).await {
                 Ok(()) => {}
@@ -349,7 +349,7 @@ impl Starting<'_> {
                     engine.spare(StepKind::Stop, &doomed, Some(&mut self.journal), &call).await;
                     if !self.journal.is_open(StepKind::Stop, instance) {
                         // Somebody got in: it came to its end after all.
-                        self.journal.proved(StepKind::Start, instance, engine.unix_now());
+                        self.journal.started(instance, engine.unix_now());
                         engine.note_or_warn(&self.journal, &call).await;
                     }
                     return Err(*used);

@@ -1,9 +1,10 @@
 //! Touch: a use of the lease moves its idle deadline, never its time to live - here, and on the instance.
 
 use super::open::Use;
+use super::unfinished::is_usable;
 use super::{Call, Deadman, Engine};
 use crate::lease::labels::{self, key};
-use crate::lease::{Claim, InstanceId, LeaseId, go_duration, moment, rfc3339};
+use crate::lease::{Claim, InstanceId, LeaseId, State, claim_state, go_duration, moment, rfc3339};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -113,7 +114,8 @@ impl Engine {
         })
     }
 
-    /// Touches under the claim lock, so that a touch racing a stop never revives the lease.
+    /// Touches under the claim lock, so that a touch racing a stop never revives the lease. `state` is written where the
+    /// lease is usable: that somebody got in is for [`Engine::bind_claim`] to say, and not for who was in before a start.
     pub(super) async fn touch_claim(
         &self,
         id: &LeaseId,
@@ -125,6 +127,7 @@ impl Engine {
         self.store
             .update_claim(id, move |claim| {
                 check_alive(claim)?;
+                let state = state.filter(|_| is_usable(claim));
                 labels::touch(&mut claim.labels, unix, state, ttl, idle, idle_timeout);
                 claim.last_used_at = rfc3339(now);
                 if let Some(idle) = idle_timeout {
@@ -136,10 +139,11 @@ impl Engine {
     }
 
     /// Binds a lease that is about to be used to this repository and refreshes its endpoint. Creation time, keep,
-    /// time to live and idle timeout stay what they are.
+    /// time to live and idle timeout stay what they are. `seen` is its claim as it was read with a machine that runs.
     pub(super) async fn bind_claim(
         &self,
         id: &LeaseId,
+        seen: &Claim,
         host: String,
         port: u16,
         reclaim: bool,
@@ -148,8 +152,11 @@ impl Engine {
         let here = self.settings.repo_root.clone();
         let (now, unix) = (self.now(), self.unix_now());
         let (ttl, idle) = (self.settings.ttl, self.settings.idle_timeout);
+        // What others started again is stopped no more; a stop since then wrote that word anew.
+        let started = Some(seen.clone()).filter(|seen| seen.state() == claim_state(State::Stopped).0);
         self.store
             .update_claim(id, move |claim| {
+                let over = labels::is_terminal(claim.state()) && started.as_ref() != Some(&*claim);
                 check_repository(claim, &here, reclaim)?;
                 if claim.repo_root != here || reclaim {
                     claim.repo_root = here;
@@ -158,7 +165,7 @@ impl Engine {
                 claim.last_used_at = rfc3339(now);
                 claim.ssh_host = host;
                 claim.ssh_port = i64::from(port);
-                if answered && !labels::is_terminal(claim.state()) {
+                if answered && !over {
                     // It answers, whatever an interrupted acquire left in the claim.
                     let state = if claim.state() == "running" { "running" } else { "ready" };
                     labels::touch(&mut claim.labels, unix, Some(state), ttl, idle, None);

@@ -71,12 +71,15 @@ pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unf
         return (failed && !kept).then_some(Unfinished::Rollback);
     };
     let open = |kind| journal.is_open(kind, instance);
-    // Whoever used it since has made it ready: an unfinished acquire is told by the claim, too.
-    let starting = matches!(claim.state(), "provisioning" | "ambiguous-create" | "rollback-cleanup");
+    // Whoever used it since has made it ready: an unfinished acquire is told by the claim, too. One that was being given
+    // back was not to be used any more, however far it had got.
+    let starting = match claim.state() {
+        "provisioning" | "ambiguous-create" => !journal.was_ready() && journal.adopted_at.is_none(),
+        other => other == claim_state(State::Releasing).0,
+    };
     if open(StepKind::Destroy) {
         Some(Unfinished::Destroy)
-    } else if starting && !journal.was_ready() && !journal.attempts.is_empty() && journal.adopted_at.is_none()
-    {
+    } else if starting && !journal.attempts.is_empty() {
         Some(Unfinished::Acquire)
     } else if !journal.open_destroys(Some(instance)).is_empty() {
         Some(Unfinished::Surplus)

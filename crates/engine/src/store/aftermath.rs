@@ -29,6 +29,7 @@ impl Journal {
             requested_at: now,
             proved_at: Some(now),
             void: Some("nobody here destroyed it".to_owned()),
+            takes_back: false,
             extra: Map::new(),
         });
     }

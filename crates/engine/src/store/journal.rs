@@ -270,7 +270,24 @@ impl Journal {
     pub fn begin(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
         if self.open_step(kind, instance).is_none() {
             let (instance, extra) = (instance.0, Map::new());
-            self.steps.push(Step { kind, instance, requested_at: now, proved_at: None, void: None, extra });
+            let (proved_at, void, takes_back) = (None, None, false);
+            self.steps.push(Step { kind, instance, requested_at: now, proved_at, void, takes_back, extra });
+        }
+    }
+
+    /// Records that a stop is about to be sent by which a start is taken back. One that was begun for its own sake stays so.
+    pub fn begin_taking_back(&mut self, instance: InstanceId, now: i64) {
+        if self.open_step(StepKind::Stop, instance).is_none() {
+            self.begin(StepKind::Stop, instance, now);
+            self.open_step(StepKind::Stop, instance).into_iter().for_each(|step| step.takes_back = true);
+        }
+    }
+
+    /// Records that a start came to its end, for somebody got in. What was to take it back is not to be done any more.
+    pub fn started(&mut self, instance: InstanceId, now: i64) {
+        self.proved(StepKind::Start, instance, now);
+        if let Some(step) = self.open_step(StepKind::Stop, instance).filter(|step| step.takes_back) {
+            step.void = Some("somebody got in".to_owned());
         }
     }
 
@@ -278,6 +295,7 @@ impl Journal {
     pub fn asked_again(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
         if let Some(step) = self.open_step(kind, instance) {
             step.requested_at = step.requested_at.max(now);
+            step.takes_back = false;
         }
     }
 

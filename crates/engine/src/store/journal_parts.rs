@@ -133,6 +133,9 @@ pub struct Step {
     /// Why nothing came of it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub void: Option<String>,
+    /// Whether it is a stop that takes back a start which came to nothing: nobody asked for it, and it goes with that start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_back: bool,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

@@ -2,6 +2,7 @@
 //! One binary, since each would compile the engine's futures again for itself.
 
 mod absence;
+mod adopted;
 mod backend;
 mod bench;
 mod claims;

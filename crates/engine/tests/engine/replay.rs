@@ -139,7 +139,7 @@ async fn another_request_under_the_same_id_is_refused() {
     let stage = Stage::new();
     acquire(&stage.process().engine, &stage.call()).await.expect("acquires");
     type Change = fn(&mut crabbox_vast_engine::config::Settings);
-    let conflicts: [(&str, Change); 7] = [
+    let conflicts: [(&str, Change); 9] = [
         ("image", |settings| settings.image = "other/image:1".into()),
         ("disk", |settings| settings.disk_gb = 33),
         ("GPU", |settings| settings.gpu_name = Some("RTX 3090".into())),
@@ -149,6 +149,8 @@ async fn another_request_under_the_same_id_is_refused() {
         ("template", |settings| settings.template_id = Some("abc".into())),
         ("pond", |settings| settings.pond = Some(Slug::requested("lab").unwrap().unwrap())),
         ("exposed ports", |settings| settings.expose = vec![80, 8080]),
+        ("limit", |settings| settings.max_cost = Some(crabbox_vast_engine::lease::Dollars(5.0))),
+        ("time to live", |settings| settings.ttl = Duration::from_secs(600)),
     ];
     for (what, change) in conflicts {
         let process = stage.process_with(None, change);

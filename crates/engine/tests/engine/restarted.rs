@@ -4,7 +4,7 @@
 use crate::support::{Warm, claim, edit, journal_of, leave, mutations, open, pass, run_on, warm, wish};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
-use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
 use crabbox_vast_engine::store::{Holder, StepKind};
 use crabbox_vast_engine::{Code, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
@@ -478,4 +478,64 @@ async fn what_a_dead_process_started_is_not_said_to_be_stopped_by_who_gets_in() 
         assert_eq!(claim(&process, &lease.id).await.state(), expected);
         process.engine.touch("one", None, &stage.call()).await.expect("it is in use");
     }
+}
+
+/// A start whose stop was never proved either, and somebody got in: that stop goes with the start. What a user asked for
+/// does not.
+#[tokio::test(start_paused = true)]
+async fn the_stop_that_was_to_take_a_start_back_goes_with_it() {
+    for asked in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        stop_only(&stage, &process).await;
+        // It comes up too late, and the API refuses to stop it again.
+        set(&stage, &lease, &json!({"sshd": false}));
+        let fail = async {
+            pass(Duration::from_secs(30)).await;
+            let forbidden = Effect::Html(403);
+            let fault = Fault::once("PUT", "/api/v0/instances/*/", forbidden).times(None);
+            stage.vast(|vast, _| vast.add_fault(fault));
+        };
+        let starter = stage.process();
+        let (failed, ()) = tokio::join!(start(&stage, &starter), fail);
+        failed.expect_err("nobody answers");
+        let instance = InstanceId(lease.instance);
+        let left = journal_of(&process, &lease.id).await;
+        assert!(
+            left.is_open(StepKind::Start, instance) && left.is_open(StepKind::Stop, instance),
+            "{left:?}"
+        );
+        if asked {
+            let request = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
+            process.engine.release(&request, &stage.call()).await.expect_err("it is refused, too");
+        }
+        stage.control("DELETE", "/_sim/faults", &json!({}));
+        set(&stage, &lease, &json!({"sshd": true}));
+        get_in(&stage, &process, &lease).await;
+        cleanup(&stage).await;
+        pass(SILENT).await;
+        let cleaned = cleanup(&stage).await;
+        let expected = if asked { "stopped" } else { "running" };
+        assert_eq!(wish(&process, &lease).await.as_deref(), Some(expected), "asked {asked}: {cleaned:?}");
+    }
+}
+
+/// What a run that lost its machine writes last is no sign that somebody got in to what is being started.
+#[tokio::test(start_paused = true)]
+async fn a_use_that_is_over_does_not_pass_for_the_end_of_a_start() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let request = AcquireRequest { keep: true, slug: Some("one".into()), ..AcquireRequest::default() };
+    let used = process.engine.acquire(&request, &stage.call()).await.expect("a lease");
+    let lease = Warm { id: used.facts().id.clone(), slug: "one".into(), instance: used.facts().instance.0 };
+    halted(&stage, &lease);
+    set(&stage, &lease, &json!({"sshd": false}));
+    let dying = stage.process();
+    let limit = Duration::from_secs(30);
+    assert!(tokio::time::timeout(limit, start(&stage, &dying)).await.is_err(), "it dies starting");
+    let _ = used.touch(Some("ready")).await;
+    assert_eq!(claim(&process, &lease.id).await.state(), "provisioning");
+    assert_eq!(cleanup(&stage).await.summary.stopped, 1);
+    assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"));
 }

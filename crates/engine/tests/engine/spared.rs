@@ -316,3 +316,22 @@ async fn an_address_that_does_not_answer_calls_nothing_off() {
     assert_eq!(cleanup(&stage, &stage.process()).await.summary.destroyed, 1);
     assert_eq!(open(&stage), Vec::<u64>::new());
 }
+
+/// Its machine was stopped to be kept, and somebody else started it: who gets in uses the lease, whatever its claim says.
+#[tokio::test(start_paused = true)]
+async fn who_gets_in_to_what_others_started_uses_the_lease() {
+    for how in [Use::Run, Use::Ssh, Use::Connect] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", false).await;
+        let paused = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
+        process.engine.release(&paused, &stage.call()).await.expect("stops");
+        let columns = serde_json::json!({"actual_status": "running", "intended_status": "running", "cur_state": "running"});
+        stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &columns);
+        expire(&process, &lease).await;
+        take_into_use(&stage, &process, how).await.unwrap_or_else(|error| panic!("{how:?}: {error}"));
+        assert_eq!(claim(&process, &lease.id).await.state(), "ready", "{how:?}");
+        let cleaned = cleanup(&stage, &stage.process()).await;
+        assert_eq!(open(&stage), [lease.instance], "{how:?}: {cleaned:?}");
+    }
+}
