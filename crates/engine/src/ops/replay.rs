@@ -100,7 +100,7 @@ impl Engine {
                     return Ok(lock);
                 }
                 if let Some(journal) = self.store.journal(id).await? {
-                    same_request(id, &journal.request, asked)?;
+                    self.same_request(id, &journal.request, asked)?;
                 }
                 if Instant::now() >= deadline {
                     return Err(busy(id).with("lease", id.as_str()));
@@ -120,7 +120,7 @@ impl Engine {
         let (claim, journal) = tokio::try_join!(self.store.claim(id), self.store.journal(id))?;
         let Some(claim) = claim else {
             let Some(journal) = journal else { return Ok(Stand::New(None)) };
-            same_request(id, &journal.request, asked)?;
+            self.same_request(id, &journal.request, asked)?;
             let spent = journal.forgotten_at.is_some()
                 || last_instance(&journal).is_some_and(|last| !journal.discarded(last));
             return if spent { Err(released(id)) } else { Ok(Stand::New(Some(Box::new(journal)))) };
@@ -133,7 +133,7 @@ impl Engine {
             .hint("use another lease id"));
         }
         match &journal {
-            Some(journal) => same_request(id, &journal.request, asked)?,
+            Some(journal) => self.same_request(id, &journal.request, asked)?,
             None if claim.instance_id().is_some() => {
                 return Err(Error::new(
                     Code::LeaseIdConflict,
@@ -276,23 +276,32 @@ fn last_instance(journal: &Journal) -> Option<InstanceId> {
 }
 
 /// Whether a lease was made for the request that is made now.
-fn same_request(id: &LeaseId, before: &JournalRequest, asked: &JournalRequest) -> Result<()> {
-    let differing: Vec<String> = fingerprint(before)
-        .into_iter()
-        .zip(fingerprint(asked))
-        .filter(|(before, asked)| before != asked)
-        .map(|((name, before), (_, asked))| format!("{name} was {before}, now {asked}"))
-        .collect();
-    if differing.is_empty() {
-        return Ok(());
+impl Engine {
+    /// Whether this request is the one that the lease was made for. What ends or limits it may be left out of a repeated one;
+    /// where it is given, it has to be what holds.
+    fn same_request(&self, id: &LeaseId, before: &JournalRequest, asked: &JournalRequest) -> Result<()> {
+        let mut asked = asked.clone();
+        asked.max_cost = asked.max_cost.or(before.max_cost);
+        if !self.settings.ttl_explicit {
+            asked.ttl_secs = before.ttl_secs;
+        }
+        let differing: Vec<String> = fingerprint(before)
+            .into_iter()
+            .zip(fingerprint(&asked))
+            .filter(|(before, asked)| before != asked)
+            .map(|((name, before), (_, asked))| format!("{name} was {before}, now {asked}"))
+            .collect();
+        if differing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::LeaseIdConflict,
+            format!("lease id {id} was used for another request: {}", differing.join(", ")),
+        )
+        .hint("repeat the first request exactly, or use another lease id")
+        .with("lease", id.as_str())
+        .with("differing", differing))
     }
-    Err(Error::new(
-        Code::LeaseIdConflict,
-        format!("lease id {id} was used for another request: {}", differing.join(", ")),
-    )
-    .hint("repeat the first request exactly, or use another lease id")
-    .with("lease", id.as_str())
-    .with("differing", differing))
 }
 
 fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 14] {

@@ -150,7 +150,9 @@ async fn another_request_under_the_same_id_is_refused() {
         ("pond", |settings| settings.pond = Some(Slug::requested("lab").unwrap().unwrap())),
         ("exposed ports", |settings| settings.expose = vec![80, 8080]),
         ("limit", |settings| settings.max_cost = Some(crabbox_vast_engine::lease::Dollars(5.0))),
-        ("time to live", |settings| settings.ttl = Duration::from_secs(600)),
+        ("time to live", |settings| {
+            (settings.ttl, settings.ttl_explicit) = (Duration::from_secs(600), true);
+        }),
     ];
     for (what, change) in conflicts {
         let process = stage.process_with(None, change);
