@@ -139,7 +139,8 @@ fn word(text: &str) -> String {
         return text.replace(text.trim_matches(|c: char| !c.is_ascii_alphanumeric()), "TIME");
     }
     // A time inside, behind a name or between quotes.
-    if let Some(at) = text.find("20").filter(|at| text.get(*at..at + 20).is_some_and(is_time)) {
+    let mut places = text.match_indices("20").map(|(at, _)| at);
+    if let Some(at) = places.find(|at| text.get(*at..at + 20).is_some_and(is_time)) {
         return format!("{}TIME{}", word(&text[..at]), word(&text[at + 20..]));
     }
     let mut shaped = String::new();
