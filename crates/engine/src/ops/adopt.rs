@@ -12,7 +12,7 @@ use crate::lease::labels::{self, LabelDefaults, key};
 use crate::lease::{
     AccountId, Claim, InstanceId, LeaseId, OwnershipLabel, Slug, State, claim_state, moment, rfc3339,
 };
-use crate::store::{DeadmanRecord, LeaseKey, StepKind};
+use crate::store::{DeadmanRecord, LeaseKey};
 use crate::vast::{Endpoint, Filter, Instance};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
@@ -202,10 +202,7 @@ impl Engine {
                 // What the day's budget counts.
                 journal.price = instance.dph_total.map(|price| price.0);
             }
-            if journal.is_open(StepKind::Start, instance.id) {
-                self.revive(&journal).await?;
-            }
-            let called_off = CalledOff::from(&mut journal, instance.id, Use::Reached, self.unix_now());
+            let called_off = self.take_out(&mut journal, instance.id, Use::Reached).await?;
             if journal != before {
                 self.store.write_journal(&journal).await?;
                 called_off.tell(instance.id, call);

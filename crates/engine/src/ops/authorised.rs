@@ -77,12 +77,14 @@ impl<'a> Doomed<'a> {
     /// Records that the step by which it ends is about to be taken. One that its owner asks for again is dated anew: the
     /// uses until then do not speak against it.
     pub(super) fn begin(&self, kind: StepKind, journal: &mut Journal, now: i64) {
-        if (self.why, kind) == (Why::Left(Unfinished::Start), StepKind::Stop) {
-            journal.begin_taking_back(self.instance, now);
-        }
-        journal.begin(kind, self.instance, now);
-        if self.why == Why::Asked {
-            journal.asked_again(kind, self.instance, now);
+        match (self.why, kind) {
+            (Why::Left(Unfinished::Start), StepKind::Stop) => journal.begin_taking_back(self.instance, now),
+            (why, _) => {
+                journal.begin(kind, self.instance, now);
+                if why == Why::Asked {
+                    journal.asked_again(kind, self.instance, now);
+                }
+            }
         }
     }
 }

@@ -165,15 +165,28 @@ impl Engine {
         how: Use,
         call: &Call,
     ) -> Result<()> {
-        if how == Use::Reached && journal.is_open(StepKind::Start, instance) {
-            self.revive(journal).await?;
-        }
-        let called_off = CalledOff::from(journal, instance, how, self.unix_now());
+        let called_off = self.take_out(journal, instance, how).await?;
         if called_off.changed {
             self.store.write_journal(journal).await?;
             called_off.tell(instance, call);
         }
         Ok(())
+    }
+
+    /// The same in this copy of the journal, for who has more to write there.
+    ///
+    /// # Errors
+    /// [`Code::StateUnavailable`] with nothing taken out.
+    pub(super) async fn take_out(
+        &self,
+        journal: &mut Journal,
+        instance: InstanceId,
+        how: Use,
+    ) -> Result<CalledOff> {
+        if how == Use::Reached && journal.is_open(StepKind::Start, instance) {
+            self.revive(journal).await?;
+        }
+        Ok(CalledOff::from(journal, instance, how, self.unix_now()))
     }
 
     /// Takes the word `stopped` out of the claim of a lease whose start died before it could. To be called by whoever is

@@ -1,12 +1,22 @@
 //! Leases that went by other hands: what is left of them is looked for for a day, and then forgotten.
 
-use crate::support::{leave, open, pass, stop, warm};
-use crate::virtual_time::Stage;
+use crate::support::{Warm, leave, open, pass, stop, warm};
+use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::InstanceId;
 use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest};
 use crabbox_vast_engine::store::StepKind;
 use std::time::Duration;
+
+/// The journal of a lease is kept for a day, and no longer.
+async fn goes_after_a_day(stage: &Stage, process: &Process, lease: &Warm, what: &str) {
+    for (hours, is_there) in [(23, true), (2, false)] {
+        pass(Duration::from_secs(hours * 3600)).await;
+        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        let left = process.engine.store().journal(&lease.id).await.expect("readable");
+        assert_eq!(left.is_some(), is_there, "{what}, {hours} h later: {left:?}");
+    }
+}
 
 /// An acquire that died when the claim named its instance, and the journal did not yet: a stop ends it by the claim, and what
 /// is left of the lease goes after a day, and not before.
@@ -22,12 +32,7 @@ async fn a_create_that_was_answered_in_the_claim_alone_leaves_no_journal_for_eve
     store.write_journal(&journal).await.expect("writes");
     stop(&process.engine, "one", &stage.call()).await.expect("stops");
     assert_eq!(open(&stage), Vec::<u64>::new());
-    for (hours, is_there) in [(23, true), (2, false)] {
-        pass(Duration::from_secs(hours * 3600)).await;
-        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
-        let left = store.journal(&lease.id).await.expect("readable");
-        assert_eq!(left.is_some(), is_there, "{hours} h later: {left:?}");
-    }
+    goes_after_a_day(&stage, &process, &lease, "killed between claim and journal").await;
 }
 
 /// Its claim and its machine went by other hands while its destroy was being asked for, however old it was: from then on it is
@@ -45,12 +50,7 @@ async fn a_destroy_that_nobody_can_finish_leaves_no_journal_for_ever() {
         let left = store.journal(&lease.id).await.expect("readable").expect("a journal");
         stop(&process.engine, "one", &stage.call()).await.expect("stops");
         store.write_journal(&left).await.expect("writes");
-        for (hours, is_there) in [(23, true), (2, false)] {
-            pass(Duration::from_secs(hours * 3600)).await;
-            process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
-            let left = store.journal(&lease.id).await.expect("readable");
-            assert_eq!(left.is_some(), is_there, "{days} days old, {hours} h later: {left:?}");
-        }
+        goes_after_a_day(&stage, &process, &lease, &format!("{days} days old")).await;
     }
 }
 
