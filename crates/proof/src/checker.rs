@@ -24,7 +24,7 @@ const ROUNDING: f64 = 1e-9;
 /// The counts; all are zero where every promise was kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// Instances of ours that bill on after the clean-up.
+    /// Instances of ours that bill on after the clean-up, and those that run on then although their start came to nothing.
     pub leaked: u64,
     /// Foreign instances that somebody of ours asked to change.
     pub foreign: u64,
@@ -99,7 +99,7 @@ pub(crate) struct Live {
     priced: Duration,
     spent: f64,
     /// It was rented on other terms than it was asked for.
-    unfit: bool,
+    pub unfit: bool,
     /// When its price went above the cap, and who was shown it since.
     raised: Option<Duration>,
     shown: BTreeSet<usize>,
@@ -113,6 +113,8 @@ pub(crate) struct Live {
     pub handed_over: Option<usize>,
     /// Whether another process than the one that rented it did so since: it is not the first one's to end any more.
     pub taken_over: bool,
+    /// Whether another process than the one that rented it got in.
+    pub joined: bool,
     /// Its claim was removed by hand, and nobody has adopted it to the end since.
     disowned: bool,
     lost: bool,
@@ -191,6 +193,11 @@ impl<'a> Judge<'a> {
             Happening::Spends { process, hours, limits } => {
                 self.spends.insert(*process, (*hours, *limits));
             }
+            Happening::Runs { instance } => {
+                let lease = self.live.get(instance).and_then(|live| live.lease.as_deref());
+                self.verdict.leaked +=
+                    u64::from(lease.is_some_and(|lease| self.users.is_to_be_stopped(lease)));
+            }
             Happening::Unrecorded { .. } => self.verdict.lost_claims += 1,
             Happening::Misarmed { ends: false, .. } => self.verdict.leaked += 1,
             Happening::Misarmed { ends: true, .. } => self.verdict.taken += 1,
@@ -223,6 +230,7 @@ impl<'a> Judge<'a> {
                 if let Some(stopped) = self.live.get(instance) {
                     let taken = self.users.need(*instance, stopped, *by, false, at);
                     self.verdict.taken += u64::from(taken);
+                    stopped.lease.iter().for_each(|lease| self.users.stopped(lease));
                 }
             }
             Happening::Destroyed { instance, by } => {
@@ -262,9 +270,10 @@ impl<'a> Judge<'a> {
                     self.sent.retain(|(earlier, _)| earlier != lease);
                 }
             }
-            Happening::InUse { instance, .. } => {
-                if let Some(lease) = self.live.get(instance).and_then(|used| used.lease.as_deref()) {
-                    self.users.used(lease);
+            Happening::InUse { instance, process } => {
+                if let Some(used) = self.live.get_mut(instance) {
+                    used.joined |= used.creator != Some(*process);
+                    used.lease.iter().for_each(|lease| self.users.used(lease));
                 }
             }
             Happening::Secret { .. } => self.verdict.secrets += 1,

@@ -114,6 +114,8 @@ pub enum Happening {
     Reached(&'static str),
     /// From here on nothing fails any more and fresh processes clean up.
     Recovery,
+    /// An instance of ours runs once they have finished what the dead left.
+    Runs { instance: u64 },
     /// Something of a lease that is over, and that no command removes.
     Remains(String),
     /// The clean-up is over; `left` claims could not be cleared.

@@ -82,7 +82,12 @@ async fn perform(
                 Some(identifier) => {
                     uses(stage, process, &identifier);
                     let adopted = engine.adopt(&AdoptRequest { identifier, keep: true }, &call).await;
-                    adopted.map(|adopted| shown(stage, "an adoption", &adopted))
+                    adopted.map(|adopted| {
+                        shown(stage, "an adoption", &adopted);
+                        if !process.life.is_dead() {
+                            stage.shared().note_adoption(adopted.lease.as_str());
+                        }
+                    })
                 }
                 None => Ok(()),
             }

@@ -23,6 +23,8 @@ const IDLE: Duration = Duration::from_secs(31 * 60);
 
 /// The longest that any operation may take, whatever goes wrong.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+/// The longest that a stop takes to show.
+const SHOWS: Duration = Duration::from_secs(120);
 /// How often the clean-up is repeated before it counts as stuck.
 const ROUNDS: usize = 8;
 /// Longer than a journal without a lease is kept.
@@ -199,6 +201,11 @@ async fn recover(stage: &Stage, afterwards: Duration) -> usize {
                 break;
             }
             tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        if wait.is_zero() {
+            // By then every record shows what was asked for.
+            tokio::time::sleep(SHOWS).await;
+            stage.shared().note_what_runs();
         }
     }
     let (left, kept) = (stage.claims(), stage.kept());

@@ -17,6 +17,9 @@ impl Shared {
         }
         let Some(lease) = lease_of_file(path) else { return };
         let bytes = self.disk(|disk| disk.read(path)).ok().flatten();
+        if bytes.is_none() {
+            lock(&self.books).adopted.remove(&lease);
+        }
         self.note_promise(&lease, bytes.as_deref());
         let claim = bytes.and_then(|bytes| leads_to(&lease, &bytes));
         let before = {
@@ -42,9 +45,9 @@ impl Shared {
     fn note_promise(&self, lease: &str, claim: Option<&[u8]>) {
         let stays = {
             let mut books = lock(&self.books);
-            let rewritten = books.rewritten.contains(lease);
+            let (rewritten, adopted) = (books.rewritten.contains(lease), books.adopted.contains(lease));
             let jump = books.jump;
-            let stays = claim.and_then(|claim| stay_of(claim, jump, rewritten));
+            let stays = claim.and_then(|claim| stay_of(claim, jump, rewritten, adopted));
             let stays = stays.map(|stay| (stay, if matches!(stay, Stay::Until(_)) { jump } else { 0 }));
             let before = match stays {
                 Some(stays) => books.promised.insert(lease.to_owned(), stays),
@@ -56,6 +59,12 @@ impl Shared {
             stays
         };
         self.note(Happening::Promised { lease: lease.to_owned(), stays: stays.map(|(stay, _)| stay) });
+    }
+
+    /// Somebody took a lease over: from now on its claim promises what one of a usable lease does.
+    pub(crate) fn note_adoption(&self, lease: &str) {
+        lock(&self.books).adopted.insert(lease.to_owned());
+        self.note_claim(&self.path_of(lease));
     }
 
     /// Reads every claim again: those that were known, and those that stand there.
@@ -250,8 +259,8 @@ fn leads_to(lease: &str, claim: &[u8]) -> Option<Option<u64>> {
 }
 
 /// What a claim promises its user. Its times are those of a clock that is `jump` milliseconds off; a lease that crabbox
-/// made to expire is kept all the same.
-fn stay_of(claim: &[u8], jump: i64, rewritten: bool) -> Option<Stay> {
+/// made to expire is kept all the same, and one that was adopted is no dead acquire's any more.
+fn stay_of(claim: &[u8], jump: i64, rewritten: bool, adopted: bool) -> Option<Stay> {
     let claim: Value = serde_json::from_slice(claim).ok()?;
     let label = |name: &str| claim["labels"][name].as_str();
     if claim["cloudID"].is_null() {
@@ -262,6 +271,8 @@ fn stay_of(claim: &[u8], jump: i64, rewritten: bool) -> Option<Stay> {
         "stopped" => return kept.then_some(Stay::Disk),
         "ready" | "running" | "leased" | "active" if kept => return Some(Stay::Kept),
         "ready" | "running" | "leased" | "active" => {}
+        "provisioning" if adopted && kept => return Some(Stay::Kept),
+        "provisioning" if adopted => {}
         _ => return None,
     }
     let expires: i64 = label("expires_at")?.parse().ok()?;

@@ -36,7 +36,7 @@ fn cleanup_after(quarters: usize) -> Plan {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 26] = [
+pub const SCENES: [Scene; 27] = [
     Scene { name: "acquire", ends: "ok", plan: || single(Operation::Acquire) },
     Scene { name: "run", ends: "ok", plan: || single(Operation::Run) },
     Scene { name: "run-on", ends: "ok", plan: || single(Operation::RunOn) },
@@ -47,6 +47,12 @@ pub const SCENES: [Scene; 26] = [
     Scene { name: "start", ends: "ok", plan: || single(Operation::Start) },
     Scene { name: "again", ends: "ok", plan: || single(Operation::Again) },
     Scene { name: "adopt", ends: "ok", plan: || single(Operation::Adopt) },
+    // A machine whose acquire died while it booted.
+    Scene {
+        name: "adopt-dead",
+        ends: "ok",
+        plan: || with(&[Left::Dead(bounds(Operation::Acquire).steps * 3 / 4)], Operation::Adopt),
+    },
     // The same over a stop, or a start, whose process died when it had taken effect.
     Scene { name: "start-half-paused", ends: "ok", plan: || with(&[Left::HalfPaused], Operation::Start) },
     Scene { name: "start-half-started", ends: "ok", plan: || with(&[Left::HalfStarted], Operation::Start) },

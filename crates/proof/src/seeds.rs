@@ -45,6 +45,9 @@ pub(crate) const CASTS: &[&[Operation]] = &[
     &[Operation::Pause, Operation::Start, Operation::Stop],
     &[Operation::Adopt, Operation::Touch],
     &[Operation::Adopt, Operation::Cleanup],
+    &[Operation::Acquire, Operation::Adopt, Operation::Cleanup],
+    &[Operation::Acquire, Operation::RunOn],
+    &[Operation::Acquire, Operation::RunOn, Operation::Cleanup],
     &[Operation::Start],
     &[Operation::Start, Operation::Cleanup],
     &[Operation::Start, Operation::Stop],
@@ -139,8 +142,11 @@ fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
     let mut leases = Vec::new();
     if cast[0] == Operation::Start {
         leases.push(*dice.pick(&[Left::Paused, Left::Paused, Left::HalfPaused, Left::HalfStarted]));
-    } else if cast[0] == Operation::Adopt && dice.chance(50) {
-        leases.push(Left::Disowned);
+    } else if cast[0] == Operation::Adopt && dice.chance(80) {
+        // From its create on there is a machine to take over.
+        let steps = bounds(Operation::Acquire).steps;
+        let dead = Left::Dead(steps / 2 + dice.below(steps / 2));
+        leases.push(*dice.pick(&[Left::Disowned, dead]));
     } else if cast.contains(&Operation::Again) && dice.chance(30) {
         leases.push(Left::CutOff);
     } else if cast.contains(&Operation::Forget) && dice.chance(60) {

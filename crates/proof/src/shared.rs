@@ -65,6 +65,8 @@ pub(crate) struct Books {
     pub(crate) lease_of: BTreeMap<u64, String>,
     /// Leases that were to be kept and whose claims crabbox rewrote.
     pub(crate) rewritten: BTreeSet<String>,
+    /// Leases that somebody took over whose acquire may have died.
+    pub(crate) adopted: BTreeSet<String>,
     /// What the other machine of our user has rented.
     pub(crate) elsewhere: BTreeSet<u64>,
     /// A machine of which nothing is left here.
@@ -341,6 +343,16 @@ impl Shared {
         for instance in ours {
             self.control("POST", &format!("/_sim/instances/{instance}"), body);
         }
+    }
+
+    /// Notes the machines of ours that run.
+    pub(crate) fn note_what_runs(&self) {
+        let ours = lock(&self.books).ours.clone();
+        let ledger = self.control("GET", "/_sim/ledger", &Value::Null);
+        let open = ledger["open"].as_array().into_iter().flatten();
+        let running =
+            open.filter(|one| one["actual_status"] == "running").filter_map(|one| one["id"].as_u64());
+        running.filter(|one| ours.contains(one)).for_each(|instance| self.note(Happening::Runs { instance }));
     }
 
     /// Every call so far, in order.

@@ -22,6 +22,8 @@ pub(crate) struct Users<'a> {
     promised: BTreeMap<&'a str, (Stay, i64)>,
     /// Leases whose start came to nothing, so that their machines are to be stopped, until somebody uses them.
     given_back: BTreeSet<&'a str>,
+    /// Leases whose machines were stopped since the last start of them.
+    halted: BTreeSet<&'a str>,
     /// Leases that users asked to end: by which process, and whether their machines were to be destroyed.
     asked: BTreeMap<&'a str, Vec<(usize, bool)>>,
     /// Processes that go on with a lease under its id.
@@ -67,6 +69,7 @@ impl<'a> Users<'a> {
                     && self.holding.contains(&(*process, lease))
                 {
                     self.starting.insert(*process, lease);
+                    self.halted.remove(lease);
                 }
             }
             Happening::InUse { process, instance } => {
@@ -120,6 +123,18 @@ impl<'a> Users<'a> {
         self.holding.retain(|(holder, _)| *holder != process);
     }
 
+    /// The machine of a lease was stopped. Its record may take long to show that.
+    pub(crate) fn stopped(&mut self, lease: &str) {
+        self.halted.extend(self.given_back.get(lease).or(self.starting.values().find(|one| **one == lease)));
+    }
+
+    /// Whether the machine of a lease is still to be stopped: its start came to nothing, nobody used it since, and its claim
+    /// does not say that commands run on it either.
+    pub(crate) fn is_to_be_stopped(&self, lease: &str) -> bool {
+        let runs = matches!(self.promised.get(lease), Some((Stay::Kept | Stay::Until(_), _)));
+        self.given_back.contains(lease) && !runs && !self.halted.contains(lease)
+    }
+
     /// Whether this process is about to hand this machine over: it rented it, goes on with its lease, or starts it.
     pub(crate) fn brings_up(&self, process: usize, live: &Live) -> bool {
         let lease = live.lease.as_deref().unwrap_or_default();
@@ -137,9 +152,12 @@ impl<'a> Users<'a> {
         let lease = live.lease.as_deref().unwrap_or_default();
         let asked = self.asked.get(lease);
         let asked = asked.is_some_and(|asked| asked.iter().any(|(_, destroy)| *destroy || !destroys));
-        // Whoever rented it, or brought on what another was cut off at, may give it up.
-        let own = live.creator == Some(by)
+        // Whoever rented it, or brought on what another was cut off at, may give it up - unless somebody got in meanwhile whom
+        // neither the price nor the end of the run that it was rented for sends away.
+        let goes = self.runs.contains(&by) || live.is_too_dear_for(by) || live.unfit;
+        let rented = live.creator == Some(by)
             || (self.acquires.contains(&(by, lease)) && live.handed_over.is_none_or(|process| process == by));
+        let own = rented && (!live.joined || goes);
         // Whoever starts what has become too dear meanwhile stops it again, whoever uses it.
         let too_dear = !destroys && live.is_too_dear_for(by) && self.brings_up(by, live);
         if asked || own || too_dear {

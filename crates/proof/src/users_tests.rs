@@ -64,6 +64,15 @@ fn what_somebody_needs_is_not_to_be_taken() {
     let ended = Happening::Ended { process: 4, outcome: "ok".into() };
     assert_eq!(ends(vec![working(), ended], destroyed(2)), 0);
     assert_eq!(ends(vec![promised(Stay::Kept)], destroyed(0)), 0);
+    // Not even who rented it ends it under somebody who got in meanwhile, if it is not too dear.
+    assert_eq!(ends(vec![working()], destroyed(0)), 1);
+    let left = || Happening::Ended { process: 4, outcome: "ok".into() };
+    assert_eq!(ends(vec![working(), promised(Stay::Kept), left()], destroyed(0)), 1);
+    assert_eq!(ends(vec![working(), left()], destroyed(0)), 0, "its claim promises nothing");
+    let raised = Happening::Repriced { instance: 1, price: 1.5 };
+    let shown = Happening::PriceShown { process: 0, instance: 1, price: 1.5 };
+    assert_eq!(ends(vec![working(), raised, shown], destroyed(0)), 0);
+    assert_eq!(ends(vec![Happening::Unfit { instance: 1 }, working()], destroyed(0)), 0);
     // A machine that is stopped may be stopped again, and its disk stays.
     assert_eq!(ends(vec![promised(Stay::Disk)], destroyed(2)), 1);
     assert_eq!(ends(vec![promised(Stay::Disk)], stopped(2)), 0);
@@ -208,6 +217,40 @@ fn a_start_that_died_may_be_stopped_and_one_that_was_handed_over_may_not() {
         assert_eq!(ends("Start", false, end.clone()), 0, "{end:?}");
         assert_eq!(ends("Start", true, end.clone()), 1, "{end:?}");
         assert_eq!(ends("Touch", false, end.clone()), 1, "{end:?}");
+    }
+}
+
+/// What a start that came to nothing left running bills unseen, however long its lease is to be kept.
+#[test]
+fn a_start_that_nobody_takes_back_is_a_leak() {
+    let leaks = |events: Vec<Happening>, after: Vec<Happening>| {
+        let died = Happening::Died { process: 4, step: 1, death: Death::Kill };
+        let mut events: Vec<Happening> = events.into_iter().chain([died]).chain(after).collect();
+        events.extend([Happening::Runs { instance: 1 }, gone(1)]);
+        of(events).leaked
+    };
+    let unsent = begun("Start").split_last().map(|(_, rest)| rest.to_vec()).unwrap_or_default();
+    let promised = |stays| Happening::Promised { lease: "a".into(), stays };
+    for stays in [None, Some(Stay::Disk)] {
+        let started = |what| [begun(what), vec![promised(stays)]].concat();
+        assert_eq!(leaks(started("Start"), vec![]), 1, "{stays:?}");
+        let stopped = Happening::Stopped { instance: 1, by: 7 };
+        assert_eq!(leaks(started("Start"), vec![stopped]), 0, "{stays:?}: its record is slow");
+        let got_in = Happening::InUse { process: 5, instance: 1 };
+        assert_eq!(leaks(started("Start"), vec![got_in]), 0, "{stays:?}: somebody got in");
+        assert_eq!(
+            leaks([unsent.clone(), vec![promised(stays)]].concat(), vec![]),
+            0,
+            "{stays:?}: never sent"
+        );
+        assert_eq!(leaks(started("Touch"), vec![]), 0, "{stays:?}");
+    }
+    for stays in [Stay::Kept, Stay::Until(Duration::from_secs(600))] {
+        assert_eq!(
+            leaks([begun("Start"), vec![promised(Some(stays))]].concat(), vec![]),
+            0,
+            "{stays:?}: its claim tells"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 //! The order: operation lock, key on disk, the instance read again, claim, journal, and only then the key is attached.
 //! Whatever dies in between leaves a claim that `stop` can use, or a key that opens nothing; running it again goes on.
 
+use super::authorised::unreadable_journal;
 use super::deadman::Deadman;
 use super::open::{CalledOff, Use};
 use super::recovery::changed_claim;
@@ -181,32 +182,31 @@ impl Engine {
             call.warn(warning);
         }
         let (_lock, journal) = self.journal_of(&id, &claim, Some(lock), call).await?;
-        if let Some(mut journal) = journal {
-            let before = journal.clone();
-            if claimed {
-                journal.instance = Some(instance.id.0);
-                journal.adopted_at = Some(self.unix_now());
-                journal.forgotten_at = None;
-                if !journal.created(instance.id) {
-                    // What ends it by itself, as of a lease of our own.
-                    journal.request.ttl_secs = self.bound(keep).map(|ttl| ttl.as_secs());
-                }
-                // Also where nothing is to end it: what its maker armed is ended when somebody gets in.
-                let record = self.deadman_record(keep).unwrap_or_default();
-                journal.deadman = Some(DeadmanRecord { over_ssh: true, ..record });
-            } else if !journal.attempts.is_empty() && !journal.was_ready() {
-                // Its acquire died, and would be finished by giving the machine back.
-                journal.reached(instance.id);
+        let mut journal = journal.ok_or_else(|| unreadable_journal(&id))?;
+        let before = journal.clone();
+        if claimed {
+            journal.instance = Some(instance.id.0);
+            journal.adopted_at = Some(self.unix_now());
+            journal.forgotten_at = None;
+            if !journal.created(instance.id) {
+                // What ends it by itself, as of a lease of our own.
+                journal.request.ttl_secs = self.bound(keep).map(|ttl| ttl.as_secs());
             }
-            if claimed && !journal.created(instance.id) || journal.price.is_none() {
-                // What the day's budget counts.
-                journal.price = instance.dph_total.map(|price| price.0);
-            }
-            let called_off = self.take_out(&mut journal, instance.id, Use::Reached).await?;
-            if journal != before {
-                self.store.write_journal(&journal).await?;
-                called_off.tell(instance.id, call);
-            }
+            // Also where nothing is to end it: what its maker armed is ended when somebody gets in.
+            let record = self.deadman_record(keep).unwrap_or_default();
+            journal.deadman = Some(DeadmanRecord { over_ssh: true, ..record });
+        } else if !journal.attempts.is_empty() && !journal.was_ready() {
+            // Its acquire died, and would be finished by giving the machine back.
+            journal.reached(instance.id);
+        }
+        if claimed && !journal.created(instance.id) || journal.price.is_none() {
+            // What the day's budget counts.
+            journal.price = instance.dph_total.map(|price| price.0);
+        }
+        let called_off = self.take_out(&mut journal, instance.id, Use::Reached).await?;
+        if journal != before {
+            self.store.write_journal(&journal).await?;
+            called_off.tell(instance.id, call);
         }
         let key_attached = self.attach_to_adopted(instance.id, &key, call).await;
         let recorded = self.recorded_deadman(&id, self.unix_now()).await;

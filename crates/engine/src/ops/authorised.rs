@@ -145,7 +145,7 @@ impl Engine {
         let (Some(claim), Some(journal)) = (claim, journal) else { return };
         if self.still_due(doomed, &claim, Some(journal)).await.is_err() {
             journal.voided(kind, doomed.instance, IN_USE_AGAIN);
-            if was_usable(&claim) && journal.discarded(doomed.instance) {
+            if was_usable(&claim) && journal.disowns(doomed.instance) {
                 journal.reached(doomed.instance);
             }
             self.note_or_warn(journal, call).await;
@@ -205,7 +205,7 @@ impl Engine {
             None => VISIBILITY.saturating_sub(self.age_of_create(id, &lease.claim).await?),
         };
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
-        if let Some(journal) = journal.as_mut().filter(|journal| journal.discarded(instance))
+        if let Some(journal) = journal.as_mut().filter(|journal| journal.disowns(instance))
             && was_usable(&lease.claim)
         {
             // It was its user's before it ends: the lease id is spent.
@@ -386,6 +386,12 @@ impl Engine {
         let age = vendors.map_or(age, |vendors| vendors.min(age));
         Ok(Duration::from_secs(u64::try_from(age).unwrap_or(0)))
     }
+}
+
+/// A lease is not taken over without a record of it: what a dead process had meant to do would be done all the same.
+pub(super) fn unreadable_journal(id: &LeaseId) -> Error {
+    Error::new(Code::ClaimCorrupt, format!("the journal of lease {id} is unreadable"))
+        .hint("a lease is not taken over without a record of it: move the journal away, then try again")
 }
 
 /// Stopped, or asked to be and bound to get there.

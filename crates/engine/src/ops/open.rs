@@ -115,7 +115,7 @@ impl Engine {
             let all = [StepKind::Destroy, StepKind::Stop, StepKind::Start];
             journal.holder.is_some()
                 || ending(journal, &all).is_some()
-                || claim.instance_id().is_some_and(|instance| journal.discarded(instance))
+                || claim.instance_id().is_some_and(|instance| journal.disowns(instance))
         };
         // An unreadable journal tells nobody to finish anything.
         let Some(seen) = self.store.journal(id).await.ok().flatten().filter(left) else {
@@ -269,7 +269,7 @@ impl CalledOff {
         let held = how != Use::Touched && journal.holder.take().is_some();
         let (mut kept, mut started) = (false, false);
         if how == Use::Reached {
-            kept = journal.discarded(instance);
+            kept = journal.disowns(instance);
             if kept {
                 journal.reached(instance);
             }

@@ -41,6 +41,8 @@ pub(super) struct Acquiring<'a> {
     pub began: Instant,
     /// When this process sent its last create; none before it sent one.
     pub sent: Option<Instant>,
+    /// The claim as this process wrote it last.
+    pub written: Option<Claim>,
 }
 
 /// What the offers are chosen from.
@@ -219,8 +221,12 @@ impl Acquiring<'_> {
             return Err(Next::Stop(error));
         }
         call.warn(format!("{error}; trying another machine"));
-        self.discard(&error, call).await.map_err(Next::Stop)?;
-        Err(Next::Another(rental.machine, error))
+        match self.discard(&error, call).await {
+            Ok(()) => Err(Next::Another(rental.machine, error)),
+            // Somebody else got in: it stays, and there is no second one for this lease.
+            Err(used) if used.code() == Code::ClaimChanged => Err(Next::Stop(error)),
+            Err(left) => Err(Next::Stop(left)),
+        }
     }
 
     /// The record before the paid call.
@@ -330,18 +336,32 @@ impl Acquiring<'_> {
 
     /// Puts our state and instance into the claim, if it still exists and nobody bound it to another instance.
     pub(super) async fn write_claim(
-        &self,
+        &mut self,
+        instance: Option<InstanceId>,
+        change: impl FnOnce(&mut Claim) + Send + 'static,
+    ) -> Result<()> {
+        self.write_claim_where(|_| true, instance, change).await
+    }
+
+    /// The same where the claim meets a condition.
+    pub(super) async fn write_claim_where(
+        &mut self,
+        condition: impl FnOnce(&Claim) -> bool + Send + 'static,
         instance: Option<InstanceId>,
         change: impl FnOnce(&mut Claim) + Send + 'static,
     ) -> Result<()> {
         let (state, recovery, _) = claim_state(self.state);
         let before = self.instance;
-        self.engine
+        let written = self
+            .engine
             .store
             .update_claim(&self.id, move |claim| {
                 let named = claim.instance_id();
                 if named.is_some_and(|named| ![before, instance].contains(&Some(named))) {
                     return Err(changed_claim(claim));
+                }
+                if !condition(claim) {
+                    return Ok(());
                 }
                 match instance {
                     Some(instance) => claim.set_instance(instance),
@@ -355,8 +375,9 @@ impl Acquiring<'_> {
                 change(claim);
                 Ok(())
             })
-            .await
-            .map(|_| ())
+            .await?;
+        self.written = Some(written);
+        Ok(())
     }
 
     fn step(&mut self, event: lease::Event) -> Result<(), Next> {

@@ -1,7 +1,7 @@
 //! Start: a stopped lease runs again. It bills from the moment the vendor accepts, so the intent is journalled before
 //! the call, and whatever does not end in a usable lease is taken back by a stop.
 
-use super::authorised::{Doomed, Ground, Why};
+use super::authorised::{Doomed, Ground, Why, unreadable_journal};
 use super::boot::Booting;
 use super::deadman::{Deadman, recorded};
 use super::lease::Machine;
@@ -11,7 +11,7 @@ use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
 use super::touch::pause_between_beats;
 use super::unfinished::{Unfinished, is_usable, reached_since};
-use super::verdict::Asked;
+use super::verdict::{Asked, is_too_dear};
 use super::watchdog::look;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
@@ -58,10 +58,7 @@ impl Engine {
             let seen = self.authorise(&id, instance.id, "start").await?;
             let live = seen.live.ok_or_else(|| gone(&seen.claim))?;
             let (_lock, journal) = self.journal_of(&id, &seen.claim, Some(lock), call).await?;
-            let journal = journal.ok_or_else(|| {
-                Error::new(Code::ClaimCorrupt, format!("the journal of lease {id} is unreadable"))
-                    .hint("a start is not sent without a record of it: move the journal away, then try again")
-            })?;
+            let journal = journal.ok_or_else(|| unreadable_journal(&id))?;
             let mut starting = Starting { engine: self, id, claim: seen.claim, journal };
             starting.may_start(&live)?;
             starting.note_what_is_known(live.id).await?;
@@ -166,7 +163,7 @@ impl Starting<'_> {
     /// the dead processes that knew either did not get to write it down. The former is written before the claim says that
     /// the machine comes up: it would look like that of an acquire that was cut off.
     async fn note_what_is_known(&mut self, instance: InstanceId) -> Result<()> {
-        if !self.journal.was_ready() || self.journal.discarded(instance) {
+        if !self.journal.was_ready() || self.journal.disowns(instance) {
             self.journal.reached(instance);
             self.engine.store.write_journal(&self.journal).await?;
         }
@@ -267,10 +264,11 @@ impl Starting<'_> {
     }
 
     /// Whether a start that was sent once and refused like this did nothing. Any other refusal may come from a start that
-    /// was carried out: the vendor answers `success:false` to what it keeps, and errors of its own say nothing.
+    /// was carried out: the vendor answers `success:false` to what it keeps, that it knows no such machine is no proof, and
+    /// errors of its own say nothing.
     async fn had_no_effect(&self, kind: Kind) -> bool {
         match kind {
-            Kind::NoCredit | Kind::NoSuchInstance => true,
+            Kind::NoCredit => true,
             // A good key is called bad in passing.
             Kind::BadKey => {
                 let asked = self.engine.client.account().await;
@@ -337,7 +335,7 @@ impl Starting<'_> {
         let engine = self.engine;
         let stopped = async {
             // Somebody who got in meanwhile keeps it, unless it is too dear.
-            let why = if is_too_dear(&error) { Why::Asked } else { Why::Left(Unfinished::Start) };
+            let why = if is_too_dear(error.code()) { Why::Asked } else { Why::Left(Unfinished::Start) };
             let doomed = Doomed::new(&self.id, instance, Ground::Claimed).because(why);
             doomed.begin(StepKind::Stop, &mut self.journal, engine.unix_now());
             engine.note_or_warn(&self.journal, &call).await;
@@ -425,11 +423,6 @@ impl Starting<'_> {
         let (lease, slug) = (self.claim.lease_id.clone(), self.claim.slug.clone());
         OwnershipLabel { lease, slug, state: state.to_owned() }.encode()
     }
-}
-
-/// Whether a start failed because of what the machine costs.
-fn is_too_dear(error: &Error) -> bool {
-    matches!(error.code(), Code::PriceCapExceeded | Code::CostLimitExceeded)
 }
 
 /// The vendor keeps such a wish: the instance may start, and bill, hours later.

@@ -1,9 +1,11 @@
 //! The way back from an acquire that failed: nothing rented is left, or a claim that leads to it.
 
-use super::authorised::{Doomed, Ground};
+use super::authorised::{Doomed, Ground, Why};
 use super::rent::Acquiring;
+use super::unfinished::{Unfinished, is_usable};
+use super::verdict::is_too_dear;
 use super::{Call, Event};
-use crate::lease::{self, InstanceId, State};
+use crate::lease::{self, Claim, InstanceId, State};
 use crate::{Code, Error, Result};
 
 impl Acquiring<'_> {
@@ -13,7 +15,7 @@ impl Acquiring<'_> {
             let call = call.uncancelled();
             // Told apart from a release by whoever takes the lease up again: it may still get another machine.
             self.journal.discard(why.code().as_str());
-            self.destroy(instance, &call).await?;
+            self.destroy(instance, self.why(why.code()), &call).await?;
         }
         self.state = lease::step(self.state, lease::Event::NextAttempt)?;
         self.write_claim(None, |_| ()).await?;
@@ -49,6 +51,13 @@ impl Acquiring<'_> {
         match cleaned {
             Ok(()) => error,
             Err(left) if left.code() == Code::ClaimMissing => self.verify_abandoned(error, &call).await,
+            Err(left) if left.code() == Code::ClaimChanged => error
+                .and(&left)
+                .hint(format!(
+                    "it runs on and bills: `list` shows who uses it, `crabbox-vast stop {}` gives it back",
+                    self.slug
+                ))
+                .with("lease", self.id.as_str()),
             Err(left) => error
                 .and(&left)
                 .hint(format!("its claim is kept: run `crabbox-vast stop {}`", self.slug))
@@ -56,21 +65,38 @@ impl Acquiring<'_> {
         }
     }
 
-    async fn release_failed(&mut self, instance: InstanceId, why: Code, call: &Call) -> Result<()> {
-        self.journal.discard(why.as_str());
+    /// Gives back what was rented and will not be used.
+    async fn release_failed(&mut self, instance: InstanceId, failed: Code, call: &Call) -> Result<()> {
+        self.journal.discard(failed.as_str());
         self.state = lease::step(self.state, lease::Event::AcquireFailed)?;
-        // A full disk is no reason to let the machine bill on; the claim names it already.
-        if let Err(error) = self.write_claim(Some(instance), |_| ()).await {
+        let (mut why, written) = (self.why(failed), self.written.clone());
+        // Whoever got in meanwhile wrote a word of their own, which stays.
+        let theirs = move |claim: &Claim| is_usable(claim) && written.as_ref() != Some(claim);
+        let (spares, stays) = (why != Why::Asked, theirs.clone());
+        let mark = self.write_claim_where(move |claim| !(spares && stays(claim)), Some(instance), |_| ());
+        if let Err(error) = mark.await {
             call.warn(format!("the claim could not be marked: {error}"));
+            // A full disk is no reason to let the machine bill on; the claim names it already.
+            let claim = self.engine.store.claim(&self.id).await.ok().flatten();
+            if !claim.is_some_and(|claim| theirs(&claim)) {
+                why = Why::Asked;
+            }
         }
         call.event(Event::Releasing { lease: self.id.clone(), instance });
-        self.destroy(instance, call).await?;
+        self.destroy(instance, why, call).await?;
         self.engine.forget(&self.id, Some(instance)).await
     }
 
+    /// Why what was rented is to go. Who got in to it while it was brought up keeps it, if it was not too dear or rented for a
+    /// run alone.
+    fn why(&self, failed: Code) -> Why {
+        let goes = is_too_dear(failed) || self.journal.holder.is_some();
+        if goes { Why::Asked } else { Why::Left(Unfinished::Create) }
+    }
+
     /// Destroys what a create of this acquire made, and proves it.
-    async fn destroy(&mut self, instance: InstanceId, call: &Call) -> Result<()> {
-        let doomed = Doomed::new(&self.id, instance, Ground::Rented);
+    async fn destroy(&mut self, instance: InstanceId, why: Why, call: &Call) -> Result<()> {
+        let doomed = Doomed::new(&self.id, instance, Ground::Rented).because(why);
         let fresh = self.fresh();
         self.engine.destroy_journalled(&doomed, Some(&mut self.journal), fresh, call).await
     }

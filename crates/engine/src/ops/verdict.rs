@@ -64,6 +64,11 @@ pub(super) fn blame(code: Code, own_bid: bool) -> Blame {
     }
 }
 
+/// Whether it will not do because of what it costs, or how it was rented: then it goes whoever uses it.
+pub(super) fn is_too_dear(code: Code) -> bool {
+    matches!(code, Code::PriceCapExceeded | Code::CostLimitExceeded | Code::RentalMismatch)
+}
+
 /// Why this instance will not do, if it will not.
 pub(super) fn unusable(instance: &Instance, ages: Ages, asked: Asked) -> Option<Error> {
     let id = instance.id;

@@ -154,12 +154,25 @@ impl Journal {
 
     /// Records the instance that the claim names where a kill fell between the claim and this record. Whether it did.
     pub fn catch_up(&mut self, instance: InstanceId) -> bool {
-        let unclear = self.attempts.iter().rposition(Attempt::was_unclear);
-        let missing = !self.created(instance) && unclear.is_some();
-        if missing {
+        let unclear = self.behind(instance);
+        if unclear.is_some() {
             self.adopt(unclear, instance);
         }
-        missing
+        unclear.is_some()
+    }
+
+    /// The create that made an instance of which the claim knows already and this record does not. What was taken over is
+    /// none of its creates'.
+    fn behind(&self, instance: InstanceId) -> Option<usize> {
+        let missing = self.adopted_at.is_none() && !self.created(instance);
+        self.attempts.iter().rposition(Attempt::was_unclear).filter(|_| missing)
+    }
+
+    /// Whether this record does not say that the instance which the claim names is the lease's: it was given up, or a kill
+    /// fell between the claim and this.
+    #[must_use]
+    pub fn disowns(&self, instance: InstanceId) -> bool {
+        self.discarded(instance) || self.behind(instance).is_some()
     }
 
     /// Records that the lease's instance will not do and is about to be destroyed.
@@ -175,6 +188,7 @@ impl Journal {
     /// Records that somebody got in to an instance, or took it over, so that it is what the lease stands for, whoever had
     /// given it up.
     pub fn reached(&mut self, instance: InstanceId) {
+        self.catch_up(instance);
         self.reprieve(instance);
         self.note_ready(0);
     }

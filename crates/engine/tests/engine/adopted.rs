@@ -3,10 +3,10 @@
 
 use crate::support::{Warm, claim, edit, journal_of, leave, open, rented_elsewhere, stop, warm, warnings};
 use crate::virtual_time::{Process, Stage};
-use crabbox_vast_engine::Result;
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::{AdoptRequest, Adopted, CleanupRequest, ReleaseRequest};
 use crabbox_vast_engine::store::{Attempt, StepKind};
+use crabbox_vast_engine::{Code, Result};
 use serde_json::json;
 
 async fn adopt(stage: &Stage, process: &Process, identifier: &str) -> Result<Adopted> {
@@ -72,6 +72,20 @@ async fn a_refused_adoption_calls_nothing_off() {
     let before = journal_of(&process, &lease.id).await;
     let refused = adopt(&stage, &process, &extra.to_string()).await.expect_err("the claim names another one");
     assert_eq!(journal_of(&process, &lease.id).await, before, "{refused}");
+}
+
+/// What a dead process had meant to do with a lease is not known then, and would be done.
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_journal_is_unreadable_is_not_taken_over() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let journal = stage.settings().paths.journal().join(format!("{}.json", lease.id));
+    std::fs::write(&journal, b"{").expect("written");
+    let refused = adopt(&stage, &process, "one").await.expect_err("it would be nobody's");
+    assert_eq!(refused.code(), Code::ClaimCorrupt, "{refused}");
+    std::fs::remove_file(&journal).expect("removed");
+    adopt(&stage, &process, "one").await.expect("takes it over");
 }
 
 /// What crabbox failed to give back, and somebody takes over instead, is theirs.

@@ -235,24 +235,33 @@ async fn a_machine_whose_number_never_got_into_the_claim_is_the_leases() {
     }
 }
 
-/// A kill between claim and journal: the number is caught up, so that the id is spent once the lease is given back.
+/// An acquire that died while its machine booted, when the claim named it and the journal did not yet.
+async fn cut_off_between_its_records(stage: &Stage) -> InstanceId {
+    let process = stage.process();
+    let (call, wanted) = (stage.call(), request(true));
+    let limit = Duration::from_secs(3);
+    assert!(tokio::time::timeout(limit, process.engine.acquire(&wanted, &call)).await.is_err(), "it boots");
+    let mut journal = journal_of(&process, &LeaseId::parse(ID).unwrap()).await;
+    (journal.attempts[0].outcome, journal.attempts[0].instance, journal.instance) = (None, None, None);
+    process.engine.store().write_journal(&journal).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    InstanceId(stage.ledger().open[0].id)
+}
+
+/// The number is caught up by whoever takes the lease over, so that the id is spent once the lease is given back.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_taken_up_spends_its_id() {
-    let stage = Stage::new();
-    let process = stage.process();
-    let call = stage.call();
-    let limit = Duration::from_secs(3);
-    assert!(tokio::time::timeout(limit, acquire(&process.engine, &call)).await.is_err(), "it boots");
-    let (store, id) = (process.engine.store(), LeaseId::parse(ID).unwrap());
-    let mut journal = store.journal(&id).await.unwrap().unwrap();
-    (journal.attempts[0].outcome, journal.attempts[0].instance, journal.instance) = (None, None, None);
-    store.write_journal(&journal).await.unwrap();
-    drop(process);
-    acquire(&stage.process().engine, &stage.call()).await.expect("takes it up");
-    stop(&stage).await;
-    let error = acquire(&stage.process().engine, &stage.call()).await.map(|_| ()).expect_err("spent");
-    assert_eq!(error.code(), Code::LeaseReleased, "{error}");
-    assert_eq!(stage.ledger().created, 1);
+    for by in [By::Again, By::Run, By::Crabbox, By::Adopt] {
+        let stage = Stage::new();
+        let instance = cut_off_between_its_records(&stage).await;
+        take_over(&stage, by).await;
+        let journal = journal_of(&stage.process(), &LeaseId::parse(ID).unwrap()).await;
+        assert_eq!(journal.created(instance), by != By::Crabbox, "{by:?}: {journal:?}");
+        stop(&stage).await;
+        let again = stage.process().engine.acquire(&request(true), &stage.call()).await;
+        let code = again.err().map(|error| error.code());
+        assert_eq!((code, stage.ledger().created), (Some(Code::LeaseReleased), 1), "{by:?}");
+    }
 }
 
 /// An acquire that died while its machine booted, which a cleanup then gave up; the API refused its destroy.
@@ -275,12 +284,35 @@ async fn given_up(stage: &Stage) -> InstanceId {
     InstanceId(open[0].id)
 }
 
-/// How a lease is taken over that a recovery had given up.
+/// How a lease is taken over whose acquire died.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum By {
+    Again,
     Run,
     Crabbox,
     Adopt,
+}
+
+async fn take_over(stage: &Stage, by: By) {
+    let (process, call) = (stage.process(), stage.call());
+    match by {
+        By::Again => {
+            process.engine.acquire(&request(true), &call).await.expect("takes it up");
+        }
+        By::Crabbox => {
+            let now = stage.unix_now().to_string();
+            edit(&process, &LeaseId::parse(ID).unwrap(), move |claim| {
+                for (label, text) in [("state", "ready"), ("created_at", &now), ("last_touched_at", &now)] {
+                    claim.labels.insert(label.into(), text.to_owned());
+                }
+            })
+            .await;
+        }
+        By::Run => {
+            run_on(&process.engine, Some(ID), false, &call).await.expect("it runs");
+        }
+        By::Adopt => adopt(&process.engine, &call).await,
+    }
 }
 
 /// Given up by whoever recovered it, and used before it was destroyed: it is what the id stands for, whatever becomes of
@@ -294,24 +326,7 @@ async fn a_machine_that_was_given_up_and_used_all_the_same_is_the_leases() {
         let stage = Stage::new();
         let first = given_up(&stage).await;
         let (process, call) = (stage.process(), stage.call());
-        match by {
-            By::Crabbox => {
-                let id = LeaseId::parse(ID).unwrap();
-                let now = stage.unix_now().to_string();
-                let used = process.engine.store().update_claim(&id, move |claim| {
-                    for (label, text) in [("state", "ready"), ("created_at", &now), ("last_touched_at", &now)]
-                    {
-                        claim.labels.insert(label.into(), text.to_owned());
-                    }
-                    Ok(())
-                });
-                used.await.expect("the claim is there");
-            }
-            By::Run => {
-                run_on(&process.engine, Some(ID), false, &call).await.expect("it runs");
-            }
-            By::Adopt => adopt(&process.engine, &call).await,
-        }
+        take_over(&stage, by).await;
         let action = (then != "is destroyed").then_some(ReleaseAction::Stop);
         let release = ReleaseRequest { identifier: ID.into(), action };
         if then != "is ready" {

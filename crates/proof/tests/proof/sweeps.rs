@@ -207,6 +207,7 @@ fn every_fault_and_death_of_an_acquire_that_is_made_again() {
 #[test]
 fn every_fault_and_death_of_an_adoption() {
     everything("adopt", &["a death left a machine billing"]);
+    everything("adopt-dead", &["a cleanup destroyed what a dead process had left"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::holds;
 use crabbox_vast_proof::acts::Incident;
 use crabbox_vast_proof::history::Happening;
-use crabbox_vast_proof::plan::Left;
+use crabbox_vast_proof::plan::{Actor, Left};
 use crabbox_vast_proof::stage::CAP;
 use crabbox_vast_proof::vendor::{Act, Quirk, Vendor};
 use crabbox_vast_proof::{Operation, Plan, Ran, run};
@@ -131,4 +131,23 @@ fn a_claim_that_names_a_strangers_machine_destroys_nothing() {
     {
         holds(&Plan { leases: vec![Left::Stale], ..Plan::single(1, operation) });
     }
+}
+
+/// An acquire that is given up takes its machine from nobody who got in before it did.
+#[test]
+fn an_acquire_that_is_given_up_leaves_its_machine_to_who_got_in() {
+    let mut left = 0;
+    for (begins, waits) in (30..70).flat_map(|begins| [2, 5, 10].map(|waits| (begins, waits))) {
+        let tenths = |tenths: u64| Duration::from_millis(100 * tenths);
+        let mut plan = Plan::single(1, Operation::Acquire);
+        plan.actors[0].gives_up = Some(tenths(begins + waits));
+        plan.actors.push(Actor { after: tenths(begins), ..Actor::new(Operation::RunOn) });
+        let ran = holds(&plan);
+        let ends: Vec<&str> = ran.outcomes.iter().flatten().map(String::as_str).collect();
+        if ends == ["cancelled", "ok"] {
+            assert_eq!(ran.kept, 1, "{}", ran.history);
+            left += 1;
+        }
+    }
+    assert!(left > 0, "nobody ever got in before the acquire was given up");
 }
