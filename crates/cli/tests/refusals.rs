@@ -105,6 +105,18 @@ fn without_a_key() {
     assert_eq!(code_of(&seen, "config show --json").0, 0);
 }
 
+/// More than the key was copied: that is no failure of the network.
+#[test]
+fn with_a_key_that_cannot_be_sent() {
+    let desk = Desk::new();
+    let seen = everywhere(&desk, &[("VAST_API_KEY", "canary-key\nmore")], &[]);
+    for words in ["list --json", "warmup --json", "stop --json x"] {
+        assert_eq!(code_of(&seen, words), (2, "invalid_config"), "{words}");
+    }
+    assert_eq!(code_of(&seen, "doctor --json"), (1, "invalid_config"));
+    assert!(seen.iter().all(|(_, _, document)| !document.to_string().contains("canary")));
+}
+
 #[test]
 fn with_a_setting_that_does_not_fit() {
     let desk = Desk::new();

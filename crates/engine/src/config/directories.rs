@@ -56,7 +56,12 @@ pub(super) fn user_file_below(paths: &Paths) -> PathBuf {
 }
 
 fn user_config(snapshot: &Snapshot, platform: Platform) -> Result<PathBuf> {
-    let home = || set(snapshot, "HOME").ok_or_else(|| unavailable("HOME is not set"));
+    // Below one that is not absolute every folder would have state of its own, and its machines would be found from there only.
+    let home = || match set(snapshot, "HOME") {
+        Some(home) if Path::new(home).is_absolute() => Ok(home),
+        Some(_) => Err(unavailable("HOME is not an absolute path")),
+        None => Err(unavailable("HOME is not set")),
+    };
     match platform {
         Platform::Windows => {
             let folder = ["AppData", "APPDATA"].iter().find_map(|name| set(snapshot, name));
@@ -78,7 +83,7 @@ fn set<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a str> {
 
 fn unavailable(why: &str) -> Error {
     Error::new(Code::StateUnavailable, format!("the user configuration directory is unknown: {why}"))
-        .hint("set HOME, or XDG_CONFIG_HOME to an absolute path")
+        .hint("set HOME or XDG_CONFIG_HOME to an absolute path")
 }
 
 #[cfg(test)]
@@ -116,7 +121,9 @@ mod tests {
 
     #[test]
     fn an_unknown_home_is_a_typed_error() {
-        for vars in [&[][..], &[("HOME", "")], &[("HOME", "/h"), ("XDG_CONFIG_HOME", "relative")]] {
+        for vars in
+            [&[][..], &[("HOME", "")], &[("HOME", "h")], &[("HOME", "/h"), ("XDG_CONFIG_HOME", "relative")]]
+        {
             let error = at(Platform::Unix, vars).unwrap_err();
             assert_eq!((error.code(), error.exit_code()), (Code::StateUnavailable, 2));
         }

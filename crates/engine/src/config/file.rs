@@ -9,6 +9,9 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// The section of which every key is known: other sections have settings of crabbox's that are none here.
+const OURS: &str = "vast";
+
 /// A configuration file that was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
@@ -26,8 +29,17 @@ pub(super) type Found = (String, u64);
 /// The entries of one file by their place in it (`vast.image`).
 pub(super) type Entries = BTreeMap<&'static str, Found>;
 
-/// The file's entries; `None` when there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<Entries>> {
+/// What is read of a file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Content {
+    /// What it says of known settings.
+    pub entries: Entries,
+    /// The places below `vast`, which is ours, that are none.
+    pub unknown: Vec<String>,
+}
+
+/// What the file says; `None` when there is no such file.
+pub(super) fn read(path: &Path) -> Result<Option<Content>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -49,26 +61,26 @@ pub(super) fn read(path: &Path) -> Result<Option<Entries>> {
     })
 }
 
-fn parse(text: &str) -> Result<Entries, serde_saphyr::Error> {
+fn parse(text: &str) -> Result<Content, serde_saphyr::Error> {
     let options = serde_saphyr::Options { with_snippet: false, ..serde_saphyr::Options::default() };
     let document: Option<Document> = serde_saphyr::from_str_with_options(text, options)?;
     Ok(document.map(|document| document.0).unwrap_or_default())
 }
 
-struct Document(Entries);
+struct Document(Content);
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut entries = Entries::new();
-        deserializer.deserialize_map(Section { at: String::new(), entries: &mut entries })?;
-        Ok(Document(entries))
+        let mut content = Content::default();
+        deserializer.deserialize_map(Section { at: String::new(), content: &mut content })?;
+        Ok(Document(content))
     }
 }
 
 /// A mapping of the file; which of its keys are read, the table of settings says.
 struct Section<'a> {
     at: String,
-    entries: &'a mut Entries,
+    content: &'a mut Content,
 }
 
 impl<'de> Visitor<'de> for Section<'_> {
@@ -98,14 +110,17 @@ impl<'de> Visitor<'de> for Section<'_> {
                         .map(|text| (text.value, text.referenced.line()))
                 };
                 if let Some(found) = found {
-                    self.entries.insert(name, found);
+                    self.content.entries.insert(name, found);
                 }
             } else if places()
                 .any(|(name, _)| name.strip_prefix(&place).is_some_and(|rest| rest.starts_with('.')))
             {
-                map.next_value_seed(Section { at: place, entries: self.entries })?;
+                map.next_value_seed(Section { at: place, content: self.content })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
+                if self.at == OURS {
+                    self.content.unknown.push(place);
+                }
             }
         }
         Ok(())
@@ -187,7 +202,7 @@ mod tests {
     use super::*;
 
     fn texts(text: &str) -> Vec<(&'static str, String, u64)> {
-        parse(text).unwrap().into_iter().map(|(name, (text, line))| (name, text, line)).collect()
+        parse(text).unwrap().entries.into_iter().map(|(name, (text, line))| (name, text, line)).collect()
     }
 
     #[test]
@@ -225,6 +240,15 @@ lease:
             ]
         );
         assert_eq!(texts("env: {allow: 'CI,B'}"), [("env.allow", "CI,B".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_noticed_where_every_setting_is_known() {
+        let unknown = |text| parse(text).unwrap().unknown;
+        assert_eq!(
+            unknown("vast: {maxDphTotl: 1, image: x, deep: {er: 1}}\nrun: {maxDphTotal: 1}\nttll: 1"),
+            ["vast.maxDphTotl", "vast.deep"]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::check::{canonical, says_nothing};
 use super::directories::{Platform, directories_on, user_file_below};
-use super::file::{Entries, read};
+use super::file::{Content, read};
 use super::repository::{lies_in, repository_root};
 use super::{ConfigFile, Kind, Level, Origin, OverrideOrigin, Overrides, SETTINGS, Setting, Snapshot, trust};
 use crate::lease::parse_go_duration;
@@ -41,6 +41,8 @@ pub struct Resolved {
     pub api_key: Option<SecretString>,
     /// `HOME`, for what is shown relative to it.
     pub home: Option<PathBuf>,
+    /// What the files say that has no effect and was hardly meant so, one sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Resolved {
@@ -61,10 +63,11 @@ impl Resolved {
         let mut files = candidates(snapshot, &repo_root, &user_file);
         let mut layers = Vec::new();
         for file in &mut files {
-            let entries = read(&file.path)?;
-            file.present = entries.is_some();
-            layers.push(Layer { file: file.clone(), entries: entries.unwrap_or_default() });
+            let content = read(&file.path)?;
+            file.present = content.is_some();
+            layers.push(Layer { file: file.clone(), content: content.unwrap_or_default() });
         }
+        let notes = notes(snapshot, &layers);
         let mut values = BTreeMap::new();
         let mut api_key = None;
         for setting in SETTINGS {
@@ -87,6 +90,7 @@ impl Resolved {
             cwd: snapshot.cwd.clone(),
             api_key,
             home: snapshot.vars.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
+            notes,
         };
         trust::check(&resolved, |setting| {
             let own: Vec<Layer> =
@@ -110,7 +114,36 @@ impl Resolved {
 #[derive(Clone)]
 pub(super) struct Layer {
     file: ConfigFile,
-    entries: Entries,
+    content: Content,
+}
+
+/// What was hardly meant so: a limit that is misspelt limits nothing.
+fn notes(snapshot: &Snapshot, layers: &[Layer]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let named = snapshot.vars.get("CRABBOX_CONFIG").is_some_and(|path| !path.is_empty());
+    for Layer { file, content } in layers {
+        let path = file.path.display();
+        if named && !file.present {
+            notes.push(format!("CRABBOX_CONFIG names {path}, which is not there: no file is read"));
+        }
+        for place in &content.unknown {
+            let meant = match nearest(place) {
+                _ if place == "vast.apiKey" => "a key is taken from the environment only".to_owned(),
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "it has no effect".to_owned(),
+            };
+            notes.push(format!("{path}: `{place}` is no setting; {meant}"));
+        }
+    }
+    notes
+}
+
+/// The setting that a misspelt place is nearest to, where one is near.
+fn nearest(place: &str) -> Option<&'static str> {
+    let wanted = place.to_lowercase();
+    let places = SETTINGS.iter().flat_map(|setting| setting.yaml.iter().copied());
+    let measured = places.map(|known| (strsim::damerau_levenshtein(&wanted, &known.to_lowercase()), known));
+    measured.filter(|(distance, _)| *distance <= 3).min().map(|(_, known)| known)
 }
 
 /// The user's own configuration file, or the one that `CRABBOX_CONFIG` names in its place where that is the user's;
@@ -149,7 +182,7 @@ fn decide(setting: &Setting, layers: &[Layer], snapshot: &Snapshot, overrides: &
     let mut origin = Origin::Default;
     for layer in layers {
         for place in setting.yaml {
-            if let Some((found, line)) = layer.entries.get(place)
+            if let Some((found, line)) = layer.content.entries.get(place)
                 && !says_nothing(setting.kind, found)
             {
                 text = found;
@@ -198,7 +231,7 @@ fn collect(setting: &Setting, layers: &[Layer], overrides: &Overrides) -> Result
     let mut texts: Vec<&str> = Vec::new();
     let mut origin = Origin::Default;
     for layer in layers {
-        for (found, line) in setting.yaml.iter().filter_map(|place| layer.entries.get(place)) {
+        for (found, line) in setting.yaml.iter().filter_map(|place| layer.content.entries.get(place)) {
             texts.push(found);
             origin = Origin::File { level: layer.file.level, path: layer.file.path.clone(), line: *line };
         }

@@ -44,6 +44,8 @@ pub enum Bootstrap {
 /// What the engine needs to know; each field is one setting unless its comment says more.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What the configuration files say that has no effect and was hardly meant so. Whoever rents is told.
+    pub notes: Vec<String>,
     /// The keys of the settings that a repository's file decided.
     pub from_repository: BTreeSet<&'static str>,
     /// Who chose the provider: `default`, `user`, `repository`, `environment` or `flag`.
@@ -173,6 +175,7 @@ impl Resolved {
         })?;
         let from_repository = self.values.iter().filter(|(_, value)| value.origin.is_repository());
         Ok(Settings {
+            notes: self.notes.clone(),
             from_repository: from_repository.map(|(key, _)| *key).collect(),
             provider_source: self.value("provider")?.origin.word().to_owned(),
             api_key: self.api_key.clone(),

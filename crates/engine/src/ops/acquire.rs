@@ -76,6 +76,7 @@ impl Engine {
         call: &Call,
     ) -> Result<(Lease, OperationGuard)> {
         let began = Instant::now();
+        self.settings.notes.iter().for_each(|note| call.warn(note.clone()));
         self.check_limits(request.keep)?;
         let wanted = request.slug.as_deref().map_or(Ok(None), Slug::requested)?;
         let asked = self.journal_request(request.keep, wanted.as_ref());

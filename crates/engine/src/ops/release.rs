@@ -94,7 +94,15 @@ impl Engine {
         Box::pin(async move {
             let (id, claim) = self.claimed(&request.identifier).await?;
             let releasing = self.release_claimed(&id, &claim, request.action, None, call);
-            self.with_the_dead(&id, releasing, call).await
+            let released = self.with_the_dead(&id, releasing, call).await?;
+            if released.outcome == ReleaseOutcome::Stopped && request.action.is_none() {
+                call.warn(format!(
+                    "lease {} was stopped and not destroyed, as its recorded action or the settings say; its disk bills on: \
+                     `stop --vast-release-action destroy {}` ends that",
+                    released.slug, released.slug
+                ));
+            }
+            Ok(released)
         })
     }
 

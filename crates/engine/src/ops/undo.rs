@@ -49,7 +49,12 @@ impl Acquiring<'_> {
             (None, _) => self.engine.forget_unused(&self.id).await.map(|_| ()),
         };
         match cleaned {
-            Ok(()) => error,
+            // Whoever interrupts a rental wants to know what it costs from now on.
+            Ok(()) => match self.instance.filter(|_| error.code() == Code::Cancelled) {
+                Some(instance) => error
+                    .hint(format!("instance {instance} was destroyed, and is proved gone: nothing is left")),
+                None => error,
+            },
             Err(left) if left.code() == Code::ClaimMissing => self.verify_abandoned(error, &call).await,
             Err(left) if left.code() == Code::ClaimChanged => error
                 .and(&left)

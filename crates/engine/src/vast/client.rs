@@ -315,14 +315,27 @@ impl Client {
     }
 }
 
-/// Turns a missing key into its error.
+/// Turns a missing key, and one that cannot be sent, into its error.
 ///
 /// # Errors
-/// [`Code::MissingApiKey`].
+/// [`Code::MissingApiKey`]; [`Code::InvalidConfig`] for a key of which part is no key.
 pub fn require_key(key: Option<&SecretString>) -> Result<SecretString> {
-    key.filter(|key| !key.expose_secret().trim().is_empty()).cloned().ok_or_else(|| {
-        Error::new(Code::MissingApiKey, "provider=vast requires CRABBOX_VAST_API_KEY or VAST_API_KEY").hint(
-            "make a key in the Vast console and export it, or add --sim to try everything without an account",
+    let Some(key) = key.filter(|key| !key.expose_secret().trim().is_empty()) else {
+        return Err(Error::new(
+            Code::MissingApiKey,
+            "provider=vast requires CRABBOX_VAST_API_KEY or VAST_API_KEY",
         )
-    })
+        .hint(
+            "make a key in the Vast console and export it, or add --sim to try everything without an account",
+        ));
+    };
+    if !key.expose_secret().chars().all(|one| one.is_ascii_graphic()) {
+        return Err(Error::new(
+            Code::InvalidConfig,
+            "the API key has blanks, line breaks or other characters in it that no key has",
+        )
+        .hint("look at CRABBOX_VAST_API_KEY or VAST_API_KEY: more than the key was copied")
+        .with("setting", "apiKey"));
+    }
+    Ok(key.clone())
 }

@@ -227,6 +227,21 @@ async fn a_configuration_that_others_can_read_fails() {
 }
 
 #[tokio::test]
+async fn what_a_configuration_says_to_no_effect_is_a_warning() {
+    let mut desk = Desk::new().await;
+    desk.put("config/crabbox/config.yaml", "vast: {maxDphTotl: 0.1}\n", 0o600);
+    let report = desk.report().await;
+    let found = check(&report, "config");
+    assert_eq!(found["status"], "warning", "{found}");
+    assert!(found.to_string().contains("did you mean `vast.maxDphTotal`?"), "{found}");
+    desk.var("CRABBOX_CONFIG", "elsewhere.yaml");
+    let report = desk.report().await;
+    let found = check(&report, "config");
+    assert_eq!(found["status"], "warning", "{found}");
+    assert!(found.to_string().contains("elsewhere.yaml, which is not there"), "{found}");
+}
+
+#[tokio::test]
 async fn settings_that_do_not_fit_are_a_finding() {
     let mut desk = Desk::new().await;
     desk.var("CRABBOX_TTL", "soon");

@@ -221,6 +221,9 @@ async fn a_cancel_at_any_time_leaves_nothing() {
         });
         if let Err(error) = outcome {
             assert_eq!(error.code(), Code::Cancelled, "after {milliseconds} ms: {error}");
+            let told =
+                error.hint_text().is_some_and(|hint| hint.contains("was destroyed, and is proved gone"));
+            assert!(told || stage.ledger().created == 2, "after {milliseconds} ms: {:?}", error.hint_text());
         }
         assert_only_strangers(&stage, &format!("cancelled after {milliseconds} ms"));
     }

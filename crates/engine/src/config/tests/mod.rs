@@ -147,6 +147,29 @@ fn lease_section_wins_over_the_top_level() {
     assert!(settings.ttl_explicit);
 }
 
+/// A cap that is misspelt would be none.
+#[test]
+fn what_is_no_setting_is_told_with_what_was_meant() {
+    let desk = Desk::new();
+    desk.user("vast: {maxDphTotl: 0.1, diskgb: 20, colour: red}")
+        .write("repo/crabbox.yaml", "vast: {apiKey: canary-3f9a1c7be204, image: x}\nlease: {tll: 1h}");
+    let notes = desk.settings().notes;
+    let told = |number: usize, text: &str| notes.get(number).is_some_and(|note| note.ends_with(text));
+    assert!(told(0, "`vast.maxDphTotl` is no setting; did you mean `vast.maxDphTotal`?"), "{notes:?}");
+    assert!(
+        told(1, "did you mean `vast.diskGB`?") && told(2, "`vast.colour` is no setting; it has no effect"),
+        "{notes:?}"
+    );
+    assert!(
+        told(3, "crabbox.yaml: `vast.apiKey` is no setting; a key is taken from the environment only"),
+        "{notes:?}"
+    );
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(!notes.concat().contains(CANARY));
+    desk.user("vast: {maxDphTotal: 0.1}").write("repo/crabbox.yaml", "");
+    assert_eq!(desk.settings().notes, Vec::<String>::new());
+}
+
 #[test]
 fn an_explicit_file_is_the_only_one() {
     let mut desk = Desk::new();
@@ -158,6 +181,8 @@ fn an_explicit_file_is_the_only_one() {
     assert_eq!(desk.value("image").1, "default");
     desk.var("CRABBOX_CONFIG", "../elsewhere/missing.yaml");
     assert_eq!(desk.value("diskGB").1, "default");
+    let notes = desk.settings().notes;
+    assert!(matches!(&notes[..], [one] if one.contains("missing.yaml, which is not there")), "{notes:?}");
     desk.var("CRABBOX_CONFIG", "crabbox.yaml");
     assert_eq!(desk.value("image"), ("repo".to_owned(), "repository"));
 }

@@ -1,7 +1,7 @@
 //! What this machine says: configuration file, tools, state directory, key store, records. Nothing is made or changed.
 
 use super::report::{Check, failed, found};
-use crate::config::{Snapshot, own_files};
+use crate::config::{Overrides, Resolved, Snapshot, own_files};
 use crate::lease::LeaseId;
 use crate::store::{Paths, Store};
 use crate::world::{Files, World};
@@ -17,7 +17,8 @@ const TOOLS: [&str; 4] = ["git", "ssh", "ssh-keygen", "rsync"];
 /// The bits that let others in.
 const OTHERS: u32 = 0o077;
 
-/// The user's own configuration file, where it exists: as in crabbox, nobody else may read or write it.
+/// The user's own configuration file, where it exists: as in crabbox, nobody else may read or write it. And what was hardly
+/// meant so, in whichever file.
 pub(super) async fn config(world: &World, snapshot: &Snapshot) -> Option<Check> {
     let path = match own_files(snapshot) {
         Ok(files) => files.into_iter().next()?,
@@ -28,13 +29,20 @@ pub(super) async fn config(world: &World, snapshot: &Snapshot) -> Option<Check> 
         .disk
         .transact(move |files| if files.exists(&looked)? { files.mode(&looked).map(Some) } else { Ok(None) });
     let shown = path.display();
+    // What cannot be read at all is a finding of its own.
+    let notes =
+        Resolved::load(snapshot, &Overrides::new()).map(|resolved| resolved.notes).unwrap_or_default();
+    let notes = (!notes.is_empty()).then(|| notes.join("; "));
     match mode.await {
-        Ok(None) => None,
+        Ok(None) => notes.map(|notes| plain("config", format!("{shown} is not there")).warning(notes)),
         Ok(Some(Some(mode))) if mode & OTHERS != 0 => Some(
             plain("config", format!("{shown} is open to others: mode {mode:04o}"))
                 .failing(format!("chmod 600 {}", quoted(&path))),
         ),
-        Ok(Some(_)) => Some(plain("config", shown.to_string())),
+        Ok(Some(_)) => {
+            let check = plain("config", shown.to_string());
+            Some(notes.into_iter().fold(check, Check::warning))
+        }
         Err(error) => Some(failed("config", &unreadable(&path, &error))),
     }
 }
