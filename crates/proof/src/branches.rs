@@ -20,6 +20,8 @@ pub(crate) fn branches(plan: &Plan, history: &History, aims: &Aims) -> BTreeSet<
     let mut senders = BTreeSet::new();
     let mut replays = BTreeSet::new();
     let mut adoptions = BTreeSet::new();
+    // Machines on which somebody has worked, and who.
+    let mut joined = BTreeMap::new();
     let mut reach = |branch: &str| reached.insert(branch.to_owned());
     for (_, event) in history.events() {
         match event {
@@ -41,6 +43,19 @@ pub(crate) fn branches(plan: &Plan, history: &History, aims: &Aims) -> BTreeSet<
             }
             Happening::Ready { process, .. } if replays.contains(process) && !senders.contains(process) => {
                 reach("a replay adopted what a call before it had rented");
+            }
+            Happening::InUse { process, instance } => {
+                joined.insert(instance, *process);
+            }
+            Happening::Destroyed { instance, .. } => {
+                joined.remove(instance);
+            }
+            Happening::Ended { process, outcome }
+                if outcome != "ok"
+                    && senders.contains(process)
+                    && joined.values().any(|other| other != process) =>
+            {
+                reach("an acquire that failed left its machine to who had got in");
             }
             Happening::Began { process, what } if what == "Adopt" => {
                 adoptions.insert(*process);

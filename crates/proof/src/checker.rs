@@ -113,7 +113,7 @@ pub(crate) struct Live {
     pub handed_over: Option<usize>,
     /// Whether another process than the one that rented it did so since: it is not the first one's to end any more.
     pub taken_over: bool,
-    /// Whether another process than the one that rented it got in.
+    /// Whether somebody else than the process that rented it got in, or took it over.
     pub joined: bool,
     /// Its claim was removed by hand, and nobody has adopted it to the end since.
     disowned: bool,
@@ -148,6 +148,8 @@ struct Judge<'a> {
     sent: BTreeSet<(&'a str, u64)>,
     senders: BTreeMap<&'a str, usize>,
     adopters: BTreeSet<usize>,
+    /// Processes whose operation ended with an error.
+    failed: BTreeSet<usize>,
     /// For how many hours of a day what a process rents lives at most, and what it may cost.
     spends: BTreeMap<usize, (f64, Limits)>,
     /// When each process began to speak of gone machines.
@@ -158,6 +160,11 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn hear(&mut self, at: Duration, happening: &'a Happening) {
         self.hear_of_money(at, happening);
+        if let Happening::Ended { process, outcome } = happening
+            && outcome != "ok"
+        {
+            self.failed.insert(*process);
+        }
         match happening {
             Happening::CreateSent { lease: Some(lease), ask, process } => {
                 // One create per offer and lease: a second one is a replay.
@@ -194,9 +201,16 @@ impl<'a> Judge<'a> {
                 self.spends.insert(*process, (*hours, *limits));
             }
             Happening::Runs { instance } => {
-                let lease = self.live.get(instance).and_then(|live| live.lease.as_deref());
-                self.verdict.leaked +=
-                    u64::from(lease.is_some_and(|lease| self.users.is_to_be_stopped(lease)));
+                let Some(live) = self.live.get(instance) else { return };
+                let unwanted = live.lease.as_deref().is_some_and(|lease| self.users.is_to_be_stopped(lease));
+                // Whoever says that an acquire failed has left nothing of it, unless somebody else has it.
+                let failed = live.creator.is_some_and(|creator| self.failed.contains(&creator));
+                let orphaned = failed && live.handed_over.is_none() && !live.joined;
+                self.verdict.leaked += u64::from(unwanted || orphaned);
+            }
+            Happening::UsedByCrabbox { lease } | Happening::Adopted { lease } => {
+                let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
+                used.for_each(|live| live.joined = true);
             }
             Happening::Unrecorded { .. } => self.verdict.lost_claims += 1,
             Happening::Misarmed { ends: false, .. } => self.verdict.leaked += 1,

@@ -84,6 +84,8 @@ pub enum Happening {
     Ready { process: usize, instance: u64 },
     /// A process works on an instance until it ends.
     InUse { process: usize, instance: u64 },
+    /// Somebody took over a lease.
+    Adopted { lease: String },
     /// crabbox used a lease: its claim says so.
     UsedByCrabbox { lease: String },
     /// A process acquires this lease under its id, which others may have begun.

@@ -17,7 +17,8 @@ impl Shared {
         }
         let Some(lease) = lease_of_file(path) else { return };
         let bytes = self.disk(|disk| disk.read(path)).ok().flatten();
-        if bytes.is_none() {
+        if !bytes.as_deref().is_some_and(comes_up) {
+            // Gone, or what it promises is said by its own word.
             lock(&self.books).adopted.remove(&lease);
         }
         self.note_promise(&lease, bytes.as_deref());
@@ -64,6 +65,7 @@ impl Shared {
     /// Somebody took a lease over: from now on its claim promises what one of a usable lease does.
     pub(crate) fn note_adoption(&self, lease: &str) {
         lock(&self.books).adopted.insert(lease.to_owned());
+        self.note(Happening::Adopted { lease: lease.to_owned() });
         self.note_claim(&self.path_of(lease));
     }
 
@@ -256,6 +258,12 @@ fn leads_to(lease: &str, claim: &[u8]) -> Option<Option<u64>> {
         Some(instance) => Some(Some(instance.parse().ok()?)),
         None => Some(None),
     }
+}
+
+/// Whether a claim says that its machine comes up.
+fn comes_up(claim: &[u8]) -> bool {
+    let claim: Option<Value> = serde_json::from_slice(claim).ok();
+    claim.is_some_and(|claim| claim["labels"]["state"] == "provisioning")
 }
 
 /// What a claim promises its user. Its times are those of a clock that is `jump` milliseconds off; a lease that crabbox

@@ -1,12 +1,13 @@
 //! Scenes: what the sweeps put something wrong into. Each is a run that goes as it should, or has one thing wrong already.
 
-use crate::plan::{Left, Operation, Plan};
+use crate::plan::{Actor, Left, Operation, Plan};
 use crate::play::run;
 use crate::stage::Counts;
 use crate::vendor::Quirk;
 use crabbox_vast_sim::api::{Effect, Fault};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The seed of all sweeps; pairs draw from their number.
 pub(crate) const SEED: u64 = 20_260;
@@ -36,7 +37,7 @@ fn cleanup_after(quarters: usize) -> Plan {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 27] = [
+pub const SCENES: [Scene; 28] = [
     Scene { name: "acquire", ends: "ok", plan: || single(Operation::Acquire) },
     Scene { name: "run", ends: "ok", plan: || single(Operation::Run) },
     Scene { name: "run-on", ends: "ok", plan: || single(Operation::RunOn) },
@@ -47,6 +48,17 @@ pub const SCENES: [Scene; 27] = [
     Scene { name: "start", ends: "ok", plan: || single(Operation::Start) },
     Scene { name: "again", ends: "ok", plan: || single(Operation::Again) },
     Scene { name: "adopt", ends: "ok", plan: || single(Operation::Adopt) },
+    // A run gets in to a machine before its acquire does, which is given up.
+    Scene {
+        name: "acquire-joined",
+        ends: "cancelled",
+        plan: || {
+            let mut plan = single(Operation::Acquire);
+            plan.actors[0].gives_up = Some(Duration::from_millis(5_800));
+            plan.actors.push(Actor { after: Duration::from_millis(4_500), ..Actor::new(Operation::RunOn) });
+            plan
+        },
+    },
     // A machine whose acquire died while it booted.
     Scene {
         name: "adopt-dead",

@@ -48,6 +48,7 @@ pub(crate) const CASTS: &[&[Operation]] = &[
     &[Operation::Acquire, Operation::Adopt, Operation::Cleanup],
     &[Operation::Acquire, Operation::RunOn],
     &[Operation::Acquire, Operation::RunOn, Operation::Cleanup],
+    &[Operation::Acquire, Operation::RunOn, Operation::Pause],
     &[Operation::Start],
     &[Operation::Start, Operation::Cleanup],
     &[Operation::Start, Operation::Stop],
@@ -121,7 +122,9 @@ pub fn plan(seed: u64) -> Plan {
     if actors.iter().any(|actor| actor.treatment.interruptible) && dice.chance(60) {
         // What nobody but the users of such machines meets.
         let outbid = acts::KINDS.iter().find(|kind| kind.name == "act: outbid");
-        let after = Duration::from_millis(dice.below(20_000) as u64);
+        // Whoever only looks is soon done.
+        let looks = cast.iter().all(|operation| *operation == Operation::Look);
+        let after = Duration::from_millis(dice.below(if looks { 2_000 } else { 20_000 }) as u64);
         acts.extend(outbid.map(|kind| Incident::after(after, kind.name, (kind.draw)(&mut dice))));
     }
     if by_lease.is_some() {

@@ -254,6 +254,29 @@ fn a_start_that_nobody_takes_back_is_a_leak() {
     }
 }
 
+/// Nor does an acquire that says that it failed leave one, unless somebody else has it.
+#[test]
+fn a_machine_of_an_acquire_that_failed_is_a_leak() {
+    let leaks = |before: Vec<Happening>, outcome: &str| {
+        let sent = Happening::CreateSent { process: 4, lease: Some("a".into()), ask: 3 };
+        let mut events = vec![sent, claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.push(Happening::Promised { lease: "a".into(), stays: Some(Stay::Kept) });
+        events.extend(before);
+        events.push(Happening::Ended { process: 4, outcome: outcome.into() });
+        events.extend([Happening::Runs { instance: 1 }, gone(1)]);
+        of(events).leaked
+    };
+    let ready = |process| Happening::Ready { process, instance: 1 };
+    let crabbox = |lease: &str| Happening::UsedByCrabbox { lease: lease.into() };
+    assert_eq!((leaks(vec![], "cancelled"), leaks(vec![], "ok")), (1, 0));
+    assert_eq!(leaks(vec![ready(4)], "cancelled"), 0, "handed over");
+    assert_eq!(leaks(vec![Happening::InUse { process: 5, instance: 1 }], "cancelled"), 0, "somebody got in");
+    assert_eq!(leaks(vec![Happening::InUse { process: 4, instance: 1 }], "cancelled"), 1, "itself");
+    assert_eq!(leaks(vec![crabbox("a")], "cancelled"), 0);
+    assert_eq!(leaks(vec![crabbox("b")], "cancelled"), 1, "another lease");
+    assert_eq!(leaks(vec![Happening::Adopted { lease: "a".into() }], "cancelled"), 0);
+}
+
 /// A start that was refused before it was sent has begun nothing that is to be taken back.
 #[test]
 fn a_start_that_sent_nothing_excuses_no_stop() {

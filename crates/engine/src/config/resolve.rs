@@ -126,24 +126,44 @@ fn notes(snapshot: &Snapshot, layers: &[Layer]) -> Vec<String> {
         if named && !file.present {
             notes.push(format!("CRABBOX_CONFIG names {path}, which is not there: no file is read"));
         }
+        let mut strange = 0;
         for place in &content.unknown {
             let meant = match nearest(place) {
                 _ if place == "vast.apiKey" => "a key is taken from the environment only".to_owned(),
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "it has no effect".to_owned(),
+                None => {
+                    strange += 1;
+                    continue;
+                }
             };
             notes.push(format!("{path}: `{place}` is no setting; {meant}"));
+        }
+        if strange > 0 {
+            // Not by their names: these may be anything, a credential that stands in the wrong place among them.
+            notes.push(format!(
+                "{path}: {strange} of the names below `vast` are no settings and have no effect"
+            ));
         }
     }
     notes
 }
 
-/// The setting that a misspelt place is nearest to, where one is near.
+/// Longer than every name of a setting, however it is misspelt.
+const LONGEST_NAME: usize = 40;
+
+/// The setting beside it that a misspelt place is nearest to, where one is near.
 fn nearest(place: &str) -> Option<&'static str> {
-    let wanted = place.to_lowercase();
+    let (section, name) = place.rsplit_once('.')?;
+    if name.len() > LONGEST_NAME || !name.chars().all(|one| one.is_ascii_alphanumeric() || "_-".contains(one))
+    {
+        return None;
+    }
+    let wanted = name.to_lowercase().replace(['_', '-'], "");
     let places = SETTINGS.iter().flat_map(|setting| setting.yaml.iter().copied());
-    let measured = places.map(|known| (strsim::damerau_levenshtein(&wanted, &known.to_lowercase()), known));
-    measured.filter(|(distance, _)| *distance <= 3).min().map(|(_, known)| known)
+    let beside = places.filter_map(|known| Some((known, known.strip_prefix(section)?.strip_prefix('.')?)));
+    let measured =
+        beside.map(|(known, one)| (strsim::damerau_levenshtein(&wanted, &one.to_lowercase()), known));
+    measured.filter(|(distance, _)| distance * 3 <= wanted.len()).min().map(|(_, known)| known)
 }
 
 /// The user's own configuration file, or the one that `CRABBOX_CONFIG` names in its place where that is the user's;

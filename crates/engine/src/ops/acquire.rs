@@ -153,10 +153,9 @@ impl Engine {
                 journal.created_at = labels::created_at(&claim.labels).unwrap_or(journal.created_at);
                 journal.slug = slug.to_string();
                 let (id, keep) = (id.clone(), request.keep);
-                let (state, instance, sent, written) = (State::Intent, None, None, None);
-                let engine = self;
+                let (state, instance, sent) = (State::Intent, None, None);
                 let acquiring =
-                    Acquiring { engine, id, slug, key, journal, state, instance, keep, began, sent, written };
+                    Acquiring { engine: self, id, slug, key, journal, state, instance, keep, began, sent };
                 acquiring.run(&choice, call).await
             }
             // Nothing was rented: what was written for this lease goes again.

@@ -78,7 +78,10 @@ impl<'a> Doomed<'a> {
     /// uses until then do not speak against it.
     pub(super) fn begin(&self, kind: StepKind, journal: &mut Journal, now: i64) {
         match (self.why, kind) {
-            (Why::Left(Unfinished::Start), StepKind::Stop) => journal.begin_taking_back(self.instance, now),
+            (Why::Left(Unfinished::Start), StepKind::Stop)
+            | (Why::Left(Unfinished::Create), StepKind::Destroy) => {
+                journal.begin_taking_back(kind, self.instance, now);
+            }
             (why, _) => {
                 journal.begin(kind, self.instance, now);
                 if why == Why::Asked {
@@ -105,10 +108,15 @@ impl Engine {
         };
         let missing = if ground == Ground::Rented { Code::ClaimMissing } else { Code::LeaseNotFound };
         let read = self.store.claim(lease).await;
-        // Somebody holds its lock, so it is there and says what it said: what our own create made does not bill on for it.
+        // Somebody holds its lock, so it is there and says what it said: what our own create made does not bill on for it. A
+        // read needs no lock.
         let held = matches!(&read, Err(error) if error.code() == Code::LeaseBusy);
         if held && ground == Ground::Rented && journal.is_some_and(|journal| journal.created(instance)) {
-            return Ok(());
+            let claims = self.store.scan_claims().await.map(|scan| scan.claims).unwrap_or_default();
+            return match claims.iter().find(|claim| claim.lease_id == lease.as_str()) {
+                Some(claim) => self.still_due(doomed, claim, journal).await,
+                None => Ok(()),
+            };
         }
         let claim = read?.ok_or_else(|| {
             Error::new(missing, format!("lease {lease} was released meanwhile")).with("instance", instance.0)

@@ -407,7 +407,9 @@ impl Lease {
     ) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
             let Inner { engine, facts, .. } = &*self.inner;
-            engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await
+            let released = engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await?;
+            engine.tell_of_the_disk(&released, action, call);
+            Ok(released)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Opening a lease that is there: resolve it, connect, bind it to this repository.
 
 use super::lease::Machine;
-use super::{Call, Engine, Lease};
+use super::{Call, Engine, Lease, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, State, claim_state};
 use crate::store::{Journal, OperationGuard, StepKind};
@@ -9,9 +9,14 @@ use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a present lease may take to let us in.
 const CONNECT: Duration = Duration::from_secs(120);
+
+/// How long whoever ends a lease is waited for, to see whether it is spared, and how often that is looked at.
+const ENDS: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why a step that was begun to end a lease is void.
 pub(super) const IN_USE_AGAIN: &str = "the lease is in use again";
@@ -133,10 +138,12 @@ impl Engine {
     }
 
     /// Looks once more, after the claim has said that the lease is in use, whether somebody began to end it since the
-    /// first look: such a one reads the claim after that record, so that one of the two sees the other.
+    /// first look: such a one reads the claim after that record, so that one of the two sees the other. Where both do, that
+    /// one may spare it because of the word that was just written: what becomes of it is waited for.
     ///
     /// # Errors
-    /// [`Code::LeaseBusy`] while that one lives; those of [`Resumed::call_off`].
+    /// [`Code::LeaseNotFound`] where it was ended; [`Code::LeaseBusy`] where that one takes long; those of
+    /// [`Resumed::call_off`].
     pub(super) async fn keep_in_use(
         &self,
         resumed: &mut Resumed,
@@ -148,7 +155,25 @@ impl Engine {
         let Some(instance) = claim.instance_id().filter(|_| resumed.journal.is_none()) else {
             return Ok(());
         };
-        *resumed = self.resume(id, claim, resumed.lock.take(), how, call).await?;
+        let deadline = Instant::now() + ENDS;
+        *resumed = loop {
+            match self.resume(id, claim, resumed.lock.take(), how, call).await {
+                Err(busy) if busy.code() == Code::LeaseBusy && Instant::now() < deadline => {}
+                looked => break looked?,
+            }
+            call.phase(
+                Phase::Connect,
+                format!("another process is ending lease {id}; waiting for what becomes of it"),
+            );
+            let pause = async {
+                tokio::time::sleep(LOOK).await;
+                Ok(())
+            };
+            call.until_cancelled(pause).await?;
+            if let Ok(None) = self.store.claim(id).await {
+                return Err(Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile")));
+            }
+        };
         resumed.call_off(self, instance, how, call).await
     }
 }

@@ -7,11 +7,12 @@
 use super::authorised::{Authorised, Doomed, Why};
 use super::cleanup::{CleanupItem, ItemOutcome};
 use super::gone::SECOND_LOOK;
+use super::open::IN_USE_AGAIN;
 use super::provenance::{Sorted, ambiguous_label};
 use super::recover::{Recovered, tell_of_others};
 use super::release::ReleaseOutcome;
 use super::resolve::check_account;
-use super::unfinished::{Unfinished, in_use, is_usable, reached_since, unfinished};
+use super::unfinished::{Unfinished, in_use, is_somebodys, is_usable, reached_since, unfinished};
 use super::{Call, Engine, Phase};
 use crate::lease::labels;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, Sweep};
@@ -150,6 +151,14 @@ impl Engine {
             return Ok(None);
         }
         if in_use(&claim, journal.as_ref(), why, self.cautious_now(journal.as_ref())) {
+            if let (Some(mut journal), Some(instance)) = (journal, claim.instance_id())
+                && journal.gives_up(instance)
+            {
+                // Its acquire died before it could say so.
+                journal.voided(StepKind::Destroy, instance, IN_USE_AGAIN);
+                journal.reached(instance);
+                self.note_or_warn(&journal, call).await;
+            }
             return Ok(Some(ItemOutcome::Skipped));
         }
         // What is begun here is brought to its end; only waiting for a create to show is not begun yet.
@@ -234,7 +243,11 @@ impl Engine {
             },
             Why::Left(Unfinished::Start) if reached_since(claim, journal, instance) => Err(changed(id)),
             Why::Left(Unfinished::Start) => Ok(()),
-            Why::Left(Unfinished::Create) if is_usable(claim) => Err(changed(id)),
+            Why::Left(Unfinished::Create)
+                if is_somebodys(claim, journal.map(|journal| journal.created_at), instance) =>
+            {
+                Err(changed(id))
+            }
             Why::Left(Unfinished::Create) => Ok(()),
             // Without a journal it was judged, whatever was begun since.
             Why::Left(why @ Unfinished::Rollback) => self.still_unfinished(id, claim, None, why),
@@ -415,9 +428,19 @@ impl From<ReleaseOutcome> for ItemOutcome {
     }
 }
 
-fn changed(id: &LeaseId) -> Error {
+/// Somebody uses what was to end.
+pub(super) fn changed(id: &LeaseId) -> Error {
     Error::new(Code::ClaimChanged, format!("lease {id} was taken into use meanwhile"))
         .hint("it is left alone; `list` shows it")
+        .with(IN_USE, true)
+}
+
+/// The detail by which it is told from other changes of the claim.
+const IN_USE: &str = "inUse";
+
+/// Whether this is that error.
+pub(super) fn is_in_use(error: &Error) -> bool {
+    error.details().contains_key(IN_USE)
 }
 
 pub(super) fn changed_claim(claim: &Claim) -> Error {

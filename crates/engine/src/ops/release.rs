@@ -95,15 +95,21 @@ impl Engine {
             let (id, claim) = self.claimed(&request.identifier).await?;
             let releasing = self.release_claimed(&id, &claim, request.action, None, call);
             let released = self.with_the_dead(&id, releasing, call).await?;
-            if released.outcome == ReleaseOutcome::Stopped && request.action.is_none() {
-                call.warn(format!(
-                    "lease {} was stopped and not destroyed, as its recorded action or the settings say; its disk bills on: \
-                     `stop --vast-release-action destroy {}` ends that",
-                    released.slug, released.slug
-                ));
-            }
+            self.tell_of_the_disk(&released, request.action, call);
             Ok(released)
         })
+    }
+
+    /// Who ends a lease and did not ask for just that is told what bills on.
+    pub(super) fn tell_of_the_disk(&self, released: &Released, asked: Option<ReleaseAction>, call: &Call) {
+        let asked = asked.is_some() || self.settings.release_action_given;
+        if released.outcome == ReleaseOutcome::Stopped && !asked {
+            let slug = &released.slug;
+            call.warn(format!(
+                "lease {slug} was stopped and not destroyed, as is recorded for it or configured; its disk bills on: \
+                 `stop --vast-release-action destroy {slug}` ends that"
+            ));
+        }
     }
 
     /// Releases a lease that this process holds, with nothing beside it.

@@ -5,7 +5,7 @@ use super::boot::Booting;
 use super::gone::VISIBILITY;
 use super::lease::Machine;
 use super::recover::Recovered;
-use super::recovery::changed_claim;
+use super::recovery::{changed_claim, is_in_use};
 use super::spending::Spending;
 use super::verdict::{Asked, Blame, blame};
 use super::{Call, Engine, Event, Lease};
@@ -41,8 +41,6 @@ pub(super) struct Acquiring<'a> {
     pub began: Instant,
     /// When this process sent its last create; none before it sent one.
     pub sent: Option<Instant>,
-    /// The claim as this process wrote it last.
-    pub written: Option<Claim>,
 }
 
 /// What the offers are chosen from.
@@ -224,7 +222,7 @@ impl Acquiring<'_> {
         match self.discard(&error, call).await {
             Ok(()) => Err(Next::Another(rental.machine, error)),
             // Somebody else got in: it stays, and there is no second one for this lease.
-            Err(used) if used.code() == Code::ClaimChanged => Err(Next::Stop(error)),
+            Err(used) if is_in_use(&used) => Err(Next::Stop(error)),
             Err(left) => Err(Next::Stop(left)),
         }
     }
@@ -303,6 +301,7 @@ impl Acquiring<'_> {
             if let Some(offer) = offer {
                 claim.labels.insert(key::VAST_OFFER_ID.into(), offer.to_string());
             }
+            Ok(())
         })
         .await?;
         self.engine.store.write_journal(&self.journal).await
@@ -334,50 +333,33 @@ impl Acquiring<'_> {
         }
     }
 
-    /// Puts our state and instance into the claim, if it still exists and nobody bound it to another instance.
+    /// Puts our state and instance into the claim, if it still exists and nobody bound it to another instance. `change` sees
+    /// it as it was, and may refuse.
     pub(super) async fn write_claim(
-        &mut self,
+        &self,
         instance: Option<InstanceId>,
-        change: impl FnOnce(&mut Claim) + Send + 'static,
-    ) -> Result<()> {
-        self.write_claim_where(|_| true, instance, change).await
-    }
-
-    /// The same where the claim meets a condition.
-    pub(super) async fn write_claim_where(
-        &mut self,
-        condition: impl FnOnce(&Claim) -> bool + Send + 'static,
-        instance: Option<InstanceId>,
-        change: impl FnOnce(&mut Claim) + Send + 'static,
+        change: impl FnOnce(&mut Claim) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let (state, recovery, _) = claim_state(self.state);
         let before = self.instance;
-        let written = self
-            .engine
-            .store
-            .update_claim(&self.id, move |claim| {
-                let named = claim.instance_id();
-                if named.is_some_and(|named| ![before, instance].contains(&Some(named))) {
-                    return Err(changed_claim(claim));
-                }
-                if !condition(claim) {
-                    return Ok(());
-                }
-                match instance {
-                    Some(instance) => claim.set_instance(instance),
-                    None => claim.cloud_id.clear(),
-                }
-                claim.labels.insert(key::STATE.into(), state.to_owned());
-                match recovery {
-                    Some(recovery) => claim.labels.insert(key::RECOVERY.into(), recovery.to_owned()),
-                    None => claim.labels.remove(key::RECOVERY),
-                };
-                change(claim);
-                Ok(())
-            })
-            .await?;
-        self.written = Some(written);
-        Ok(())
+        let write = move |claim: &mut Claim| {
+            let named = claim.instance_id();
+            if named.is_some_and(|named| ![before, instance].contains(&Some(named))) {
+                return Err(changed_claim(claim));
+            }
+            change(claim)?;
+            match instance {
+                Some(instance) => claim.set_instance(instance),
+                None => claim.cloud_id.clear(),
+            }
+            claim.labels.insert(key::STATE.into(), state.to_owned());
+            match recovery {
+                Some(recovery) => claim.labels.insert(key::RECOVERY.into(), recovery.to_owned()),
+                None => claim.labels.remove(key::RECOVERY),
+            };
+            Ok(())
+        };
+        self.engine.store.update_claim(&self.id, write).await.map(|_| ())
     }
 
     fn step(&mut self, event: lease::Event) -> Result<(), Next> {
@@ -405,7 +387,7 @@ impl Acquiring<'_> {
                 self.instance = Some(instance.id);
                 self.step(lease::Event::Adopted)?;
                 self.journal.adopt(made_by.get(&instance.id).copied(), instance.id);
-                self.write_claim(Some(instance.id), |_| ()).await.map_err(Next::Stop)?;
+                self.write_claim(Some(instance.id), |_| Ok(())).await.map_err(Next::Stop)?;
                 engine.store.write_journal(&self.journal).await.map_err(Next::Stop)?;
                 if self.journal.is_open(StepKind::Destroy, instance.id) {
                     // An earlier call was giving it up.
@@ -452,6 +434,7 @@ impl Acquiring<'_> {
             claim.ssh_port = i64::from(port);
             // The idle time counts from here: a slow boot must not use it up.
             labels::touch(&mut claim.labels, now, None, ttl, idle, None);
+            Ok(())
         })
         .await?;
         let price = booted.instance.dph_total.unwrap_or(rental.price);

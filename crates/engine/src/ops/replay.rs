@@ -204,9 +204,9 @@ impl Engine {
         };
         let slug = claim.slug().unwrap_or_else(|| Slug::generate(id));
         let keep = request.keep;
-        let (engine, id, sent, written) = (self, id.clone(), None, None);
+        let (id, sent) = (id.clone(), None);
         let mut acquiring =
-            Acquiring { engine, id, slug, key, journal, state, instance, keep, began, sent, written };
+            Acquiring { engine: self, id, slug, key, journal, state, instance, keep, began, sent };
         let outcome = match step {
             Step::Unanswered => {
                 match acquiring.recover("an earlier call was cut off".into(), window, call).await {

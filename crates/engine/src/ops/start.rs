@@ -11,7 +11,7 @@ use super::resolve::{gone, lease_id};
 use super::start_money::{StartTerms, note_price};
 use super::touch::pause_between_beats;
 use super::unfinished::{Unfinished, is_usable, reached_since};
-use super::verdict::{Asked, is_too_dear};
+use super::verdict::{Asked, goes_whoever_uses_it};
 use super::watchdog::look;
 use super::{Call, Engine, Event, Lease, Phase};
 use crate::lease::labels::{self, key};
@@ -335,7 +335,8 @@ impl Starting<'_> {
         let engine = self.engine;
         let stopped = async {
             // Somebody who got in meanwhile keeps it, unless it is too dear.
-            let why = if is_too_dear(error.code()) { Why::Asked } else { Why::Left(Unfinished::Start) };
+            let why =
+                if goes_whoever_uses_it(error.code()) { Why::Asked } else { Why::Left(Unfinished::Start) };
             let doomed = Doomed::new(&self.id, instance, Ground::Claimed).because(why);
             doomed.begin(StepKind::Stop, &mut self.journal, engine.unix_now());
             engine.note_or_warn(&self.journal, &call).await;

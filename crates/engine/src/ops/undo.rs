@@ -1,24 +1,33 @@
 //! The way back from an acquire that failed: nothing rented is left, or a claim that leads to it.
 
 use super::authorised::{Doomed, Ground, Why};
+use super::recovery::{changed, is_in_use};
 use super::rent::Acquiring;
-use super::unfinished::{Unfinished, is_usable};
-use super::verdict::is_too_dear;
+use super::unfinished::{Unfinished, is_somebodys};
+use super::verdict::goes_whoever_uses_it;
 use super::{Call, Event};
 use crate::lease::{self, Claim, InstanceId, State};
 use crate::{Code, Error, Result};
 
 impl Acquiring<'_> {
     /// Destroys the instance of this attempt, proves it, and makes the claim an intent again.
+    ///
+    /// # Errors
+    /// That of [`is_in_use`] where somebody got in: it stays theirs.
     pub(super) async fn discard(&mut self, why: &Error, call: &Call) -> Result<()> {
         if let Some(instance) = self.instance {
             let call = call.uncancelled();
+            let judged = self.why(why.code());
+            let claim = self.engine.store.claim(&self.id).await.ok().flatten();
+            if judged != Why::Asked && claim.is_some_and(|claim| self.is_somebodys(&claim, instance)) {
+                return Err(self.leave_to_user(instance, &call).await);
+            }
             // Told apart from a release by whoever takes the lease up again: it may still get another machine.
             self.journal.discard(why.code().as_str());
-            self.destroy(instance, self.why(why.code()), &call).await?;
+            self.destroy(instance, judged, &call).await?;
         }
         self.state = lease::step(self.state, lease::Event::NextAttempt)?;
-        self.write_claim(None, |_| ()).await?;
+        self.write_claim(None, |_| Ok(())).await?;
         self.instance = None;
         // The next attempt steps again from here.
         Ok(())
@@ -56,7 +65,7 @@ impl Acquiring<'_> {
                 None => error,
             },
             Err(left) if left.code() == Code::ClaimMissing => self.verify_abandoned(error, &call).await,
-            Err(left) if left.code() == Code::ClaimChanged => error
+            Err(left) if is_in_use(&left) => error
                 .and(&left)
                 .hint(format!(
                     "it runs on and bills: `list` shows who uses it, `crabbox-vast stop {}` gives it back",
@@ -72,21 +81,20 @@ impl Acquiring<'_> {
 
     /// Gives back what was rented and will not be used.
     async fn release_failed(&mut self, instance: InstanceId, failed: Code, call: &Call) -> Result<()> {
-        self.journal.discard(failed.as_str());
         self.state = lease::step(self.state, lease::Event::AcquireFailed)?;
-        let (mut why, written) = (self.why(failed), self.written.clone());
-        // Whoever got in meanwhile wrote a word of their own, which stays.
-        let theirs = move |claim: &Claim| is_usable(claim) && written.as_ref() != Some(claim);
-        let (spares, stays) = (why != Why::Asked, theirs.clone());
-        let mark = self.write_claim_where(move |claim| !(spares && stays(claim)), Some(instance), |_| ());
-        if let Err(error) = mark.await {
-            call.warn(format!("the claim could not be marked: {error}"));
+        let why = self.why(failed);
+        let (id, begun, spares) = (self.id.clone(), self.journal.created_at, why != Why::Asked);
+        let look = move |claim: &mut Claim| match spares && is_somebodys(claim, Some(begun), instance) {
+            true => Err(changed(&id)),
+            false => Ok(()),
+        };
+        match self.write_claim(Some(instance), look).await {
+            Ok(()) => {}
+            Err(used) if is_in_use(&used) => return Err(self.leave_to_user(instance, call).await),
             // A full disk is no reason to let the machine bill on; the claim names it already.
-            let claim = self.engine.store.claim(&self.id).await.ok().flatten();
-            if !claim.is_some_and(|claim| theirs(&claim)) {
-                why = Why::Asked;
-            }
+            Err(error) => call.warn(format!("the claim could not be marked: {error}")),
         }
+        self.journal.discard(failed.as_str());
         call.event(Event::Releasing { lease: self.id.clone(), instance });
         self.destroy(instance, why, call).await?;
         self.engine.forget(&self.id, Some(instance)).await
@@ -95,8 +103,19 @@ impl Acquiring<'_> {
     /// Why what was rented is to go. Who got in to it while it was brought up keeps it, if it was not too dear or rented for a
     /// run alone.
     fn why(&self, failed: Code) -> Why {
-        let goes = is_too_dear(failed) || self.journal.holder.is_some();
+        let goes = goes_whoever_uses_it(failed) || self.journal.holder.is_some();
         if goes { Why::Asked } else { Why::Left(Unfinished::Create) }
+    }
+
+    fn is_somebodys(&self, claim: &Claim, instance: InstanceId) -> bool {
+        is_somebodys(claim, Some(self.journal.created_at), instance)
+    }
+
+    /// Records that the instance is not this acquire's any more, but that of who got in.
+    async fn leave_to_user(&mut self, instance: InstanceId, call: &Call) -> Error {
+        self.journal.reached(instance);
+        self.engine.note_or_warn(&self.journal, call).await;
+        changed(&self.id)
     }
 
     /// Destroys what a create of this acquire made, and proves it.

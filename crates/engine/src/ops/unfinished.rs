@@ -2,7 +2,7 @@
 //! and journal alone.
 
 use crate::lease::labels;
-use crate::lease::{Claim, InstanceId, ReleaseAction, State, Sweep, claim_state, parse_rfc3339, sweep};
+use crate::lease::{Claim, InstanceId, ReleaseAction, State, Sweep, claim_state, parse_rfc3339, sweep, unix};
 use crate::store::{Journal, Step, StepKind};
 use std::time::Duration;
 
@@ -106,6 +106,11 @@ fn is_unused(claim: &Claim) -> bool {
 /// nothing else is left to count either, for a use by this program calls the destroy off.
 pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, now: i64) -> bool {
     let Some(journal) = journal else { return false };
+    if why == Unfinished::Destroy
+        && let Some(instance) = claim.instance_id().filter(|instance| journal.gives_up(*instance))
+    {
+        return is_somebodys(claim, Some(journal.created_at), instance);
+    }
     let open = |kind| {
         let steps = journal.steps.iter().filter(move |step| step.kind == kind && step.is_open());
         steps.map(|step| step.requested_at).max()
@@ -141,6 +146,17 @@ pub(super) fn is_usable(claim: &Claim) -> bool {
 /// Whether the claim says that commands run on the lease, or that it was stopped to be kept: it is its user's.
 pub(super) fn was_usable(claim: &Claim) -> bool {
     is_usable(claim) || claim.state() == claim_state(State::Stopped).0
+}
+
+/// Whether somebody else has what an acquire, begun at `begun`, gives up: got in to it, which dates the claim's last use anew
+/// as an acquire never does, or stopped it to be kept.
+pub(super) fn is_somebodys(claim: &Claim, begun: Option<i64>, instance: InstanceId) -> bool {
+    let used = || {
+        let last = parse_rfc3339(&claim.last_used_at).map(unix);
+        last.zip(begun).is_none_or(|(last, begun)| last != begun)
+    };
+    let theirs = claim.state() == claim_state(State::Stopped).0 || is_usable(claim) && used();
+    theirs && claim.instance_id() == Some(instance)
 }
 
 /// Whether somebody used a lease since its unfinished start was recorded. A start takes the word `ready` out of the claim

@@ -65,7 +65,7 @@ pub(super) fn blame(code: Code, own_bid: bool) -> Blame {
 }
 
 /// Whether it will not do because of what it costs, or how it was rented: then it goes whoever uses it.
-pub(super) fn is_too_dear(code: Code) -> bool {
+pub(super) fn goes_whoever_uses_it(code: Code) -> bool {
     matches!(code, Code::PriceCapExceeded | Code::CostLimitExceeded | Code::RentalMismatch)
 }
 

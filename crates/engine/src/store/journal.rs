@@ -289,12 +289,20 @@ impl Journal {
         }
     }
 
-    /// Records that a stop is about to be sent by which a start is taken back. One that was begun for its own sake stays so.
-    pub fn begin_taking_back(&mut self, instance: InstanceId, now: i64) {
-        if self.open_step(StepKind::Stop, instance).is_none() {
-            self.begin(StepKind::Stop, instance, now);
-            self.open_step(StepKind::Stop, instance).into_iter().for_each(|step| step.takes_back = true);
+    /// Records that a stop is about to be sent by which a start is taken back, or a destroy by which an acquire is. One that
+    /// was begun for its own sake stays so.
+    pub fn begin_taking_back(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
+        if self.open_step(kind, instance).is_none() {
+            self.begin(kind, instance, now);
+            self.open_step(kind, instance).into_iter().for_each(|step| step.takes_back = true);
         }
+    }
+
+    /// Whether a destroy is open that nobody asked for: an acquire gives the instance up.
+    #[must_use]
+    pub fn gives_up(&self, instance: InstanceId) -> bool {
+        let destroys = self.steps.iter().filter(|step| step.kind == StepKind::Destroy && step.is_open());
+        destroys.filter(|step| step.instance == instance.0).any(|step| step.takes_back)
     }
 
     /// Records that a start came to its end, for somebody got in. What was to take it back is not to be done any more.

@@ -133,7 +133,8 @@ pub struct Step {
     /// Why nothing came of it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub void: Option<String>,
-    /// Whether it is a stop that takes back a start which came to nothing: nobody asked for it, and it goes with that start.
+    /// Whether it takes back what came to nothing, a stop a start, a destroy an acquire: nobody asked for it, and it is not to
+    /// be done to somebody who got in meanwhile.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takes_back: bool,
     /// Fields of a newer version.

@@ -31,6 +31,47 @@ fn what_was_given_up_is_told_by_instance() {
     assert!(journal.discarded(ONE) && !journal.discarded(OTHER), "only the one before it");
 }
 
+/// A kill between the claim and the journal: the number stands in the claim alone.
+#[test]
+fn an_instance_of_which_only_the_claim_knows_is_an_unclear_creates() {
+    let mut journal = empty();
+    assert!(!journal.disowns(ONE) && !journal.catch_up(ONE), "no create was sent");
+    journal.attempts.push(Attempt { outcome: Some("nothing: taken".into()), ..Attempt::default() });
+    assert!(!journal.disowns(ONE), "it was refused");
+    journal.attempts.push(Attempt::default());
+    assert!(journal.disowns(ONE));
+    let taken_over = Journal { adopted_at: Some(1), ..journal.clone() };
+    assert!(!taken_over.disowns(ONE), "none of its creates made it");
+    let mut used = journal.clone();
+    used.reached(ONE);
+    assert_eq!(used.attempts[1].instance, Some(1));
+    assert!(used.created(ONE) && used.was_ready() && !used.disowns(ONE));
+    assert!(journal.catch_up(ONE) && !journal.catch_up(ONE), "once");
+    journal.attempts.push(Attempt::default());
+    assert!(!journal.disowns(ONE) && journal.disowns(OTHER), "it is known, and another one is not");
+    journal.discard("too slow");
+    assert!(journal.disowns(ONE), "it was given up");
+}
+
+/// A destroy by which an acquire gives its machine up is told from one that somebody asked for.
+#[test]
+fn what_gives_an_instance_up_is_a_destroy_that_nobody_asked_for() {
+    let mut journal = empty();
+    journal.begin_taking_back(StepKind::Stop, ONE, 1);
+    assert!(!journal.gives_up(ONE), "that is a stop");
+    journal.begin_taking_back(StepKind::Destroy, ONE, 1);
+    assert!(journal.gives_up(ONE) && !journal.gives_up(OTHER));
+    let mut proved = journal.clone();
+    proved.proved(StepKind::Destroy, ONE, 2);
+    assert!(!proved.gives_up(ONE), "it is done");
+    journal.asked_again(StepKind::Destroy, ONE, 2);
+    assert!(!journal.gives_up(ONE), "its owner asks for it");
+    let mut asked = empty();
+    asked.begin(StepKind::Destroy, ONE, 1);
+    asked.begin_taking_back(StepKind::Destroy, ONE, 2);
+    assert!(!asked.gives_up(ONE), "it was begun for its own sake");
+}
+
 #[test]
 fn the_last_create_is_unanswered_until_its_outcome_is_known() {
     let mut journal = empty();

@@ -15,6 +15,7 @@ mod doctor;
 mod documents;
 mod faults;
 mod fixtures;
+mod given_up;
 mod lifecycle;
 mod money;
 mod outbid;

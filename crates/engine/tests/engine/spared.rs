@@ -1,10 +1,10 @@
 //! A lease that is taken into use is spared: what was begun to end it is called off, or the use is refused. Whatever
 //! authorises a destruction is read last, after every wait.
 
-use crate::support::{Warm, claim, edit, journal_of, open, pass, run, run_on, stop, warm, warnings};
+use crate::support::{Warm, claim, edit, journal_of, open, pass, run_on, stop, warm, warnings};
 use crate::virtual_time::{Process, Stage};
-use crabbox_vast_engine::lease::{DollarsPerHour, InstanceId, LeaseId, ReleaseAction};
-use crabbox_vast_engine::ops::{AcquireRequest, Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
+use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
+use crabbox_vast_engine::ops::{Cleaned, CleanupRequest, ReleaseRequest, StartRequest};
 use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_engine::{Code, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
@@ -326,9 +326,20 @@ async fn a_release_that_only_stops_says_that_the_disk_bills_on() {
     let told = || warnings(&stage).iter().filter(|one| one.contains("its disk bills on")).count();
     let paused = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
     process.engine.release(&paused, &stage.call()).await.expect("stops");
-    assert_eq!(told(), 0);
+    let by_flag = stage.process_with(None, |settings| {
+        settings.release_action = ReleaseAction::Stop;
+        (settings.release_action_explicit, settings.release_action_given) = (true, true);
+    });
+    stop(&by_flag.engine, "one", &stage.call()).await.expect("stops");
+    assert_eq!(told(), 0, "asked for");
     stop(&process.engine, "one", &stage.call()).await.expect("stops");
-    assert_eq!(told(), 1);
+    assert_eq!(told(), 1, "recorded");
+    let configured = stage.process_with(None, |settings| {
+        settings.release_action = ReleaseAction::Stop;
+        settings.release_action_explicit = true;
+    });
+    stop(&configured.engine, "one", &stage.call()).await.expect("stops");
+    assert_eq!(told(), 2, "configured");
 }
 
 /// Its machine was stopped to be kept, and somebody else started it: who gets in uses the lease, whatever its claim says.
@@ -347,70 +358,5 @@ async fn who_gets_in_to_what_others_started_uses_the_lease() {
         assert_eq!(claim(&process, &lease.id).await.state(), "ready", "{how:?}");
         let cleaned = cleanup(&stage, &stage.process()).await;
         assert_eq!(open(&stage), [lease.instance], "{how:?}: {cleaned:?}");
-    }
-}
-
-/// An acquire that fails gives its machine back, and not from under somebody who got in while it waited. What costs too much
-/// goes all the same, and so does the machine of a run, which goes with its run.
-#[tokio::test(start_paused = true)]
-async fn an_acquire_that_fails_takes_nothing_from_who_got_in_meanwhile() {
-    let cases = [(false, false, false), (true, false, false), (true, true, false), (true, false, true)];
-    for (got_in, dearer, alone) in cases {
-        let what = format!("got in {got_in}, dearer {dearer}, a run's {alone}");
-        let stage = Stage::new();
-        let process = stage.process_with(None, |settings| settings.max_dph_total = Some(DollarsPerHour(9.0)));
-        let mut rented = 0;
-        let meanwhile = async {
-            while open(&stage).is_empty() {
-                pass(Duration::from_millis(10)).await;
-            }
-            rented = open(&stage)[0];
-            let columns = |columns| stage.control("POST", &format!("/_sim/instances/{rented}"), &columns);
-            columns(serde_json::json!({"sshd": false}));
-            pass(Duration::from_secs(60)).await;
-            if got_in {
-                let id = LeaseId::parse(&stage.claims()[0].replace(".json", "")).expect("a lease");
-                let now = stage.unix_now().to_string();
-                edit(&process, &id, move |claim| {
-                    for (label, text) in [("state", "ready"), ("last_touched_at", &now)] {
-                        claim.labels.insert(label.into(), text.to_owned());
-                    }
-                })
-                .await;
-            }
-            if dearer {
-                columns(serde_json::json!({"dph_total": 99.0}));
-            }
-        };
-        let call = stage.call();
-        let acquiring = async {
-            if alone {
-                return run(&process.engine, &call).await.map(|_| ());
-            }
-            let request =
-                AcquireRequest { keep: true, slug: Some("one".into()), ..AcquireRequest::default() };
-            process.engine.acquire(&request, &call).await.map(|_| ())
-        };
-        let (acquired, ()) = tokio::join!(acquiring, meanwhile);
-        let code = acquired.as_ref().err().map(|error| error.code());
-        if !got_in || dearer || alone {
-            let expected = dearer.then_some(Code::PriceCapExceeded);
-            assert_eq!((code, open(&stage).contains(&rented)), (expected, false), "{what}");
-            assert_eq!(
-                stage.ledger().created,
-                if dearer { 1 } else { 2 },
-                "{what}: another machine is tried"
-            );
-            continue;
-        }
-        let error = acquired.expect_err("it fails");
-        assert_eq!(code, Some(Code::SshTimeout), "{what}: {error}");
-        let hint = error.hint_text().unwrap_or_default();
-        assert!(hint.contains("stop one`"), "{hint}");
-        pass(Duration::from_secs(3600)).await;
-        let cleaned = cleanup(&stage, &stage.process()).await;
-        assert_eq!((open(&stage), stage.ledger().created), (vec![rented], 1), "{what}: {cleaned:?}");
-        stop(&process.engine, "one", &call).await.expect("gives it back");
-        assert_eq!(open(&stage), Vec::<u64>::new());
     }
 }

@@ -117,6 +117,12 @@ fn every_death_of_an_acquire() {
     );
 }
 
+/// Somebody works on its machine already when it is given up.
+#[test]
+fn every_fault_and_death_of_an_acquire_that_is_given_up_beside_a_run() {
+    everything("acquire-joined", &["an acquire that failed left its machine to who had got in"]);
+}
+
 #[test]
 fn every_death_of_a_run() {
     sweep(

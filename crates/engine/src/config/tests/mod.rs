@@ -151,13 +151,14 @@ fn lease_section_wins_over_the_top_level() {
 #[test]
 fn what_is_no_setting_is_told_with_what_was_meant() {
     let desk = Desk::new();
-    desk.user("vast: {maxDphTotl: 0.1, diskgb: 20, colour: red}")
+    desk.user("vast: {maxDphTotl: 0.1, diskgb: 20, gpu: red, canary-3f9a1c7be204: }")
         .write("repo/crabbox.yaml", "vast: {apiKey: canary-3f9a1c7be204, image: x}\nlease: {tll: 1h}");
     let notes = desk.settings().notes;
     let told = |number: usize, text: &str| notes.get(number).is_some_and(|note| note.ends_with(text));
     assert!(told(0, "`vast.maxDphTotl` is no setting; did you mean `vast.maxDphTotal`?"), "{notes:?}");
+    assert!(told(1, "did you mean `vast.diskGB`?"), "{notes:?}");
     assert!(
-        told(1, "did you mean `vast.diskGB`?") && told(2, "`vast.colour` is no setting; it has no effect"),
+        told(2, "config.yaml: 2 of the names below `vast` are no settings and have no effect"),
         "{notes:?}"
     );
     assert!(

@@ -20,8 +20,15 @@ const OTHERS: u32 = 0o077;
 /// The user's own configuration file, where it exists: as in crabbox, nobody else may read or write it. And what was hardly
 /// meant so, in whichever file.
 pub(super) async fn config(world: &World, snapshot: &Snapshot) -> Option<Check> {
-    let path = match own_files(snapshot) {
-        Ok(files) => files.into_iter().next()?,
+    // What cannot be read at all is a finding of its own.
+    let notes =
+        Resolved::load(snapshot, &Overrides::new()).map(|resolved| resolved.notes).unwrap_or_default();
+    let notes = (!notes.is_empty()).then(|| notes.join("; "));
+    let path = match own_files(snapshot).map(|files| files.into_iter().next()) {
+        Ok(Some(path)) => path,
+        Ok(None) => {
+            return notes.map(|notes| plain("config", "no file of the user's is read").warning(notes));
+        }
         Err(error) => return Some(failed("config", &error)),
     };
     let looked = path.clone();
@@ -29,16 +36,15 @@ pub(super) async fn config(world: &World, snapshot: &Snapshot) -> Option<Check> 
         .disk
         .transact(move |files| if files.exists(&looked)? { files.mode(&looked).map(Some) } else { Ok(None) });
     let shown = path.display();
-    // What cannot be read at all is a finding of its own.
-    let notes =
-        Resolved::load(snapshot, &Overrides::new()).map(|resolved| resolved.notes).unwrap_or_default();
-    let notes = (!notes.is_empty()).then(|| notes.join("; "));
     match mode.await {
         Ok(None) => notes.map(|notes| plain("config", format!("{shown} is not there")).warning(notes)),
-        Ok(Some(Some(mode))) if mode & OTHERS != 0 => Some(
-            plain("config", format!("{shown} is open to others: mode {mode:04o}"))
-                .failing(format!("chmod 600 {}", quoted(&path))),
-        ),
+        Ok(Some(Some(mode))) if mode & OTHERS != 0 => {
+            let more = notes.map(|notes| format!("; {notes}")).unwrap_or_default();
+            Some(
+                plain("config", format!("{shown} is open to others: mode {mode:04o}"))
+                    .failing(format!("chmod 600 {}{more}", quoted(&path))),
+            )
+        }
         Ok(Some(_)) => {
             let check = plain("config", shown.to_string());
             Some(notes.into_iter().fold(check, Check::warning))
