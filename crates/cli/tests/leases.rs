@@ -97,9 +97,6 @@ fn a_lease_is_stopped_started_cleaned_up_forgotten_and_adopted() {
     }
     let line = desk.run(&["stop", "--sim", "--vast-release-action", "stop", "kept"]).exits(0).stderr;
     assert!(line.contains(&format!("stop lease={lease} vast={instance} name=kept")), "{line}");
-    assert!(!line.contains("its disk bills on"), "that was asked for: {line}");
-    let recorded = desk.run(&["stop", "--sim", "kept"]).exits(0).stderr;
-    assert!(recorded.contains("its disk bills on"), "{recorded}");
     let started = desk.run(&["start", "--sim", "kept"]).exits(0);
     assert!(
         started.stderr.contains("deadman not armed: the lease is kept and no ttl was given"),

@@ -90,8 +90,6 @@ pub struct Settings {
     pub release_action: ReleaseAction,
     /// Whether somebody chose the release action, so that it beats the one recorded on a lease.
     pub release_action_explicit: bool,
-    /// Whether it was given with the call itself, as a flag or an option.
-    pub release_action_given: bool,
     /// Longest time from the create to ready.
     pub boot_timeout: Duration,
     /// How long a fresh instance may refuse the key.
@@ -203,7 +201,6 @@ impl Resolved {
             work_root: self.work_root()?,
             release_action: self.parsed("releaseAction")?,
             release_action_explicit: self.explicit("releaseAction")?,
-            release_action_given: self.given("releaseAction")?,
             boot_timeout: self.duration("bootTimeout")?,
             ssh_timeout: self.duration("sshTimeout")?,
             bootstrap: match self.value("bootstrap")?.text.as_str() {
@@ -216,7 +213,7 @@ impl Resolved {
             profile: self.text("profile")?,
             class: self.text("class")?,
             pond: Slug::normalise(&self.value("pond")?.text),
-            pond_given: self.given("pond")?,
+            pond_given: matches!(self.value("pond")?.origin, Origin::Flag(_) | Origin::Option(_)),
             expose: ports(&self.value("expose")?.text).unwrap_or_default().into_iter().collect(),
             sync: self.sync()?,
             env_allow: items(&self.value("envAllow")?.text).map(str::to_owned).collect(),
@@ -228,10 +225,6 @@ impl Resolved {
             repo_root: repo_root.to_owned(),
             cwd: self.cwd.clone(),
         })
-    }
-
-    fn given(&self, key: &str) -> Result<bool> {
-        Ok(matches!(self.value(key)?.origin, Origin::Flag(_) | Origin::Option(_)))
     }
 
     fn sync(&self) -> Result<SyncSettings> {

@@ -407,9 +407,7 @@ impl Lease {
     ) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
             let Inner { engine, facts, .. } = &*self.inner;
-            let released = engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await?;
-            engine.tell_of_the_disk(&released, action, call);
-            Ok(released)
+            engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await
         })
     }
 

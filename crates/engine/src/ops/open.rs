@@ -1,8 +1,9 @@
 //! Opening a lease that is there: resolve it, connect, bind it to this repository.
 
 use super::lease::Machine;
+use super::unfinished::is_usable;
 use super::{Call, Engine, Lease, Phase};
-use crate::lease::labels::key;
+use crate::lease::labels::{is_terminal, key};
 use crate::lease::{Claim, InstanceId, LeaseId, State, claim_state};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::{Endpoint, Instance};
@@ -142,8 +143,7 @@ impl Engine {
     /// one may spare it because of the word that was just written: what becomes of it is waited for.
     ///
     /// # Errors
-    /// [`Code::LeaseNotFound`] where it was ended; [`Code::LeaseBusy`] where that one takes long; those of
-    /// [`Resumed::call_off`].
+    /// [`Code::LeaseBusy`] where that one ends it, or takes long; those of [`Resumed::call_off`].
     pub(super) async fn keep_in_use(
         &self,
         resumed: &mut Resumed,
@@ -155,10 +155,12 @@ impl Engine {
         let Some(instance) = claim.instance_id().filter(|_| resumed.journal.is_none()) else {
             return Ok(());
         };
-        let deadline = Instant::now() + ENDS;
+        let (deadline, mut ending) = (Instant::now() + ENDS, None);
         *resumed = loop {
             match self.resume(id, claim, resumed.lock.take(), how, call).await {
-                Err(busy) if busy.code() == Code::LeaseBusy && Instant::now() < deadline => {}
+                Err(busy) if busy.code() == Code::LeaseBusy && Instant::now() < deadline => {
+                    ending = Some(busy)
+                }
                 looked => break looked?,
             }
             call.phase(
@@ -170,10 +172,16 @@ impl Engine {
                 Ok(())
             };
             call.until_cancelled(pause).await?;
-            if let Ok(None) = self.store.claim(id).await {
-                return Err(Error::new(Code::LeaseNotFound, format!("lease {id} was released meanwhile")));
-            }
         };
+        if let Some(ending) = ending {
+            // A step is not open any more once it is done, too.
+            let left = self.store.claim(id).await?.filter(|claim| claim.instance_id() == Some(instance));
+            let spared =
+                |claim: &Claim| is_usable(claim) || how == Use::Touched && !is_terminal(claim.state());
+            if !left.is_some_and(|claim| spared(&claim)) {
+                return Err(ending);
+            }
+        }
         resumed.call_off(self, instance, how, call).await
     }
 }

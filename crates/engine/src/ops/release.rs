@@ -94,22 +94,8 @@ impl Engine {
         Box::pin(async move {
             let (id, claim) = self.claimed(&request.identifier).await?;
             let releasing = self.release_claimed(&id, &claim, request.action, None, call);
-            let released = self.with_the_dead(&id, releasing, call).await?;
-            self.tell_of_the_disk(&released, request.action, call);
-            Ok(released)
+            self.with_the_dead(&id, releasing, call).await
         })
-    }
-
-    /// Who ends a lease and did not ask for just that is told what bills on.
-    pub(super) fn tell_of_the_disk(&self, released: &Released, asked: Option<ReleaseAction>, call: &Call) {
-        let asked = asked.is_some() || self.settings.release_action_given;
-        if released.outcome == ReleaseOutcome::Stopped && !asked {
-            let slug = &released.slug;
-            call.warn(format!(
-                "lease {slug} was stopped and not destroyed, as is recorded for it or configured; its disk bills on: \
-                 `stop --vast-release-action destroy {slug}` ends that"
-            ));
-        }
     }
 
     /// Releases a lease that this process holds, with nothing beside it.

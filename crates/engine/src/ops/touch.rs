@@ -129,7 +129,9 @@ impl Engine {
                 check_alive(claim)?;
                 let state = state.filter(|_| is_usable(claim));
                 labels::touch(&mut claim.labels, unix, state, ttl, idle, idle_timeout);
-                claim.last_used_at = rfc3339(now);
+                if is_usable(claim) {
+                    claim.last_used_at = rfc3339(now);
+                }
                 if let Some(idle) = idle_timeout {
                     claim.idle_timeout_seconds = i64::try_from(idle.as_secs()).unwrap_or(i64::MAX);
                 }
@@ -162,7 +164,10 @@ impl Engine {
                     claim.repo_root = here;
                     claim.claimed_at = rfc3339(now);
                 }
-                claim.last_used_at = rfc3339(now);
+                if answered || is_usable(claim) {
+                    // Nobody is in a machine that comes up for having tried: whoever rented it may give it back.
+                    claim.last_used_at = rfc3339(now);
+                }
                 claim.ssh_host = host;
                 claim.ssh_port = i64::from(port);
                 if answered && !over {

@@ -6,7 +6,7 @@ use super::rent::Acquiring;
 use super::unfinished::{Unfinished, is_somebodys};
 use super::verdict::goes_whoever_uses_it;
 use super::{Call, Event};
-use crate::lease::{self, Claim, InstanceId, State};
+use crate::lease::{self, Claim, InstanceId, State, moment};
 use crate::{Code, Error, Result};
 
 impl Acquiring<'_> {
@@ -27,7 +27,13 @@ impl Acquiring<'_> {
             self.destroy(instance, judged, &call).await?;
         }
         self.state = lease::step(self.state, lease::Event::NextAttempt)?;
-        self.write_claim(None, |_| Ok(())).await?;
+        let begun = self.journal.created_at;
+        // Whoever used that machine has not got in to the next one.
+        let unused = move |claim: &mut Claim| {
+            claim.last_used_at = moment(begun);
+            Ok(())
+        };
+        self.write_claim(None, unused).await?;
         self.instance = None;
         // The next attempt steps again from here.
         Ok(())
@@ -68,7 +74,7 @@ impl Acquiring<'_> {
             Err(left) if is_in_use(&left) => error
                 .and(&left)
                 .hint(format!(
-                    "it runs on and bills: `list` shows who uses it, `crabbox-vast stop {}` gives it back",
+                    "it is left to who has it, and bills: `crabbox-vast stop --vast-release-action destroy {}` gives it back",
                     self.slug
                 ))
                 .with("lease", self.id.as_str()),

@@ -149,7 +149,7 @@ pub(super) fn was_usable(claim: &Claim) -> bool {
 }
 
 /// Whether somebody else has what an acquire, begun at `begun`, gives up: got in to it, which dates the claim's last use anew
-/// as an acquire never does, or stopped it to be kept.
+/// as an acquire never does, or stopped it to be kept. crabbox dates it also where it fails to get in.
 pub(super) fn is_somebodys(claim: &Claim, begun: Option<i64>, instance: InstanceId) -> bool {
     let used = || {
         let last = parse_rfc3339(&claim.last_used_at).map(unix);

@@ -107,7 +107,7 @@ async fn who_got_in_keeps_what_an_acquire_gives_up() {
     let error = failed.error.expect("it fails");
     assert_eq!(error.code(), Code::SshTimeout, "{error}");
     let hint = error.hint_text().unwrap_or_default();
-    assert!(hint.contains("stop one`"), "{hint}");
+    assert!(hint.contains("destroy one`"), "{hint}");
     assert_eq!(claim(&failed.process, &failed.lease).await, theirs, "not even its revision is another one");
     let journal = journal_of(&failed.process, &failed.lease).await;
     assert!(!journal.discarded(InstanceId(failed.rented)) && journal.steps.is_empty(), "{journal:?}");
@@ -157,6 +157,66 @@ async fn a_claim_that_is_locked_is_looked_at_all_the_same() {
         assert_eq!(error.code(), Code::LeaseBusy, "{error}");
         let expected = if got_in { vec![failed.rented] } else { vec![] };
         assert_eq!(open(&stage), expected, "got in {got_in}: {error}");
+    }
+}
+
+/// Whoever tried, and whoever only touched the lease, is not in it: what its acquire gives up goes.
+#[tokio::test(start_paused = true)]
+async fn who_only_tried_to_get_in_keeps_nothing() {
+    let stage = Stage::new();
+    let failed = failed(&stage, false, async |others, lease| {
+        others.engine.touch("one", None, &stage.call()).await.expect("touched");
+        edit(others, &lease.id, |claim| {
+            claim.labels.insert("state".into(), "ready".into());
+        })
+        .await;
+    })
+    .await;
+    assert!(failed.error.is_none(), "another machine is taken: {:?}", failed.error);
+    assert!(!open(&stage).contains(&failed.rented));
+}
+
+/// Who got in while somebody began to end the lease waits for what becomes of it, and believes the claim alone.
+#[tokio::test(start_paused = true)]
+async fn who_got_in_beside_an_end_learns_whether_it_was_spared() {
+    for (end, spared) in [("void", true), ("proved", false), ("elsewhere", false), ("never", false)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let (instance, store) = (InstanceId(lease.instance), process.engine.store());
+        alter(&stage, lease.instance, &json!({"sshd": false}));
+        let user = stage.process();
+        let call = stage.call();
+        let using = run_on(&user.engine, Some("one"), false, &call);
+        let ending = async {
+            pass(Duration::from_secs(10)).await;
+            let lock = store.operation_lock(&lease.id).await.expect("asked").expect("nobody has it");
+            let now = stage.unix_now();
+            leave(&process, &lease, |journal| journal.begin(StepKind::Stop, instance, now)).await;
+            alter(&stage, lease.instance, &json!({"sshd": true}));
+            pass(Duration::from_secs(60)).await;
+            match end {
+                "void" => {
+                    leave(&process, &lease, |journal| journal.voided(StepKind::Stop, instance, "used")).await
+                }
+                "proved" => {
+                    edit(&process, &lease.id, |claim| {
+                        claim.labels.insert("state".into(), "stopped".into());
+                    })
+                    .await;
+                    leave(&process, &lease, |journal| journal.proved(StepKind::Stop, instance, now)).await;
+                }
+                "elsewhere" => {
+                    edit(&process, &lease.id, |claim| claim.set_instance(InstanceId(7))).await;
+                    leave(&process, &lease, |journal| journal.proved(StepKind::Stop, instance, now)).await;
+                }
+                _ => pass(Duration::from_secs(600)).await,
+            }
+            drop(lock);
+        };
+        let (used, ()) = tokio::join!(using, ending);
+        let code = used.err().map(|error| error.code());
+        assert_eq!(code, (!spared).then_some(Code::LeaseBusy), "{end}");
     }
 }
 

@@ -317,31 +317,6 @@ async fn an_address_that_does_not_answer_calls_nothing_off() {
     assert_eq!(open(&stage), Vec::<u64>::new());
 }
 
-/// What every later `stop` of a lease does once it was stopped to be kept is told each time that nobody asked for just that.
-#[tokio::test(start_paused = true)]
-async fn a_release_that_only_stops_says_that_the_disk_bills_on() {
-    let stage = Stage::new();
-    let process = stage.process();
-    warm(&stage, &process, "one", true).await;
-    let told = || warnings(&stage).iter().filter(|one| one.contains("its disk bills on")).count();
-    let paused = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
-    process.engine.release(&paused, &stage.call()).await.expect("stops");
-    let by_flag = stage.process_with(None, |settings| {
-        settings.release_action = ReleaseAction::Stop;
-        (settings.release_action_explicit, settings.release_action_given) = (true, true);
-    });
-    stop(&by_flag.engine, "one", &stage.call()).await.expect("stops");
-    assert_eq!(told(), 0, "asked for");
-    stop(&process.engine, "one", &stage.call()).await.expect("stops");
-    assert_eq!(told(), 1, "recorded");
-    let configured = stage.process_with(None, |settings| {
-        settings.release_action = ReleaseAction::Stop;
-        settings.release_action_explicit = true;
-    });
-    stop(&configured.engine, "one", &stage.call()).await.expect("stops");
-    assert_eq!(told(), 2, "configured");
-}
-
 /// Its machine was stopped to be kept, and somebody else started it: who gets in uses the lease, whatever its claim says.
 #[tokio::test(start_paused = true)]
 async fn who_gets_in_to_what_others_started_uses_the_lease() {
