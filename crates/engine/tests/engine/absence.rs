@@ -109,6 +109,20 @@ async fn a_destroy_that_is_not_said_to_be_accepted_is_proved_by_reading() {
     assert_ne!(lease.instance, 0);
 }
 
+/// A server that refuses to look for one machine is asked for all of them.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_filtered_is_read_whole() {
+    let stage = Stage::new();
+    let process = stage.process();
+    warm(&stage, &process, "one", true).await;
+    let refused = json!({"success": false, "error": "refused", "msg": "no such filter"});
+    let refused = Fault::once("GET", "/api/v1/instances/", answer(400, &refused));
+    stage.vast(|vast, _| vast.add_fault(refused));
+    let released = stop(&process.engine, "one", &stage.call()).await.expect("proved by the whole list");
+    assert_eq!((released.outcome, open(&stage).len()), (ReleaseOutcome::Destroyed, 0));
+    assert_eq!(stage.vast(|vast, _| vast.idle_faults()), 0, "it was refused");
+}
+
 /// Leases of dead processes whose destroys stall: together they hold up nobody for longer than one limit.
 #[tokio::test(start_paused = true)]
 async fn dead_leases_whose_destroys_stall_hold_up_a_command_for_one_limit_only() {
