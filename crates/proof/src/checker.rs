@@ -24,7 +24,8 @@ const ROUNDING: f64 = 1e-9;
 /// The counts; all are zero where every promise was kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// Instances of ours that bill on after the clean-up, and those that run on then although their start came to nothing.
+    /// Instances of ours that bill on after the clean-up, and those that run on then although their start, or their
+    /// acquire, came to nothing.
     pub leaked: u64,
     /// Foreign instances that somebody of ours asked to change.
     pub foreign: u64,

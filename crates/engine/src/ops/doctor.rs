@@ -31,7 +31,9 @@ pub fn doctor<'a>(
 ) -> BoxFuture<'a, DoctorReport> {
     Box::pin(async move {
         let mut checks = Vec::new();
-        checks.extend(local::config(world, snapshot).await);
+        // Settings that could not be resolved are a finding of their own.
+        let notes = settings.as_ref().map(|settings| settings.notes.as_slice()).unwrap_or_default();
+        checks.extend(local::config(world, snapshot, notes).await);
         if let Ok(settings) = &settings {
             let source = &settings.provider_source;
             checks.push(

@@ -17,9 +17,9 @@ impl Acquiring<'_> {
     pub(super) async fn discard(&mut self, why: &Error, call: &Call) -> Result<()> {
         if let Some(instance) = self.instance {
             let call = call.uncancelled();
-            let judged = self.why(why.code());
+            let (judged, begun) = (self.why(why.code()), Some(self.journal.created_at));
             let claim = self.engine.store.claim(&self.id).await.ok().flatten();
-            if judged != Why::Asked && claim.is_some_and(|claim| self.is_somebodys(&claim, instance)) {
+            if judged != Why::Asked && claim.is_some_and(|claim| is_somebodys(&claim, begun, instance)) {
                 return Err(self.leave_to_user(instance, &call).await);
             }
             // Told apart from a release by whoever takes the lease up again: it may still get another machine.
@@ -111,10 +111,6 @@ impl Acquiring<'_> {
     fn why(&self, failed: Code) -> Why {
         let goes = goes_whoever_uses_it(failed) || self.journal.holder.is_some();
         if goes { Why::Asked } else { Why::Left(Unfinished::Create) }
-    }
-
-    fn is_somebodys(&self, claim: &Claim, instance: InstanceId) -> bool {
-        is_somebodys(claim, Some(self.journal.created_at), instance)
     }
 
     /// Records that the instance is not this acquire's any more, but that of who got in.

@@ -1,7 +1,7 @@
 //! What this machine says: configuration file, tools, state directory, key store, records. Nothing is made or changed.
 
 use super::report::{Check, failed, found};
-use crate::config::{Overrides, Resolved, Snapshot, own_files};
+use crate::config::{Snapshot, own_files};
 use crate::lease::LeaseId;
 use crate::store::{Paths, Store};
 use crate::world::{Files, World};
@@ -17,12 +17,9 @@ const TOOLS: [&str; 4] = ["git", "ssh", "ssh-keygen", "rsync"];
 /// The bits that let others in.
 const OTHERS: u32 = 0o077;
 
-/// The user's own configuration file, where it exists: as in crabbox, nobody else may read or write it. And what was hardly
-/// meant so, in whichever file.
-pub(super) async fn config(world: &World, snapshot: &Snapshot) -> Option<Check> {
-    // What cannot be read at all is a finding of its own.
-    let notes =
-        Resolved::load(snapshot, &Overrides::new()).map(|resolved| resolved.notes).unwrap_or_default();
+/// The user's own configuration file, where it exists: as in crabbox, nobody else may read or write it. And `notes`: what
+/// was hardly meant so, in whichever file.
+pub(super) async fn config(world: &World, snapshot: &Snapshot, notes: &[String]) -> Option<Check> {
     let notes = (!notes.is_empty()).then(|| notes.join("; "));
     let path = match own_files(snapshot).map(|files| files.into_iter().next()) {
         Ok(Some(path)) => path,
