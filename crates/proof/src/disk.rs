@@ -41,17 +41,17 @@ pub struct Platter {
     seen: Names,
     /// What a power cut leaves at least.
     durable: Names,
-    pending: Vec<Change>,
+    /// What a power cut may undo, by folder.
+    pending: BTreeMap<OsString, Vec<Change>>,
     /// Who holds a lock, and with which guard.
     locks: BTreeMap<PathBuf, (usize, u64)>,
     guards: u64,
 }
 
 impl Change {
-    fn folder(&self) -> Option<&Path> {
-        match self {
-            Change::Add(path, _) | Change::Remove(path) | Change::Rename(path, _) => path.parent(),
-        }
+    fn folder(&self) -> OsString {
+        let (Change::Add(path, _) | Change::Remove(path) | Change::Rename(path, _)) = self;
+        path.parent().map_or_else(OsString::new, Into::into)
     }
 
     fn apply(&self, names: &mut Names) {
@@ -91,7 +91,7 @@ impl Platter {
 
     fn change(&mut self, change: Change) {
         change.apply(&mut self.seen);
-        self.pending.push(change);
+        self.pending.entry(change.folder()).or_default().push(change);
     }
 
     fn folder_of(&self, path: &Path) -> io::Result<()> {
@@ -162,10 +162,8 @@ impl Platter {
         if self.node(folder).is_none() {
             return Err(ErrorKind::NotFound.into());
         }
-        let (now, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.pending).into_iter().partition(|change| change.folder() == Some(folder));
+        let now = self.pending.remove(folder.as_os_str()).unwrap_or_default();
         now.iter().for_each(|change| change.apply(&mut self.durable));
-        self.pending = later;
         Ok(())
     }
 
@@ -271,12 +269,8 @@ impl Platter {
 
     /// The power fails. Returns the folder operations that were lost, as text.
     pub fn power_cut(&mut self, dice: &mut Dice) -> Vec<String> {
-        let mut folders: BTreeMap<Option<PathBuf>, Vec<Change>> = BTreeMap::new();
-        for change in std::mem::take(&mut self.pending) {
-            folders.entry(change.folder().map(Path::to_owned)).or_default().push(change);
-        }
         let mut lost = Vec::new();
-        for pending in folders.into_values() {
+        for pending in std::mem::take(&mut self.pending).into_values() {
             let kept = dice.below(pending.len() + 1);
             pending[..kept].iter().for_each(|change| change.apply(&mut self.durable));
             lost.extend(pending[kept..].iter().map(|change| format!("{change:?}")));

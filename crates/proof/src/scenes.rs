@@ -54,6 +54,7 @@ pub const SCENES: [Scene; 28] = [
         ends: "cancelled",
         plan: || {
             let mut plan = single(Operation::Acquire);
+            plan.vendor.boot = Duration::from_secs(4);
             plan.actors[0].gives_up = Some(Duration::from_millis(5_800));
             plan.actors.push(Actor { after: Duration::from_millis(4_500), ..Actor::new(Operation::RunOn) });
             plan

@@ -4,14 +4,46 @@ use crate::history::Happening;
 use crate::shared::{Shared, lock};
 use crate::start_script;
 use crabbox_vast_sim::api::Request;
+use memchr::memmem::Finder;
 use serde::Serialize;
 use std::path::Path;
+use std::sync::LazyLock;
+
+/// What is looked for wherever something is written: each search is prepared once.
+#[derive(Debug)]
+pub(crate) struct Secret(Finder<'static>);
+
+impl Secret {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(Finder::new(text).into_owned())
+    }
+
+    fn is(&self, text: &str) -> bool {
+        self.0.needle() == text.as_bytes()
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        self.0.find(text.as_bytes()).is_some()
+    }
+}
+
+/// What records say of branches that nothing else shows.
+static PIECES: LazyLock<[(Finder, &str); 5]> = LazyLock::new(|| {
+    [
+        ("adopted: ", "a create without an answer was adopted by its label"),
+        ("nothing: proved", "a lost create was proved never to have been"),
+        ("discarded: bid_too_low", "a refused create left a machine, which was discarded"),
+        ("\"rollback-cleanup\"", "a failed acquire was rolled back"),
+        ("the lease is in use again", "a destroy or a stop was called off, for the lease is in use again"),
+    ]
+    .map(|(piece, branch)| (Finder::new(piece), branch))
+});
 
 impl Shared {
     pub(crate) fn keep_secret(&self, secret: String) {
         let mut secrets = lock(&self.secrets);
-        if !secrets.contains(&secret) {
-            secrets.push(secret);
+        if !secrets.iter().any(|known| known.is(&secret)) {
+            secrets.push(Secret::new(&secret));
         }
     }
 
@@ -30,24 +62,15 @@ impl Shared {
             return;
         }
         self.look_at_text(&text, place);
-        for (piece, branch) in [
-            ("adopted: ", "a create without an answer was adopted by its label"),
-            ("nothing: proved", "a lost create was proved never to have been"),
-            ("discarded: bid_too_low", "a refused create left a machine, which was discarded"),
-            ("\"rollback-cleanup\"", "a failed acquire was rolled back"),
-            (
-                "the lease is in use again",
-                "a destroy or a stop was called off, for the lease is in use again",
-            ),
-        ] {
-            if text.contains(piece) {
+        for (piece, branch) in PIECES.iter() {
+            if piece.find(text.as_bytes()).is_some() {
                 self.reach(branch);
             }
         }
     }
 
     pub(crate) fn look_at_text(&self, text: &str, place: impl FnOnce() -> String) {
-        if lock(&self.secrets).iter().any(|secret| text.contains(secret.as_str())) {
+        if lock(&self.secrets).iter().any(|secret| secret.is_in(text)) {
             self.note(Happening::Secret { place: place() });
         }
     }

@@ -127,6 +127,12 @@ pub fn plan(seed: u64) -> Plan {
         let after = Duration::from_millis(dice.below(if looks { 2_000 } else { 20_000 }) as u64);
         acts.extend(outbid.map(|kind| Incident::after(after, kind.name, (kind.draw)(&mut dice))));
     }
+    if cast.iter().any(makes) && dice.chance(8) {
+        // A machine starts within seconds: drawn at any time, what can only happen then would hardly ever be met.
+        let image = acts::KINDS.iter().find(|kind| kind.name == "act: the image was not found");
+        let after = Duration::from_millis(dice.below(5_000) as u64);
+        acts.extend(image.map(|kind| Incident::after(after, kind.name, (kind.draw)(&mut dice))));
+    }
     if by_lease.is_some() {
         // Beyond what a lease may cost, and within the cap.
         let raises = acts.iter_mut().filter(|incident| matches!(incident.act, Act::Raise(_)));
@@ -175,14 +181,15 @@ fn leases(dice: &mut Dice, cast: &[Operation]) -> Vec<Left> {
 
 fn vendor(dice: &mut Dice) -> Vendor {
     let seconds = |dice: &mut Dice, most: usize| Duration::from_millis(dice.below(most * 1000) as u64);
-    let plain = Vendor::default();
+    // Longer than in the sweeps: what happens to a machine that starts comes at any time.
+    let plain = Vendor { boot: Duration::from_secs(4), ..Vendor::default() };
     if dice.chance(50) {
         return plain;
     }
     let slow = dice.chance(30);
     Vendor {
         // Now and then longer than anybody waits for it.
-        boot: Duration::from_secs(if dice.chance(6) { 1300 } else { 3 }) + seconds(dice, 60),
+        boot: Duration::from_secs(if dice.chance(6) { 450 } else { 3 }) + seconds(dice, 60),
         read_lag: seconds(dice, if slow { 60 } else { 10 }),
         list_lag: seconds(dice, if slow { 60 } else { 12 }),
         linger: seconds(dice, if slow { 60 } else { 6 }),

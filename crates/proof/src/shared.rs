@@ -5,6 +5,7 @@ use crate::disk::Platter;
 use crate::history::{Death, Happening, History, Stay};
 use crate::http::{changes, field, rents};
 use crate::life::{Life, Side};
+use crate::secrets::Secret;
 use crate::ssh::Doors;
 use crate::stage::Limits;
 use crate::start_script::{self, Lifetime};
@@ -35,7 +36,7 @@ pub struct Shared {
     pub(crate) disk: Mutex<Platter>,
     pub(crate) history: Mutex<History>,
     pub(crate) books: Mutex<Books>,
-    pub(crate) secrets: Arc<Mutex<Vec<String>>>,
+    pub(crate) secrets: Arc<Mutex<Vec<Secret>>>,
     /// When the machines end by themselves.
     pub(crate) lifetimes: Arc<Mutex<BTreeMap<u64, Lifetime>>>,
     pub(crate) lives: Mutex<Vec<Arc<Life>>>,

@@ -2,6 +2,7 @@
 
 use crate::history::Happening;
 use crate::life::Life;
+use crate::secrets::Secret;
 use crate::shared::Shared;
 use crate::start_script::{Lifetime, lifetime};
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ pub(crate) type Doors = Arc<Mutex<BTreeMap<u16, (u64, Door)>>>;
 pub(crate) struct Ports {
     pub doors: Doors,
     /// Takes in the keys that the containers get.
-    pub secrets: Arc<Mutex<Vec<String>>>,
+    pub secrets: Arc<Mutex<Vec<Secret>>>,
     /// Takes in when the containers end by themselves, by what they are to run at each start.
     pub lifetimes: Arc<Mutex<BTreeMap<u64, Lifetime>>>,
     pub next: u16,
@@ -38,8 +39,8 @@ impl Ports {
 impl Host for Ports {
     fn create(&mut self, container: &Container) -> u16 {
         // Its first half is what reads show as the Jupyter token.
-        let key = container.api_key.get(..32).unwrap_or(&container.api_key).to_owned();
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        let key = container.api_key.get(..32).unwrap_or(&container.api_key);
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(Secret::new(key));
         let lifetime = container.onstart.as_deref().map_or_else(Lifetime::default, lifetime);
         self.lifetimes.lock().unwrap_or_else(PoisonError::into_inner).insert(container.id, lifetime);
         self.map(container.id, Door::Proxy)

@@ -6,6 +6,7 @@ use crate::files::{DiskFault, ProcessFiles, ProcessTurn};
 use crate::history::{Happening, History};
 use crate::http::ProcessHttp;
 use crate::life::{Kill, Life, Side};
+use crate::secrets::Secret;
 use crate::shared::{EPOCH, KEY, ORIGIN, Shared, lock};
 use crate::ssh::{Doors, Ports, ProcessSsh, SshFault};
 use crate::vendor::{Quirk, Vendor};
@@ -148,7 +149,7 @@ impl Stage {
     pub fn new(seed: u64, vendor: &Vendor) -> Self {
         let settings = settings(Side::Ours);
         let doors = Doors::default();
-        let secrets = Arc::new(Mutex::new(vec![KEY.to_owned()]));
+        let secrets = Arc::new(Mutex::new(vec![Secret::new(KEY)]));
         let lifetimes = Arc::default();
         let ports = Ports {
             doors: Arc::clone(&doors),
@@ -352,6 +353,8 @@ fn settings(side: Side) -> &'static Settings {
             ("XDG_CONFIG_HOME", &format!("{home}/config")),
             ("CRABBOX_VAST_API_KEY", KEY),
             ("CRABBOX_VAST_API_URL", &format!("{ORIGIN}/api/v0")),
+            // A machine is read every second until it runs: what never does would fill most of a run.
+            ("CRABBOX_VAST_BOOT_TIMEOUT", "420s"),
         ] {
             snapshot.vars.insert(name.to_owned(), value.to_owned());
         }

@@ -134,7 +134,7 @@ struct Struck {
 }
 
 /// Deaths that are tried after one fault, each in a pair of its own.
-const DEATHS: usize = 6;
+const DEATHS: usize = 8;
 /// Half of these come so soon after the fault, in steps.
 const SOON: usize = 12;
 

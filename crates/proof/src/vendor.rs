@@ -32,7 +32,7 @@ impl Default for Vendor {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
-            boot: seconds(4),
+            boot: Duration::from_millis(2_500),
             read_lag: seconds(1),
             list_lag: seconds(2),
             linger: seconds(1),

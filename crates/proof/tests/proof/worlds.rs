@@ -140,6 +140,7 @@ fn an_acquire_that_is_given_up_leaves_its_machine_to_who_got_in() {
     for (begins, waits) in (30..70).flat_map(|begins| [2, 5, 10].map(|waits| (begins, waits))) {
         let tenths = |tenths: u64| Duration::from_millis(100 * tenths);
         let mut plan = Plan::single(1, Operation::Acquire);
+        plan.vendor.boot = Duration::from_secs(4);
         plan.actors[0].gives_up = Some(tenths(begins + waits));
         plan.actors.push(Actor { after: tenths(begins), ..Actor::new(Operation::RunOn) });
         let ran = holds(&plan);
