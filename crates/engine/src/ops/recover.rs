@@ -145,9 +145,6 @@ impl Engine {
         if unreadable {
             provenance = provenance.without_journal();
         }
-        if let Ok(Some(key)) = self.store.key(lease).await {
-            provenance = provenance.with_key(&key.public);
-        }
         let given_up = |id| journal.iter().flat_map(Journal::tombstones).any(|(gone, _)| gone == id);
         let mut found: Vec<Instance> = inventory
             .instances
@@ -160,6 +157,12 @@ impl Engine {
             })
             .collect();
         found.sort_by_key(|instance| instance.id);
+        // While nothing shows, which may take many looks, there is nothing to compare it with.
+        if !found.is_empty()
+            && let Ok(Some(key)) = self.store.key(lease).await
+        {
+            provenance = provenance.with_key(&key.public);
+        }
         Ok((provenance.sort(lease, found)?, inventory.complete))
     }
 }
