@@ -192,6 +192,10 @@ async fn recover(stage: &Stage, afterwards: Duration) -> usize {
     let mut stuck = 0;
     // What died is finished at once, what expires is swept later; neither needs to be told which lease it is about.
     for wait in [Duration::ZERO, afterwards] {
+        // Where nothing is left that could expire, the clean-up after a day is the next one.
+        if !wait.is_zero() && stage.is_clear() {
+            break;
+        }
         tokio::time::sleep(wait).await;
         let mut round = 0;
         while !clean_up(stage).await {

@@ -262,6 +262,13 @@ impl Stage {
         lock(&self.shared.books).claims.keys().cloned().collect()
     }
 
+    /// Whether no claim and no live machine of ours is left.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.shared.take_stock(None, None, None);
+        let books = lock(&self.shared.books);
+        books.claims.is_empty() && books.ours.is_empty()
+    }
+
     /// A machine of which nothing is left here.
     #[must_use]
     pub fn disowned(&self) -> Option<u64> {

@@ -134,7 +134,7 @@ struct Struck {
 }
 
 /// Deaths that are tried after one fault, each in a pair of its own.
-const DEATHS: usize = 8;
+const DEATHS: usize = 10;
 /// Half of these come so soon after the fault, in steps.
 const SOON: usize = 12;
 

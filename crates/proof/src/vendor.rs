@@ -49,6 +49,7 @@ impl Vendor {
         // More offers than an acquire tries, and not many more: writing them out is what takes the time.
         settings.market = 18;
         settings.scenery = false;
+        settings.history = 0;
         settings.ssh_lag = self.boot / 3;
         settings.key_lag = self.boot / 9;
         settings.read_lag = self.read_lag;

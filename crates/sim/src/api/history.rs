@@ -5,14 +5,15 @@ use super::message::{Reply, Request};
 use super::users::Caller;
 use serde_json::{Value, json};
 
-/// The most requests that are kept; the oldest go first.
-const KEPT: usize = 20_000;
 const REDACTED: &str = "[redacted]";
 /// Body fields whose values are secret, or may be.
 const SECRET_FIELDS: [&str; 4] = ["image_login", "env", "api_key", "password"];
 
 impl World {
     pub(super) fn record(&mut self, request: &Request, caller: &Caller, reply: &Reply, fault: bool) {
+        if self.settings.history == 0 {
+            return;
+        }
         let body = match serde_json::from_slice::<Value>(&request.body) {
             Ok(mut body) => {
                 self.redact(&mut body);
@@ -35,7 +36,7 @@ impl World {
             Caller::Anonymous => "none".to_owned(),
             Caller::Unknown => "unknown key".to_owned(),
         };
-        if self.history.len() >= KEPT {
+        if self.history.len() >= self.settings.history {
             self.history.pop_front();
         }
         self.history.push_back(json!({

@@ -3,7 +3,7 @@
 use super::World;
 use super::message::{Reply, Request};
 use super::record::Instance;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 impl World {
     /// An instance that exists as far as the vendor's single read is concerned.
@@ -28,7 +28,7 @@ impl World {
             },
             None => Value::Null,
         };
-        Reply::json(200, &json!({"instances": record}))
+        Reply::json(200, &Map::from_iter([("instances".to_owned(), record)]).into())
     }
 
     /// `PUT /instances/{id}/`: state or label.

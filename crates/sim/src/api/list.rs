@@ -65,10 +65,13 @@ impl World {
         rows.truncate(limit as usize);
         let next = rows.last().filter(|_| more).map(|last| token(last, &order));
         let rows: Vec<Value> = rows.into_iter().map(|row| select(row, &columns)).collect();
-        Ok(json!({
+        let mut page = Map::new();
+        put!(page, {
             "success": true, "instances_found": rows.len(), "total_instances": total, "label_counts": labels,
-            "next_token": next, "instances": rows,
-        }))
+            "next_token": next,
+        });
+        page.insert("instances".to_owned(), Value::Array(rows));
+        Ok(page.into())
     }
 
     fn matching(&self, filters: &Value) -> Result<Vec<Value>, (&'static str, String)> {

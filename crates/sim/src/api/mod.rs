@@ -8,6 +8,13 @@
 //! they cost, `limits` how often one may call, `faults` what goes wrong on demand and `control` the
 //! control plane beside the API.
 
+/// Writes members into an object, in place: most of what a world does is to write records.
+macro_rules! put {
+    ($object:expr, { $($name:literal: $value:expr),* $(,)? }) => {
+        $($object.insert($name.to_owned(), serde_json::json!($value));)*
+    };
+}
+
 mod control;
 mod create;
 mod faults;

@@ -87,7 +87,9 @@ impl Offer {
     /// The columns that offers and instances share; `scenery`: those too that only describe the machine.
     pub(crate) fn machine_columns(&self, scenery: bool) -> Map<String, Value> {
         let cores = self.cpu_cores.map(f64::from);
-        let mut columns = object(json!({
+        // Room for a whole record with its scenery: most of what is shown is written here again and again.
+        let mut columns = Map::with_capacity(112);
+        put!(columns, {
             "machine_id": self.machine_id, "host_id": self.host_id, "bundle_id": self.bundle_id,
             "hosting_type": u8::from(self.datacenter), "verification": self.verification,
             "gpu_name": self.gpu.vast_name, "num_gpus": self.num_gpus, "gpu_frac": self.gpu_frac,
@@ -98,7 +100,7 @@ impl Offer {
             "storage_cost": self.storage_cost, "min_bid": self.min_bid, "reliability2": self.reliability,
             "geolocation": self.geolocation, "static_ip": self.datacenter, "dlperf": self.dlperf,
             "score": self.score,
-        }));
+        });
         if scenery {
             columns.extend(object(json!({
                 "vericode": u8::from(self.verification == "verified"),
@@ -125,7 +127,7 @@ impl Offer {
         let storage_total = self.storage_per_hour(storage);
         let total = base + storage_total;
         let mut offer = self.machine_columns(scenery);
-        offer.extend(object(json!({
+        put!(offer, {
             "id": self.id, "ask_contract_id": self.id, "gpu_total_ram": self.gpu.memory_mib * self.num_gpus,
             "disk_space": self.disk_space, "dph_base": base, "dph_total": total,
             "storage_total_cost": storage_total,
@@ -134,7 +136,7 @@ impl Offer {
             "direct_port_count": self.direct_port_count, "public_ipaddr": self.public_ip,
             "rentable": self.rentable, "rented": self.rented, "is_bid": bid,
             "duration": self.duration, "start_date": epoch - 86_400.0, "end_date": epoch + self.duration,
-        })));
+        });
         if scenery {
             offer.extend(object(json!({
                 "dph_total_adj": total, "discounted_dph_total": total, "discounted_hourly": 0.0,

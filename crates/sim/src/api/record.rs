@@ -104,26 +104,23 @@ impl Instance {
     }
 
     /// The price fields.
-    fn prices(&self, scenery: bool) -> Map<String, Value> {
+    fn put_prices(&self, record: &mut Map<String, Value>, scenery: bool) {
         let storage = self.offer.storage_per_hour(self.disk);
         let total = self.gpu_price + storage;
         let gpu_now = if self.gpu_billed() { self.gpu_price } else { 0.0 };
-        let mut prices = object(json!({
-            "dph_base": self.gpu_price, "dph_total": total, "storage_total_cost": storage,
-        }));
+        put!(record, { "dph_base": self.gpu_price, "dph_total": total, "storage_total_cost": storage });
         if scenery {
-            prices.extend(object(json!({
+            record.extend(object(json!({
                 "search": {"gpuCostPerHour": self.gpu_price, "diskHour": storage, "totalHour": total,
                            "discountTotalHour": 0.0, "discountedTotalPerHour": total},
                 "instance": {"gpuCostPerHour": gpu_now, "diskHour": storage, "totalHour": gpu_now + storage,
                              "discountTotalHour": 0.0, "discountedTotalPerHour": gpu_now + storage},
             })));
         }
-        prices
     }
 
     /// The address fields: the proxy pair shows early, the port map only while running.
-    fn addresses(&self) -> Map<String, Value> {
+    fn put_addresses(&self, record: &mut Map<String, Value>) {
         let running = self.actual.as_deref() == Some("running");
         let ports = match (running, self.direct_port) {
             (true, Some(port)) => json!({"22/tcp": [
@@ -132,7 +129,7 @@ impl Instance {
             ]}),
             _ => Value::Null,
         };
-        object(json!({
+        put!(record, {
             "ssh_host": if self.ssh_published { json!("127.0.0.1") } else { Value::Null },
             "ssh_port": if self.ssh_published { json!(self.proxy_port) } else { Value::Null },
             "ssh_idx": "1", "machine_dir_ssh_port": 22_000 + self.offer.machine_id % 1000,
@@ -140,7 +137,7 @@ impl Instance {
             "public_ipaddr": if running { json!("127.0.0.1\n") } else { Value::Null },
             "local_ipaddrs": if running { json!("127.0.0.1 \n") } else { Value::Null },
             "ports": ports, "direct_port_count": 1, "direct_port_start": -1, "direct_port_end": -1,
-        }))
+        });
     }
 
     /// The record as reads show it at this time.
@@ -149,23 +146,23 @@ impl Instance {
         let start_date = settings.epoch + self.created_at.as_secs_f64();
         let uptime = self.running_since.map(|since| (now.saturating_sub(since)).as_secs_f64() / 60.0);
         let extra_env: Vec<Value> = self.env.iter().map(|(key, value)| json!([key, value])).collect();
-        record.extend(object(json!({
+        put!(record, {
             "id": self.id, "label": self.label,
             "actual_status": self.actual, "intended_status": self.intended, "cur_state": self.current,
             "next_state": self.next, "status_msg": self.message,
-            "image_uuid": self.image, "image_runtype": self.runtype, "image_args": [], "extra_env": extra_env,
+            "image_uuid": self.image, "image_runtype": self.runtype, "image_args": Value::Array(Vec::new()), "extra_env": extra_env,
             "onstart": self.onstart, "jupyter_token": self.api_key.get(..32),
             "template_hash_id": self.template,
             "start_date": start_date, "end_date": start_date + self.offer.duration,
             "duration": (self.offer.duration - now.saturating_sub(self.created_at).as_secs_f64()).max(0.0),
             "uptime_mins": uptime, "is_bid": self.is_bid, "disk_space": self.disk,
             "disk_util": if self.actual.as_deref() == Some("running") { 1.2 } else { -1.0 }, "rentable": false,
-        })));
+        });
         if settings.scenery {
             record.extend(self.usage());
         }
-        record.extend(self.prices(settings.scenery));
-        record.extend(self.addresses());
+        self.put_prices(&mut record, settings.scenery);
+        self.put_addresses(&mut record);
         if in_list {
             record.insert("volume_info".to_owned(), json!([]));
         }

@@ -86,7 +86,7 @@ impl World {
         sort(&mut found, query);
         let asked = query.get("limit").and_then(Value::as_u64).map_or(DEFAULT_PAGE, |limit| limit as usize);
         found.truncate(self.settings.search_cap.map_or(asked, |cap| asked.min(cap)));
-        Reply::json(200, &json!({"offers": found}))
+        Reply::json(200, &Map::from_iter([("offers".to_owned(), Value::Array(found))]).into())
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Settings {
     /// Whether offers and instances carry the columns, more than half, that only describe a machine: without them a
     /// simulation of many runs takes less time.
     pub scenery: bool,
+    /// How many requests are kept to be looked at; the oldest go first, and none costs no time.
+    pub history: usize,
     /// The most offers one search returns; none means as many as asked for.
     pub search_cap: Option<usize>,
     /// The prepaid credit at the start, in dollars.
@@ -73,6 +75,7 @@ impl Settings {
             rate_limits: true,
             market: 42,
             scenery: true,
+            history: 20_000,
             search_cap: Some(64),
             credit: 25.0,
             refuse_env_string: false,
