@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of the engine. What it counts follows from the promises alone.
 
-use crate::history::{Happening, History};
+use crate::history::{Death, Happening, History};
 use crate::stage::Limits;
 use crate::users::Users;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,6 +116,10 @@ pub(crate) struct Live {
     pub taken_over: bool,
     /// Whether somebody else than the process that rented it got in, or took it over.
     pub joined: bool,
+    /// Whether its claim says that it is usable.
+    usable: bool,
+    /// Who last sent a destroy of it, unless somebody has used it since.
+    doomed: Option<usize>,
     /// Its claim was removed by hand, and nobody has adopted it to the end since.
     disowned: bool,
     lost: bool,
@@ -149,8 +153,9 @@ struct Judge<'a> {
     sent: BTreeSet<(&'a str, u64)>,
     senders: BTreeMap<&'a str, usize>,
     adopters: BTreeSet<usize>,
-    /// Processes whose operation ended with an error.
+    /// Processes whose operation ended with an error, and those that died.
     failed: BTreeSet<usize>,
+    dead: BTreeSet<usize>,
     /// For how many hours of a day what a process rents lives at most, and what it may cost.
     spends: BTreeMap<usize, (f64, Limits)>,
     /// When each process began to speak of gone machines.
@@ -167,6 +172,14 @@ impl<'a> Judge<'a> {
             self.failed.insert(*process);
         }
         match happening {
+            Happening::Died { process, death: Death::Kill, .. } => {
+                self.dead.insert(*process);
+            }
+            Happening::Died { death: Death::PowerCut, .. } => self.dead.extend(self.began.keys()),
+            Happening::Promised { lease, stays } => {
+                let of_lease = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
+                of_lease.for_each(|live| live.usable = stays.is_some());
+            }
             Happening::CreateSent { lease: Some(lease), ask, process } => {
                 // One create per offer and lease: a second one is a replay.
                 self.verdict.double_creates += u64::from(!self.sent.insert((lease, *ask)));
@@ -204,14 +217,23 @@ impl<'a> Judge<'a> {
             Happening::Runs { instance } => {
                 let Some(live) = self.live.get(instance) else { return };
                 let unwanted = live.lease.as_deref().is_some_and(|lease| self.users.is_to_be_stopped(lease));
-                // Whoever says that an acquire failed has left nothing of it, unless somebody else has it.
-                let failed = live.creator.is_some_and(|creator| self.failed.contains(&creator));
-                let orphaned = failed && live.handed_over.is_none() && !live.joined;
-                self.verdict.leaked += u64::from(unwanted || orphaned);
+                // Whoever says that an acquire failed has left nothing of it, unless somebody else has it. What one left
+                // that died is gone by now, unless its claim had said by then that it may be used.
+                let is = |of: &BTreeSet<usize>, one: Option<usize>| one.is_some_and(|one| of.contains(&one));
+                let left = is(&self.failed, live.creator) || is(&self.dead, live.creator) && !live.usable;
+                let orphaned = left && live.handed_over.is_none() && !live.joined;
+                // A destroy that nobody came to the end of is finished, unless somebody uses the machine.
+                let spared = is(&self.failed, live.doomed) || is(&self.dead, live.doomed);
+                self.verdict.leaked += u64::from(unwanted || orphaned || spared);
+            }
+            // Half an adoption may have been one.
+            Happening::Uses { lease, process } if self.adopters.contains(process) => {
+                let taken = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
+                taken.for_each(|live| live.joined = true);
             }
             Happening::UsedByCrabbox { lease } | Happening::Adopted { lease } => {
                 let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                used.for_each(|live| live.joined = true);
+                used.for_each(|live| (live.joined, live.doomed) = (true, None));
             }
             Happening::Unrecorded { .. } => self.verdict.lost_claims += 1,
             Happening::Misarmed { ends: false, .. } => self.verdict.leaked += 1,
@@ -254,7 +276,13 @@ impl<'a> Judge<'a> {
                     self.verdict.taken += u64::from(taken);
                 }
             }
-            Happening::Called { instance: Some(instance), .. } | Happening::ForeignChanged { instance } => {
+            Happening::Called { instance: Some(instance), method, process, .. } => {
+                self.verdict.foreign += u64::from(self.foreign.contains(instance));
+                if let Some(live) = self.live.get_mut(instance).filter(|_| *method == "DELETE") {
+                    live.doomed = Some(*process);
+                }
+            }
+            Happening::ForeignChanged { instance } => {
                 self.verdict.foreign += u64::from(self.foreign.contains(instance));
             }
             Happening::Trespassed { .. } => self.verdict.foreign += 1,
@@ -288,6 +316,7 @@ impl<'a> Judge<'a> {
             Happening::InUse { instance, process } => {
                 if let Some(used) = self.live.get_mut(instance) {
                     used.joined |= used.creator != Some(*process);
+                    used.doomed = None;
                     used.lease.iter().for_each(|lease| self.users.used(lease));
                 }
             }

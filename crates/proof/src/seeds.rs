@@ -189,7 +189,7 @@ fn vendor(dice: &mut Dice) -> Vendor {
     let slow = dice.chance(30);
     Vendor {
         // Now and then longer than anybody waits for it.
-        boot: Duration::from_secs(if dice.chance(6) { 450 } else { 3 }) + seconds(dice, 40),
+        boot: Duration::from_secs(if dice.chance(6) { 640 } else { 3 }) + seconds(dice, 40),
         read_lag: seconds(dice, if slow { 60 } else { 10 }),
         list_lag: seconds(dice, if slow { 60 } else { 12 }),
         linger: seconds(dice, if slow { 60 } else { 6 }),

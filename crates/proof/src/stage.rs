@@ -361,7 +361,7 @@ fn settings(side: Side) -> &'static Settings {
             ("CRABBOX_VAST_API_KEY", KEY),
             ("CRABBOX_VAST_API_URL", &format!("{ORIGIN}/api/v0")),
             // A machine is read every second until it runs: what never does would fill most of a run.
-            ("CRABBOX_VAST_BOOT_TIMEOUT", "420s"),
+            ("CRABBOX_VAST_BOOT_TIMEOUT", "600s"),
         ] {
             snapshot.vars.insert(name.to_owned(), value.to_owned());
         }

@@ -119,6 +119,8 @@ pub struct Rehearsal {
     clean: Ran,
     /// Every fault at every call of it.
     faults: Vec<Fault>,
+    /// The order in which pairs are made of them.
+    order: Vec<usize>,
     /// The latest fault that pairs were made of, by its number.
     latest: RefCell<Option<(usize, Struck)>>,
 }
@@ -133,8 +135,17 @@ struct Struck {
     steps: usize,
 }
 
+impl Struck {
+    /// The steps in which it can die.
+    fn left(&self) -> usize {
+        self.steps.saturating_sub(self.at).max(1)
+    }
+}
+
 /// Deaths that are tried after one fault, each in a pair of its own.
 const DEATHS: usize = 10;
+/// From here on the numbers of further faults, where one leaves too few steps to die in.
+const OTHERS: usize = 1 << 32;
 /// Half of these come so soon after the fault, in steps.
 const SOON: usize = 12;
 
@@ -151,7 +162,10 @@ impl Rehearsal {
             these.iter_mut().for_each(|(_, fault)| fault.nth = nth);
             faults.extend(these.into_iter().map(|(_, fault)| fault));
         }
-        Self { scene, clean, faults, latest: RefCell::default() }
+        let mut dice = Dice::new(SEED, 6);
+        let mut order: Vec<usize> = (0..faults.len()).collect();
+        order.sort_by_cached_key(|_| dice.below(usize::MAX));
+        Self { scene, clean, faults, order, latest: RefCell::default() }
     }
 
     /// What was played.
@@ -244,36 +258,60 @@ impl Rehearsal {
     fn pair(&self, number: usize) -> Plan {
         let group = number / DEATHS;
         let latest = self.latest.borrow().clone().filter(|(of, _)| *of == group).map(|(_, struck)| struck);
-        let Struck { plan, at, steps } = latest.unwrap_or_else(|| {
+        let struck = latest.unwrap_or_else(|| {
             let struck = self.strike(group);
             *self.latest.borrow_mut() = Some((group, struck.clone()));
             struck
         });
-        let mut dice = Dice::new(number as u64, 2);
-        let death = if dice.chance(50) { Death::Kill } else { Death::PowerCut };
-        let left = steps.saturating_sub(at).max(1);
-        let after = 1 + dice.below(if number.is_multiple_of(2) { left.min(SOON) } else { left });
-        let disk = plan.actors[0].treatment.disk;
-        plan.treated(Treatment { kill: Some(Kill { step: at + after, death }), disk, ..Treatment::default() })
+        let own = deaths(group, struck.left()).get(number % DEATHS).copied();
+        let (struck, (after, death)) = match own {
+            Some(own) => (struck, own),
+            None => {
+                // So few steps are left that every death of this fault was tried: another fault.
+                let other = OTHERS + number;
+                let struck = self.strike(other);
+                let death = deaths(other, struck.left())[0];
+                (struck, death)
+            }
+        };
+        let disk = struck.plan.actors[0].treatment.disk;
+        let kill = Some(Kill { step: struck.at + after, death });
+        struck.plan.treated(Treatment { kill, disk, ..Treatment::default() })
     }
 
     /// A fault that strikes, in a world of its own.
     fn strike(&self, group: usize) -> Struck {
         let mut dice = Dice::new(group as u64, 5);
         let seed = SEED + 1 + group as u64;
-        loop {
+        let struck = (0..).find_map(|missed: usize| {
             let mut plan = Plan { seed, ..(self.scene.plan)() };
             if self.faults.is_empty() {
                 let at = 1 + dice.below(self.clean.counts[0].disk);
                 plan.actors[0].treatment.disk = Some(DiskFault::Fails(at));
             } else {
-                plan.faults.push(dice.pick(&self.faults).clone());
+                // Each comes once before any comes again.
+                plan.faults.push(self.faults[self.order[(group + missed) % self.order.len()]].clone());
             }
             let counts = run(&plan).counts[0];
             // Something has to be left in which it can die.
-            if let Some(at) = counts.struck.filter(|at| *at < counts.steps) {
-                return Struck { plan, at, steps: counts.steps };
-            }
+            let at = counts.struck.filter(|at| *at < counts.steps)?;
+            Some(Struck { plan, at, steps: counts.steps })
+        });
+        struck.expect("some fault strikes")
+    }
+}
+
+/// Different deaths within so many steps, each a step and how: every other one soon.
+fn deaths(seed: usize, left: usize) -> Vec<(usize, Death)> {
+    let mut dice = Dice::new(seed as u64, 2);
+    let mut drawn = Vec::new();
+    while drawn.len() < DEATHS.min(2 * left) {
+        let within = if drawn.len() % 2 == 0 { left.min(SOON) } else { left };
+        let death = if dice.chance(50) { Death::Kill } else { Death::PowerCut };
+        let one = (1 + dice.below(within), death);
+        if !drawn.contains(&one) {
+            drawn.push(one);
         }
     }
+    drawn
 }

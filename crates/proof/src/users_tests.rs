@@ -277,6 +277,64 @@ fn a_machine_of_an_acquire_that_failed_is_a_leak() {
     assert_eq!(leaks(vec![Happening::Adopted { lease: "a".into() }], "cancelled"), 0);
 }
 
+/// Nor may one that died, once everything was cleaned up, unless its claim had come to say that it may be used.
+#[test]
+fn a_machine_of_an_acquire_that_died_is_a_leak() {
+    let leaks = |death: Death, before: Vec<Happening>| {
+        let began = Happening::Began { process: 4, what: "Acquire".into() };
+        let sent = Happening::CreateSent { process: 4, lease: Some("a".into()), ask: 3 };
+        let mut events = vec![began, sent, claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.extend(before);
+        events.extend([
+            Happening::Died { process: 4, step: 1, death },
+            Happening::Runs { instance: 1 },
+            gone(1),
+        ]);
+        of(events).leaked
+    };
+    let promised = |stays| Happening::Promised { lease: "a".into(), stays };
+    for death in [Death::Kill, Death::PowerCut] {
+        assert_eq!(leaks(death, vec![]), 1, "{death:?}");
+        assert_eq!(leaks(death, vec![promised(Some(Stay::Kept))]), 0, "{death:?}: its claim tells");
+        assert_eq!(leaks(death, vec![promised(Some(Stay::Kept)), promised(None)]), 1, "{death:?}: no more");
+        assert_eq!(leaks(death, vec![Happening::InUse { process: 5, instance: 1 }]), 0, "{death:?}");
+        let adopts = Happening::Began { process: 6, what: "Adopt".into() };
+        let uses = |process| Happening::Uses { process, lease: "a".into() };
+        assert_eq!(leaks(death, vec![adopts.clone(), uses(6)]), 0, "{death:?}: somebody takes it over");
+        assert_eq!(leaks(death, vec![adopts, uses(7)]), 1, "{death:?}");
+    }
+}
+
+/// A destroy that was sent and died, or was refused, is finished, unless somebody has used the machine since.
+#[test]
+fn a_machine_whose_destroy_nobody_finishes_is_a_leak() {
+    let leaks = |method: &'static str, after: Vec<Happening>| {
+        let mut events = begun("Stop");
+        events.push(Happening::Called {
+            process: 4,
+            method,
+            path: String::new(),
+            status: 502,
+            struck: true,
+            instance: Some(1),
+        });
+        events.extend(after);
+        events.extend([Happening::Runs { instance: 1 }, gone(1)]);
+        of(events).leaked
+    };
+    let died = Happening::Died { process: 4, step: 1, death: Death::Kill };
+    let failed = Happening::Ended { process: 4, outcome: "release_unproved".into() };
+    assert_eq!(leaks("DELETE", vec![]), 0, "it is still at work");
+    for end in [died, failed] {
+        assert_eq!(leaks("DELETE", vec![end.clone()]), 1, "{end:?}");
+        assert_eq!(leaks("PUT", vec![end.clone()]), 0, "{end:?}");
+        let got_in = Happening::InUse { process: 5, instance: 1 };
+        assert_eq!(leaks("DELETE", vec![end.clone(), got_in]), 0, "{end:?}");
+        let crabbox = Happening::UsedByCrabbox { lease: "a".into() };
+        assert_eq!(leaks("DELETE", vec![end.clone(), crabbox]), 0, "{end:?}");
+    }
+}
+
 /// A start that was refused before it was sent has begun nothing that is to be taken back.
 #[test]
 fn a_start_that_sent_nothing_excuses_no_stop() {

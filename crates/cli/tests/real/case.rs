@@ -61,11 +61,6 @@ impl Scenario {
         }
     }
 
-    /// Whether what it rents or finds is to outlive it.
-    fn keeps(self) -> bool {
-        !matches!(self, Scenario::Broken | Scenario::Run | Scenario::Cleanup)
-    }
-
     /// Whether it rents.
     pub fn creates(self) -> bool {
         matches!(self, Scenario::Warmup | Scenario::Broken | Scenario::Run)
@@ -228,6 +223,16 @@ impl Case {
         }
     }
 
+    /// Whether a machine may be there after a clean-up: one that is kept, unless it never was its user's, or was to end.
+    fn may_stay(self, ended: &Ended) -> bool {
+        match self.scenario {
+            Scenario::Broken | Scenario::Run | Scenario::Cleanup => false,
+            Scenario::Warmup => self.scenario.did_its_work(ended),
+            Scenario::Stop => self.trap.route != Route::Destroy,
+            Scenario::RunId | Scenario::Start | Scenario::Touch | Scenario::List | Scenario::Status => true,
+        }
+    }
+
     pub fn run(self) -> Verdict {
         let began = Instant::now();
         let traveller = Traveller::new(self.options());
@@ -236,7 +241,7 @@ impl Case {
         traveller.vendor.set(None);
         let mut said = format!("{}{}", ended.stdout, ended.stderr);
         let mut faults = shown_in_records(&traveller);
-        let (cleaning, left) = clean_up(self.scenario, &traveller);
+        let (cleaning, left) = clean_up(self.may_stay(&ended), &traveller);
         said += &cleaning;
         faults.extend(left);
         faults.extend(residue(&traveller));
@@ -268,11 +273,11 @@ fn shown_in_records(traveller: &Traveller) -> Vec<String> {
 }
 
 /// What a user does after a mishap: cleans up, and stops what was to be kept. What was said, and what was wrong.
-fn clean_up(scenario: Scenario, traveller: &Traveller) -> (String, Vec<String>) {
+fn clean_up(may_stay: bool, traveller: &Traveller) -> (String, Vec<String>) {
     let mut faults = Vec::new();
     let ended = traveller.run(&["cleanup"]);
     let mut said = format!("-- cleanup: {}\n{}{}", ended.status, ended.stdout, ended.stderr);
-    if !scenario.keeps() && !traveller.vendor.open().is_empty() {
+    if !may_stay && !traveller.vendor.open().is_empty() {
         faults.push("cleanup left a machine that nobody was to keep".to_owned());
     }
     for lease in traveller.claims() {

@@ -100,14 +100,20 @@ impl Engine {
             }
             Stand::CutOff(mut cut_off) => {
                 cut_off.journal.holder = alone.then(|| self.holder());
-                let taking_up = self.take_up(&id, *cut_off, request, began, call);
+                let engine = self.as_before(&cut_off.journal.request);
+                let taking_up = engine.take_up(&id, *cut_off, request, began, call);
                 match self.with_the_dead(&id, taking_up, call).await? {
                     TakenUp::Lease(lease) => return Ok((lease, lock)),
                     TakenUp::Nothing(journal) => Some(journal),
                 }
             }
         };
-        let lease = self.acquire_new(&id, wanted, asked, previous, request, alone, began, call).await?;
+        let again = previous.as_ref().map(|journal| self.as_before(&journal.request));
+        let (engine, asked) = match &again {
+            Some(again) => (again, again.limited(asked)),
+            None => (self, asked),
+        };
+        let lease = engine.acquire_new(&id, wanted, asked, previous, request, alone, began, call).await?;
         Ok((lease, lock))
     }
 
@@ -220,8 +226,14 @@ impl Engine {
         let read = async {
             let (account, page) =
                 tokio::try_join!(self.client.account(), self.client.page(&Filter::All, None))?;
-            if whole && page.next.is_some() {
-                let inventory = self.client.rest_of_list(&Filter::All, page).await?;
+            if whole {
+                let mut inventory = self.client.rest_of_list(&Filter::All, page).await?;
+                if !inventory.complete {
+                    inventory = self.client.list(&Filter::All).await?;
+                }
+                if !inventory.complete {
+                    call.warn("the list is not complete: the API's total disagrees with its pages");
+                }
                 return Ok((account, inventory.instances, false));
             }
             let more = page.next.is_some();
@@ -289,9 +301,16 @@ impl Engine {
             slug: slug.map(|slug| slug.as_str().to_owned()),
             pond: settings.pond.as_ref().map(|pond| pond.as_str().to_owned()),
             expose: settings.expose.clone(),
-            max_cost: settings.max_cost.map(|limit| limit.0),
-            ttl_secs: self.bound(keep).map(|ttl| ttl.as_secs()),
-            ..JournalRequest::default()
+            ..self.limited(JournalRequest { keep, ..JournalRequest::default() })
+        }
+    }
+
+    /// A request with the limits of these settings.
+    pub(super) fn limited(&self, request: JournalRequest) -> JournalRequest {
+        JournalRequest {
+            max_cost: self.settings.max_cost.map(|limit| limit.0),
+            ttl_secs: self.bound(request.keep).map(|ttl| ttl.as_secs()),
+            ..request
         }
     }
 }

@@ -12,9 +12,10 @@ use super::{Call, Engine, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
 use crate::store::{Journal, OperationGuard, StepKind};
-use crate::vast::Instance;
 use crate::vast::client::Unsent;
 use crate::vast::decode::Account;
+use crate::vast::failure::LOCKED_OUT;
+use crate::vast::{Failure, Instance, Kind};
 use crate::{Code, Error, Result};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -170,14 +171,9 @@ impl Engine {
         id: &LeaseId,
         instance: InstanceId,
         action: &str,
+        call: &Call,
     ) -> Result<Authorised> {
-        let (account, seen) =
-            tokio::try_join!(self.client.account(), self.glance(instance)).map_err(Error::from)?;
-        let live = match seen {
-            Sight::Present(live) => Some(*live),
-            // What neither read shows is missing; an incomplete list alone says nothing.
-            Sight::Absent | Sight::Unclear => self.client.show(instance).await?,
-        };
+        let (account, live) = self.once_let_in(instance, call).await?;
         // Read last, after the cloud: this is what authorises everything that follows.
         let claim =
             self.store.claim(id).await?.ok_or_else(|| {
@@ -192,6 +188,35 @@ impl Engine {
             self.check_label(&claim, live).await?;
         }
         Ok(Authorised { account, claim, live, why: Why::Asked })
+    }
+
+    /// Account and instance; read again while the API refuses everything without a reason, as it does for a minute to whoever
+    /// calls too often. What is to end would bill on, and its destroy, were it sent, is repeated for as long.
+    async fn once_let_in(&self, id: InstanceId, call: &Call) -> Result<(Account, Option<Instance>), Failure> {
+        let began = Instant::now();
+        loop {
+            match self.account_and_instance(id).await {
+                Err(failure) if failure.kind == Kind::Forbidden && began.elapsed() < LOCKED_OUT => {
+                    let why = failure.message;
+                    call.phase(
+                        Phase::Release,
+                        format!("instance {id} cannot be looked at, trying again: {why}"),
+                    );
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn account_and_instance(&self, id: InstanceId) -> Result<(Account, Option<Instance>), Failure> {
+        let (account, seen) = tokio::try_join!(self.client.account(), self.glance(id))?;
+        let live = match seen {
+            Sight::Present(live) => Some(*live),
+            // What neither read shows is missing; an incomplete list alone says nothing.
+            Sight::Absent | Sight::Unclear => self.client.show(id).await?,
+        };
+        Ok((account, live))
     }
 
     /// Destroys the instance of an authorised lease, proves it, and forgets the lease.
@@ -303,7 +328,7 @@ impl Engine {
             // Until then nothing was changed.
             let vanished = call.until_cancelled(self.prove_vanished(instance, fresh, call)).await?;
             // That took its time: what authorises the rest is read again.
-            let lease = Authorised { why: lease.why, ..self.authorise(id, instance, "stop").await? };
+            let lease = Authorised { why: lease.why, ..self.authorise(id, instance, "stop", call).await? };
             if vanished && lease.live.is_none() {
                 return self.destroy_lease(id, &lease, instance, lock, call).await;
             }

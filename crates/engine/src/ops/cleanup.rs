@@ -375,7 +375,8 @@ impl Engine {
                 })
                 .await?;
         }
-        let lease = Authorised { why: Why::Expired, ..self.authorise(&id, instance, "clean up").await? };
+        let lease =
+            Authorised { why: Why::Expired, ..self.authorise(&id, instance, "clean up", call).await? };
         self.still_due(&Doomed::new(&id, instance, Ground::Claimed).because(lease.why), &lease.claim, None)
             .await?;
         Ok(ItemOutcome::from(self.destroy_lease(&id, &lease, instance, lock, call).await?))

@@ -263,7 +263,7 @@ impl Engine {
     }
 }
 
-fn unproved(id: InstanceId, why: &str) -> Error {
+pub(super) fn unproved(id: InstanceId, why: &str) -> Error {
     Error::new(Code::ReleaseUnproved, format!("cannot prove that instance {id} is gone: {why}"))
         .hint("it may still be billing; its claim is kept: run `stop` again in a minute")
         .with("instance", id.0)

@@ -160,7 +160,7 @@ impl Engine {
                 call.warn("the list is not complete: the API's total disagrees with its pages");
             }
             // A list that can be shown is not withheld because a tombstone cannot be read.
-            match self.look_at_tombstones(&inventory).await {
+            match self.look_for_latecomers(&inventory).await {
                 Ok(amiss) => amiss.into_iter().for_each(|(_, one)| call.warn(one)),
                 Err(error) => call.warn(error.to_string()),
             }

@@ -259,7 +259,7 @@ impl Engine {
         call: &Call,
     ) -> Result<Released> {
         call.event(Event::Releasing { lease: id.clone(), instance });
-        let lease = self.authorise(id, instance, "release").await?;
+        let lease = self.authorise(id, instance, "release", call).await?;
         let action = self.action_for(&lease.claim, action);
         let slug = lease.claim.slug.clone();
         let outcome = match (action, &lease.live) {

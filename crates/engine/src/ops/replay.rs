@@ -10,12 +10,14 @@ use super::rent::{Acquiring, Next, Rental, lost};
 use super::resolve::check_account;
 use super::unfinished::{Unfinished, in_use, was_usable};
 use super::{Call, Engine, Lease, Phase};
+use crate::config::Settings;
 use crate::lease::labels::key;
 use crate::lease::{
-    Claim, DollarsPerHour, InstanceId, LeaseId, MachineId, Slug, State, claim_state, go_duration,
+    Claim, Dollars, DollarsPerHour, InstanceId, LeaseId, MachineId, Slug, State, claim_state, go_duration,
 };
 use crate::store::{Journal, JournalRequest, OperationGuard, StepKind};
 use crate::{Code, Error, Result};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -275,16 +277,23 @@ fn last_instance(journal: &Journal) -> Option<InstanceId> {
     journal.attempts.last()?.instance.map(InstanceId)
 }
 
-/// Whether a lease was made for the request that is made now.
 impl Engine {
+    /// This engine with the limits under which a lease was made, where this call leaves them out: what is rented under its id
+    /// ends and costs as it was asked for at first.
+    pub(super) fn as_before(&self, before: &JournalRequest) -> Self {
+        let mut settings = Settings::clone(&self.settings);
+        settings.max_cost = settings.max_cost.or(before.max_cost.map(Dollars));
+        if let Some(secs) = before.ttl_secs.filter(|_| !settings.ttl_explicit) {
+            settings.ttl = Duration::from_secs(secs);
+            settings.ttl_explicit = true;
+        }
+        Self { settings: Arc::new(settings), ..self.clone() }
+    }
+
     /// Whether this request is the one that the lease was made for. What ends or limits it may be left out of a repeated one;
     /// where it is given, it has to be what holds.
     fn same_request(&self, id: &LeaseId, before: &JournalRequest, asked: &JournalRequest) -> Result<()> {
-        let mut asked = asked.clone();
-        asked.max_cost = asked.max_cost.or(before.max_cost);
-        if !self.settings.ttl_explicit {
-            asked.ttl_secs = before.ttl_secs;
-        }
+        let asked = self.as_before(before).limited(asked.clone());
         let differing: Vec<String> = fingerprint(before)
             .into_iter()
             .zip(fingerprint(&asked))

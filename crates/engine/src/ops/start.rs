@@ -55,7 +55,7 @@ impl Engine {
                     .hint("try again later")
             })?;
             let key = self.lease_key(&id).await?;
-            let seen = self.authorise(&id, instance.id, "start").await?;
+            let seen = self.authorise(&id, instance.id, "start", call).await?;
             let live = seen.live.ok_or_else(|| gone(&seen.claim))?;
             let (_lock, journal) = self.journal_of(&id, &seen.claim, Some(lock), call).await?;
             let journal = journal.ok_or_else(|| unreadable_journal(&id))?;

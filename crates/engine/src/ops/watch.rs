@@ -9,6 +9,7 @@
 
 use super::authorised::{Doomed, Ground};
 use super::cleanup::ItemOutcome;
+use super::gone::unproved;
 use super::open::IN_USE_AGAIN;
 use super::provenance::Provenance;
 use super::recovery::changed_claim;
@@ -99,6 +100,9 @@ impl Engine {
         let mut left = Vec::new();
         if journal.may_come_back(instance) {
             let inventory = self.client.list(&Filter::All).await.map_err(Error::from)?;
+            if !inventory.complete {
+                return Err(unproved(instance, "the list was not complete, and a further one may bill"));
+            }
             left = late(journal, id, Some(instance), &inventory, self.client.clock_skew())?;
         }
         self.finish_late(id, claim, journal, &left, call).await.map(|_| ())
@@ -248,7 +252,7 @@ impl Engine {
             }
             return Err(error);
         }
-        let lease = self.authorise(id, instance.id, "clean up").await?;
+        let lease = self.authorise(id, instance.id, "clean up", call).await?;
         Ok(ItemOutcome::from(self.destroy_lease(id, &lease, instance.id, Some(lock), call).await?))
     }
 
@@ -334,8 +338,8 @@ impl Engine {
         let now = self.unix_now();
         let is_old = |journal: &Journal| {
             let since = journal.ended_at().unwrap_or(journal.created_at);
-            let here = journal.api_url.as_deref() == Some(self.settings.api_url.as_str())
-                && journal.account.map(AccountId) == self.client.known_account();
+            let here =
+                journal.api_url.is_some() && journal.account.is_some() && self.was_rented_by_us(journal);
             here && now - since > WATCH_SECS && !journal.is_closed()
         };
         for journal in self.store.scan_journals().await?.into_iter().filter(is_old) {
@@ -362,6 +366,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether what is read here is what the lease was rented by, as far as its journal knows that.
+    fn was_rented_by_us(&self, journal: &Journal) -> bool {
+        journal.api_url.as_ref().is_none_or(|url| *url == self.settings.api_url)
+            && journal.account.is_none_or(|account| self.client.known_account() == Some(AccountId(account)))
+    }
+
     /// Looks at the leases of the last day as [`Engine::look_for_latecomers`] does, and removes the journals that have
     /// nothing more to tell.
     ///
@@ -380,7 +390,8 @@ impl Engine {
             let labelled =
                 |seen: &Instance| seen.ownership().is_some_and(|label| label.lease == journal.lease);
             let since = journal.ended_at().unwrap_or(journal.created_at);
-            let over = journal.is_closed() && now - since > WATCH_SECS;
+            // What another account or another server shows says nothing of it.
+            let over = journal.is_closed() && now - since > WATCH_SECS && self.was_rented_by_us(&journal);
             if over
                 && inventory.complete
                 && !listed

@@ -1,8 +1,9 @@
 //! One lease id, many calls: whatever became of the first one, there is one instance, and it is the second one's.
 
-use crate::support::{edit, journal_of, run_on};
+use crate::support::{claim, edit, journal_of, run_on};
 use crate::virtual_time::Stage;
-use crabbox_vast_engine::lease::{InstanceId, LeaseId, ReleaseAction, Slug};
+use crabbox_vast_engine::config::Settings;
+use crabbox_vast_engine::lease::{Dollars, InstanceId, LeaseId, ReleaseAction, Slug};
 use crabbox_vast_engine::ops::Lease;
 use crabbox_vast_engine::ops::{AcquireRequest, AdoptRequest, ReleaseRequest, RunRequest, StartRequest};
 use crabbox_vast_engine::ssh::command::Script;
@@ -132,6 +133,44 @@ async fn a_lost_answer_and_a_kill_are_recovered_by_the_label() {
     let lease = acquire(&stage.process().engine, &stage.call()).await.expect("recovers");
     let ledger = stage.ledger();
     assert_eq!((ledger.created, ledger.open[0].id), (1, lease.facts().instance.0));
+}
+
+/// The first call died at any step; the second one leaves the limits out, and they hold all the same.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_acquire_that_leaves_its_limits_out_has_those_of_the_first() {
+    let limits = |settings: &mut Settings| {
+        (settings.ttl, settings.ttl_explicit) = (Duration::from_secs(3600), true);
+        settings.max_cost = Some(Dollars(0.3));
+    };
+    let clean = Stage::new();
+    let process = clean.process_with(None, limits);
+    process.engine.acquire(&request(true), &clean.call()).await.expect("a clean acquire");
+    let steps = process.steps.load(Ordering::SeqCst);
+    let mut bound = 0;
+    for kill_at in 1..=steps {
+        let what = format!("killed at step {kill_at}");
+        let stage = Stage::new();
+        let process = stage.process_with(Some(kill_at), limits);
+        drop(process.live(process.engine.acquire(&request(true), &stage.call())).await);
+        let begun = process.engine.store().journal(&LeaseId::parse(ID).unwrap()).await.unwrap().is_some();
+        drop(process);
+        let process = stage.process();
+        let lease = process.engine.acquire(&request(true), &stage.call()).await.expect(&what);
+        if !begun {
+            // Nothing was on record yet: it is the first one.
+            continue;
+        }
+        bound += 1;
+        let journal = journal_of(&process, &lease.facts().id).await;
+        let (cost, ttl) = (journal.request.max_cost, journal.request.ttl_secs);
+        assert_eq!((cost, ttl), (Some(0.3), Some(3600)), "{what}");
+        assert!(lease.facts().price.is_some_and(|price| price.0 <= 0.3), "{what}: {:?}", lease.facts().price);
+        let armed = journal.deadman.unwrap_or_default();
+        assert_eq!(armed.ttl_secs, Some(3600), "{what}: {armed:?}");
+        let claim = claim(&process, &lease.facts().id).await;
+        assert_eq!(claim.label("ttl_secs"), Some("3600"), "{what}");
+    }
+    assert!(bound > 10, "{bound} of {steps}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,33 @@ async fn goes_after_a_day(stage: &Stage, process: &Process, lease: &Warm, what: 
     }
 }
 
+/// What another account, or another server, shows says nothing of a lease that is watched here.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_watched_whatever_other_accounts_and_servers_show() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", false).await;
+    stop(&process.engine, "one", &stage.call()).await.expect("stops");
+    let changed = process.engine.store().journal(&lease.id).await.expect("readable").expect("a journal");
+    for (account, url, stays) in [
+        (Some(1), changed.api_url.clone(), true),
+        (changed.account, Some("https://elsewhere.example/api/v0".to_owned()), true),
+        (changed.account, changed.api_url.clone(), false),
+    ] {
+        let what = format!("{account:?} at {url:?}");
+        leave(&process, &lease, |journal| (journal.account, journal.api_url) = (account, url)).await;
+        pass(Duration::from_secs(25 * 3600)).await;
+        process.engine.list(false, &stage.call()).await.expect("lists");
+        assert!(
+            process.engine.store().journal(&lease.id).await.expect("readable").is_some(),
+            "a list reads only"
+        );
+        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        let left = process.engine.store().journal(&lease.id).await.expect("readable");
+        assert_eq!(left.is_some(), stays, "{what}");
+    }
+}
+
 /// An acquire that died when the claim named its instance, and the journal did not yet: a stop ends it by the claim, and what
 /// is left of the lease goes after a day, and not before.
 #[tokio::test(start_paused = true)]
