@@ -39,7 +39,8 @@ export interface AcquireOptions extends VastOptions {
   slug?: string
   /**
    * A lease id of your choice, `cbx_` and twelve hexadecimal digits. It makes the call repeatable: another one with the
-   * same id and the same request resolves with the same lease, whatever became of the first answer.
+   * same id and the same request resolves with the same lease, whatever became of the first answer. A limit or a TTL
+   * that the other call leaves out is that of the first one.
    */
   leaseId?: string
   /** Releases the lease when this process ends by itself; default the opposite of `keep`. */

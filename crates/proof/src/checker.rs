@@ -24,8 +24,8 @@ const ROUNDING: f64 = 1e-9;
 /// The counts; all are zero where every promise was kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// Instances of ours that bill on after the clean-up, and those that run on then although their start, or their
-    /// acquire, came to nothing.
+    /// Instances of ours that bill on after the clean-up, and those that run on then although their start or their
+    /// acquire came to nothing, or a destroy of them was sent.
     pub leaked: u64,
     /// Foreign instances that somebody of ours asked to change.
     pub foreign: u64,
@@ -153,9 +153,12 @@ struct Judge<'a> {
     sent: BTreeSet<(&'a str, u64)>,
     senders: BTreeMap<&'a str, usize>,
     adopters: BTreeSet<usize>,
-    /// Processes whose operation ended with an error, and those that died.
+    /// Processes whose operation ended with an error.
     failed: BTreeSet<usize>,
+    /// Processes that died.
     dead: BTreeSet<usize>,
+    /// Processes that make use of a lease, by which they call off what was to end it.
+    users_of_leases: BTreeSet<usize>,
     /// For how many hours of a day what a process rents lives at most, and what it may cost.
     spends: BTreeMap<usize, (f64, Limits)>,
     /// When each process began to speak of gone machines.
@@ -231,6 +234,10 @@ impl<'a> Judge<'a> {
                 let taken = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
                 taken.for_each(|live| live.joined = true);
             }
+            Happening::Holds { process, lease } if self.users_of_leases.contains(process) => {
+                let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
+                used.for_each(|live| live.doomed = None);
+            }
             Happening::UsedByCrabbox { lease } | Happening::Adopted { lease } => {
                 let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
                 used.for_each(|live| (live.joined, live.doomed) = (true, None));
@@ -242,6 +249,9 @@ impl<'a> Judge<'a> {
                 self.began.insert(*process, at);
                 if what == "Adopt" {
                     self.adopters.insert(*process);
+                }
+                if matches!(what.as_str(), "Adopt" | "RunOn" | "Start" | "Touch") {
+                    self.users_of_leases.insert(*process);
                 }
             }
             Happening::Ended { process, outcome } if self.adopters.contains(process) && outcome == "ok" => {
@@ -278,7 +288,10 @@ impl<'a> Judge<'a> {
             }
             Happening::Called { instance: Some(instance), method, process, .. } => {
                 self.verdict.foreign += u64::from(self.foreign.contains(instance));
-                if let Some(live) = self.live.get_mut(instance).filter(|_| *method == "DELETE") {
+                // An acquire that gives its machine up may still find that somebody else has it.
+                let spares = |live: &&mut Live| live.joined && live.creator == Some(*process);
+                let live = self.live.get_mut(instance).filter(|_| *method == "DELETE");
+                if let Some(live) = live.filter(|live| !spares(live)) {
                     live.doomed = Some(*process);
                 }
             }

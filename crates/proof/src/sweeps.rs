@@ -144,8 +144,10 @@ impl Struck {
 
 /// Deaths that are tried after one fault, each in a pair of its own.
 const DEATHS: usize = 10;
+/// So many faults may miss before one strikes.
+const MISSES: usize = 10_000;
 /// From here on the numbers of further faults, where one leaves too few steps to die in.
-const OTHERS: usize = 1 << 32;
+const OTHERS: usize = 1 << 30;
 /// Half of these come so soon after the fault, in steps.
 const SOON: usize = 12;
 
@@ -283,13 +285,13 @@ impl Rehearsal {
     fn strike(&self, group: usize) -> Struck {
         let mut dice = Dice::new(group as u64, 5);
         let seed = SEED + 1 + group as u64;
-        let struck = (0..).find_map(|missed: usize| {
+        let struck = (0..MISSES).find_map(|missed| {
             let mut plan = Plan { seed, ..(self.scene.plan)() };
             if self.faults.is_empty() {
                 let at = 1 + dice.below(self.clean.counts[0].disk);
                 plan.actors[0].treatment.disk = Some(DiskFault::Fails(at));
             } else {
-                // Each comes once before any comes again.
+                // One after the other in their order, from where the number says.
                 plan.faults.push(self.faults[self.order[(group + missed) % self.order.len()]].clone());
             }
             let counts = run(&plan).counts[0];

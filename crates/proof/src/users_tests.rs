@@ -332,6 +332,11 @@ fn a_machine_whose_destroy_nobody_finishes_is_a_leak() {
         assert_eq!(leaks("DELETE", vec![end.clone(), got_in]), 0, "{end:?}");
         let crabbox = Happening::UsedByCrabbox { lease: "a".into() };
         assert_eq!(leaks("DELETE", vec![end.clone(), crabbox]), 0, "{end:?}");
+        for (what, left) in [("Touch", 0), ("RunOn", 0), ("Start", 0), ("Cleanup", 1)] {
+            let began = Happening::Began { process: 6, what: what.into() };
+            let holds = Happening::Holds { process: 6, lease: "a".into() };
+            assert_eq!(leaks("DELETE", vec![end.clone(), began, holds]), left, "{end:?}, {what}");
+        }
     }
 }
 

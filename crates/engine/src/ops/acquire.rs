@@ -4,6 +4,7 @@
 //! claim with the instance, journal. Whatever dies in between leaves a claim from which `stop` can find the machine,
 //! and from which the same acquire goes on when it is called again under the same lease id.
 
+use super::gone::list_is_not_whole;
 use super::recovery::Patience;
 use super::rent::{Acquiring, Choice};
 use super::replay::{Stand, TakenUp, busy, elsewhere, given_id};
@@ -28,7 +29,8 @@ pub struct AcquireRequest {
     /// A slug instead of the generated one; taken ones get a suffix.
     pub slug: Option<String>,
     /// `cbx_` and 12 lower-case hex digits of the caller's choice. It makes the acquire repeatable: another call with
-    /// the same id and the same request gets the lease of the first one, whatever became of its answer.
+    /// the same id and the same request gets the lease of the first one, whatever became of its answer. A limit or a TTL
+    /// that the other call leaves out is that of the first one.
     pub lease_id: Option<String>,
 }
 
@@ -77,10 +79,10 @@ impl Engine {
     ) -> Result<(Lease, OperationGuard)> {
         let began = Instant::now();
         self.settings.notes.iter().for_each(|note| call.warn(note.clone()));
-        self.check_limits(request.keep)?;
         let wanted = request.slug.as_deref().map_or(Ok(None), Slug::requested)?;
         let asked = self.journal_request(request.keep, wanted.as_ref());
         let Some(given) = request.lease_id.as_deref() else {
+            self.check_limits(request.keep)?;
             let id = LeaseId::from_entropy(self.entropy());
             // Held to the end: that we are alive.
             let lock = self.store.operation_lock(&id).await?.ok_or_else(|| busy(&id))?;
@@ -88,6 +90,10 @@ impl Engine {
             return Ok((lease, lock));
         };
         let id = given_id(given)?;
+        match self.store.journal(&id).await? {
+            Some(before) => self.as_before(&before.request).check_limits(request.keep)?,
+            None => self.check_limits(request.keep)?,
+        }
         let lock = self.wait_for_lease(&id, &asked, call).await?;
         let previous = match self.stand(&id, &asked).await? {
             Stand::New(previous) => previous,
@@ -227,14 +233,17 @@ impl Engine {
             let (account, page) =
                 tokio::try_join!(self.client.account(), self.client.page(&Filter::All, None))?;
             if whole {
-                let mut inventory = self.client.rest_of_list(&Filter::All, page).await?;
-                if !inventory.complete {
-                    inventory = self.client.list(&Filter::All).await?;
+                let first = self.client.rest_of_list(&Filter::All, page).await?;
+                let (mut instances, mut complete) = (first.instances, first.complete);
+                if !complete {
+                    let second = self.client.list(&Filter::All).await?;
+                    instances.extend(second.instances);
+                    complete = second.complete;
                 }
-                if !inventory.complete {
-                    call.warn("the list is not complete: the API's total disagrees with its pages");
+                if !complete && request.lease_id.is_some() {
+                    return Err(list_is_not_whole("nothing was rented"));
                 }
-                return Ok((account, inventory.instances, false));
+                return Ok((account, instances, false));
             }
             let more = page.next.is_some();
             Ok((account, page.instances, more))

@@ -171,9 +171,10 @@ impl Engine {
         id: &LeaseId,
         instance: InstanceId,
         action: &str,
+        patience: Duration,
         call: &Call,
     ) -> Result<Authorised> {
-        let (account, live) = self.once_let_in(instance, call).await?;
+        let (account, live) = self.once_let_in(instance, patience, call).await?;
         // Read last, after the cloud: this is what authorises everything that follows.
         let claim =
             self.store.claim(id).await?.ok_or_else(|| {
@@ -190,21 +191,30 @@ impl Engine {
         Ok(Authorised { account, claim, live, why: Why::Asked })
     }
 
-    /// Account and instance; read again while the API refuses everything without a reason, as it does for a minute to whoever
-    /// calls too often. What is to end would bill on, and its destroy, were it sent, is repeated for as long.
-    async fn once_let_in(&self, id: InstanceId, call: &Call) -> Result<(Account, Option<Instance>), Failure> {
+    /// Account and instance; read again, for so long, while the API refuses everything without a reason, as it does for a
+    /// minute to whoever calls too often. What is to end would bill on, and its destroy, were it sent, is repeated for as long.
+    async fn once_let_in(
+        &self,
+        id: InstanceId,
+        patience: Duration,
+        call: &Call,
+    ) -> Result<(Account, Option<Instance>)> {
         let began = Instant::now();
         loop {
             match self.account_and_instance(id).await {
-                Err(failure) if failure.kind == Kind::Forbidden && began.elapsed() < LOCKED_OUT => {
+                Err(failure) if failure.kind == Kind::Forbidden && began.elapsed() < patience => {
                     let why = failure.message;
                     call.phase(
                         Phase::Release,
                         format!("instance {id} cannot be looked at, trying again: {why}"),
                     );
-                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    let pause = async {
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                        Ok(())
+                    };
+                    call.until_cancelled(pause).await?;
                 }
-                other => return other,
+                other => return Ok(other?),
             }
         }
     }
@@ -328,7 +338,10 @@ impl Engine {
             // Until then nothing was changed.
             let vanished = call.until_cancelled(self.prove_vanished(instance, fresh, call)).await?;
             // That took its time: what authorises the rest is read again.
-            let lease = Authorised { why: lease.why, ..self.authorise(id, instance, "stop", call).await? };
+            let lease = Authorised {
+                why: lease.why,
+                ..self.authorise(id, instance, "stop", LOCKED_OUT, call).await?
+            };
             if vanished && lease.live.is_none() {
                 return self.destroy_lease(id, &lease, instance, lock, call).await;
             }

@@ -6,6 +6,7 @@
 
 use super::authorised::{Authorised, Doomed, Ground, Why};
 pub use super::cleaned::{Cleaned, CleanupItem, CleanupRequest, CleanupSummary, ItemKind, ItemOutcome};
+use super::gone::list_is_not_whole;
 use super::provenance::ambiguous_label;
 use super::recovery::{Patience, in_time};
 use super::resolve::{check_account, lease_id};
@@ -14,6 +15,7 @@ use super::{Call, Engine};
 use crate::lease::{AccountId, Claim, InstanceId, Sweep, labels, sweep};
 use crate::store::{ClaimScan, OperationGuard};
 use crate::vast::client::Inventory;
+use crate::vast::failure::LOCKED_OUT;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
@@ -167,11 +169,7 @@ impl Engine {
             let read = tokio::try_join!(self.client.account(), self.client.list(&all));
             let (account, inventory) = read.map_err(Error::from)?;
             if !inventory.complete {
-                return Err(Error::new(
-                    Code::ApiMalformed,
-                    "the list of instances is not complete: its total disagrees with its pages; nothing was changed",
-                )
-                .hint("try again in a minute"));
+                return Err(list_is_not_whole("nothing was changed"));
             }
             Ok((account.id, inventory))
         };
@@ -375,8 +373,10 @@ impl Engine {
                 })
                 .await?;
         }
-        let lease =
-            Authorised { why: Why::Expired, ..self.authorise(&id, instance, "clean up", call).await? };
+        let lease = Authorised {
+            why: Why::Expired,
+            ..self.authorise(&id, instance, "clean up", LOCKED_OUT, call).await?
+        };
         self.still_due(&Doomed::new(&id, instance, Ground::Claimed).because(lease.why), &lease.claim, None)
             .await?;
         Ok(ItemOutcome::from(self.destroy_lease(&id, &lease, instance, lock, call).await?))

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub(super) const VISIBILITY: Duration = Duration::from_secs(90);
 
 /// How long a destroyed record may linger before we report what we know.
-const LINGER: Duration = Duration::from_secs(120);
+pub(super) const LINGER: Duration = Duration::from_secs(120);
 
 /// Time between the two looks at an instance that vanished by other hands.
 pub(super) const SECOND_LOOK: Duration = Duration::from_secs(10);
@@ -263,7 +263,16 @@ impl Engine {
     }
 }
 
-pub(super) fn unproved(id: InstanceId, why: &str) -> Error {
+/// What hangs on a whole list is not done on another one.
+pub(super) fn list_is_not_whole(what: &str) -> Error {
+    Error::new(
+        Code::ApiMalformed,
+        format!("the list of instances is not complete: its total disagrees with its pages; {what}"),
+    )
+    .hint("try again in a minute")
+}
+
+fn unproved(id: InstanceId, why: &str) -> Error {
     Error::new(Code::ReleaseUnproved, format!("cannot prove that instance {id} is gone: {why}"))
         .hint("it may still be billing; its claim is kept: run `stop` again in a minute")
         .with("instance", id.0)

@@ -195,8 +195,10 @@ impl Engine {
         lock: OperationGuard,
         call: &Call,
     ) -> Result<ItemOutcome> {
-        let lease =
-            Authorised { why: Why::Left(why), ..self.authorise(id, instance, "recover", call).await? };
+        let lease = Authorised {
+            why: Why::Left(why),
+            ..self.authorise(id, instance, "recover", Duration::ZERO, call).await?
+        };
         let mut journal = self.store.journal(id).await?;
         self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
         if let (Unfinished::Acquire, Some(journal)) = (why, &mut journal) {
@@ -280,8 +282,10 @@ impl Engine {
         lock: OperationGuard,
         call: &Call,
     ) -> Result<ItemOutcome> {
-        let lease =
-            Authorised { why: Why::Left(why), ..self.authorise(id, instance, "recover", call).await? };
+        let lease = Authorised {
+            why: Why::Left(why),
+            ..self.authorise(id, instance, "recover", Duration::ZERO, call).await?
+        };
         let (lock, mut journal) = self.journal_of(id, &lease.claim, Some(lock), call).await?;
         if why != Unfinished::Start {
             self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
@@ -342,7 +346,8 @@ impl Engine {
         }
         // From here on the claim names an instance: whoever uses it makes it theirs. One that says so already means nothing.
         let why = if is_usable(claim) { Why::Asked } else { Why::Left(Unfinished::Create) };
-        let lease = Authorised { why, ..self.authorise(id, instance, "recover", call).await? };
+        let lease =
+            Authorised { why, ..self.authorise(id, instance, "recover", Duration::ZERO, call).await? };
         let outcome = self.destroy_lease(id, &lease, instance, lock, call).await?;
         Ok(Some(ItemOutcome::from(outcome)))
     }

@@ -9,6 +9,7 @@ use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crate::store::{Holder, Journal, OperationGuard, Step, StepKind};
+use crate::vast::failure::LOCKED_OUT;
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -259,7 +260,7 @@ impl Engine {
         call: &Call,
     ) -> Result<Released> {
         call.event(Event::Releasing { lease: id.clone(), instance });
-        let lease = self.authorise(id, instance, "release", call).await?;
+        let lease = self.authorise(id, instance, "release", LOCKED_OUT, call).await?;
         let action = self.action_for(&lease.claim, action);
         let slug = lease.claim.slug.clone();
         let outcome = match (action, &lease.live) {

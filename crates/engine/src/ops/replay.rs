@@ -285,7 +285,8 @@ impl Engine {
         settings.max_cost = settings.max_cost.or(before.max_cost.map(Dollars));
         if let Some(secs) = before.ttl_secs.filter(|_| !settings.ttl_explicit) {
             settings.ttl = Duration::from_secs(secs);
-            settings.ttl_explicit = true;
+            // A lease that is not kept ends by its TTL whether somebody asked for one or not.
+            settings.ttl_explicit = before.keep;
         }
         Self { settings: Arc::new(settings), ..self.clone() }
     }
@@ -293,7 +294,11 @@ impl Engine {
     /// Whether this request is the one that the lease was made for. What ends or limits it may be left out of a repeated one;
     /// where it is given, it has to be what holds.
     fn same_request(&self, id: &LeaseId, before: &JournalRequest, asked: &JournalRequest) -> Result<()> {
-        let asked = self.as_before(before).limited(asked.clone());
+        let mut asked = asked.clone();
+        asked.max_cost = asked.max_cost.or(before.max_cost);
+        if !self.settings.ttl_explicit {
+            asked.ttl_secs = before.ttl_secs;
+        }
         let differing: Vec<String> = fingerprint(before)
             .into_iter()
             .zip(fingerprint(&asked))

@@ -24,6 +24,7 @@ use crate::world::SshSession;
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Which lease to start.
@@ -55,7 +56,7 @@ impl Engine {
                     .hint("try again later")
             })?;
             let key = self.lease_key(&id).await?;
-            let seen = self.authorise(&id, instance.id, "start", call).await?;
+            let seen = self.authorise(&id, instance.id, "start", Duration::ZERO, call).await?;
             let live = seen.live.ok_or_else(|| gone(&seen.claim))?;
             let (_lock, journal) = self.journal_of(&id, &seen.claim, Some(lock), call).await?;
             let journal = journal.ok_or_else(|| unreadable_journal(&id))?;

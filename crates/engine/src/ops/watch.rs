@@ -9,7 +9,7 @@
 
 use super::authorised::{Doomed, Ground};
 use super::cleanup::ItemOutcome;
-use super::gone::unproved;
+use super::gone::LINGER;
 use super::open::IN_USE_AGAIN;
 use super::provenance::Provenance;
 use super::recovery::changed_claim;
@@ -20,9 +20,11 @@ use crate::lease::{AccountId, Claim, InstanceId, LeaseId, State, claim_state};
 use crate::ssh::onstart;
 use crate::store::{Journal, StepKind};
 use crate::vast::client::Inventory;
+use crate::vast::failure::LOCKED_OUT;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long what was given up, or proved gone, is looked at again, seconds.
 const WATCH_SECS: i64 = 24 * 60 * 60;
@@ -99,13 +101,33 @@ impl Engine {
     ) -> Result<()> {
         let mut left = Vec::new();
         if journal.may_come_back(instance) {
-            let inventory = self.client.list(&Filter::All).await.map_err(Error::from)?;
-            if !inventory.complete {
-                return Err(unproved(instance, "the list was not complete, and a further one may bill"));
-            }
+            let inventory = self.whole_list(id, instance).await?;
             left = late(journal, id, Some(instance), &inventory, self.client.clock_skew())?;
         }
         self.finish_late(id, claim, journal, &left, call).await.map(|_| ())
+    }
+
+    /// The whole list, waited for as the proof of a destroy is.
+    ///
+    /// # Errors
+    /// [`Code::ReleaseUnproved`] where it does not come, and the API's refusals.
+    async fn whole_list(&self, id: &LeaseId, ended: InstanceId) -> Result<Inventory> {
+        let deadline = Instant::now() + LINGER;
+        loop {
+            match self.client.list(&Filter::All).await {
+                Ok(inventory) if inventory.complete => return Ok(inventory),
+                Err(failure) if !failure.may_pass() => return Err(Error::from(failure)),
+                _ if Instant::now() < deadline => tokio::time::sleep(Duration::from_secs(1)).await,
+                _ => {
+                    return Err(Error::new(
+                        Code::ReleaseUnproved,
+                        format!("instance {ended} is gone; whether a further one of lease {id} bills cannot be told"),
+                    )
+                    .hint("the API's list is not complete: run `stop` again in a minute, or look at the Vast console and then `forget` the lease")
+                    .with("lease", id.as_str()));
+                }
+            }
+        }
     }
 
     /// Destroys, as surplus, these instances of a lease and those that a destroy was recorded for and never proved. Says
@@ -252,7 +274,7 @@ impl Engine {
             }
             return Err(error);
         }
-        let lease = self.authorise(id, instance.id, "clean up", call).await?;
+        let lease = self.authorise(id, instance.id, "clean up", LOCKED_OUT, call).await?;
         Ok(ItemOutcome::from(self.destroy_lease(id, &lease, instance.id, Some(lock), call).await?))
     }
 

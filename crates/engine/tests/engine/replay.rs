@@ -1,12 +1,13 @@
 //! One lease id, many calls: whatever became of the first one, there is one instance, and it is the second one's.
 
-use crate::support::{claim, edit, journal_of, run_on};
+use crate::support::{claim, edit, journal_of, run_on, strangers};
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::config::Settings;
 use crabbox_vast_engine::lease::{Dollars, InstanceId, LeaseId, ReleaseAction, Slug};
 use crabbox_vast_engine::ops::Lease;
 use crabbox_vast_engine::ops::{AcquireRequest, AdoptRequest, ReleaseRequest, RunRequest, StartRequest};
 use crabbox_vast_engine::ssh::command::Script;
+use crabbox_vast_engine::store::DeadmanRecord;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
@@ -171,6 +172,73 @@ async fn a_repeated_acquire_that_leaves_its_limits_out_has_those_of_the_first() 
         assert_eq!(claim.label("ttl_secs"), Some("3600"), "{what}");
     }
     assert!(bound > 10, "{bound} of {steps}");
+}
+
+/// One of the two limits is given again, the other one left out.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_acquire_may_leave_out_the_ttl_that_its_limit_needs() {
+    let stage = Stage::new();
+    let ttl = |settings: &mut Settings| {
+        (settings.ttl, settings.ttl_explicit) = (Duration::from_secs(3600), true);
+    };
+    let limit = |settings: &mut Settings| settings.max_cost = Some(Dollars(0.3));
+    let both = |settings: &mut Settings| {
+        ttl(settings);
+        limit(settings);
+    };
+    let alone = stage.process_with(None, limit);
+    let error = alone.engine.acquire(&request(true), &stage.call()).await.err().expect("no TTL");
+    assert_eq!((error.code(), stage.calls.lock().unwrap().len()), (Code::InvalidArgument, 0), "{error}");
+    stage.process_with(None, both).engine.acquire(&request(true), &stage.call()).await.expect("acquires");
+    for again in [stage.process_with(None, limit), stage.process_with(None, ttl)] {
+        again.engine.acquire(&request(true), &stage.call()).await.expect("the same lease");
+    }
+    assert_eq!(stage.ledger().created, 1);
+}
+
+/// What is left alone at its end gets no end that nobody asked for.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_acquire_arms_what_the_first_one_would_have_armed() {
+    let left_alone = |settings: &mut Settings| settings.release_action = ReleaseAction::Keep;
+    let clean = Stage::new();
+    let process = clean.process_with(None, left_alone);
+    acquire(&process.engine, &clean.call()).await.expect("a clean acquire");
+    let steps = process.steps.load(Ordering::SeqCst);
+    let armed = journal_of(&process, &LeaseId::parse(ID).unwrap()).await.deadman;
+    for kill_at in 1..=steps {
+        let stage = Stage::new();
+        let process = stage.process_with(Some(kill_at), left_alone);
+        drop(process.live(acquire(&process.engine, &stage.call())).await);
+        drop(process);
+        let process = stage.process_with(None, left_alone);
+        acquire(&process.engine, &stage.call()).await.expect("takes it up");
+        let again = journal_of(&process, &LeaseId::parse(ID).unwrap()).await.deadman;
+        let ttl = |record: &Option<DeadmanRecord>| record.as_ref().and_then(|record| record.ttl_secs);
+        assert_eq!(ttl(&again), ttl(&armed), "killed at step {kill_at}");
+    }
+}
+
+/// Whether an id is in use elsewhere is not told by a list from which rows are missing.
+#[tokio::test(start_paused = true)]
+async fn a_given_id_rents_nothing_on_a_list_that_is_not_whole() {
+    for (times, rents) in [(1, true), (9, false)] {
+        let stage = Stage::new();
+        strangers(&stage);
+        let short = Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: json!({"success": true, "instances": [], "total_instances": 2, "next_token": null})
+                .to_string(),
+            headers: Vec::new(),
+        };
+        stage.vast(|vast, _| {
+            vast.add_fault(Fault::once("GET", "/api/v1/instances/", short).times(Some(times)))
+        });
+        let outcome = acquire(&stage.process().engine, &stage.call()).await.map(|_| ());
+        let outcome = outcome.map_err(|error| error.code());
+        assert_eq!(outcome, if rents { Ok(()) } else { Err(Code::ApiMalformed) });
+        assert_eq!((stage.ledger().created, stage.claims().len()), (u64::from(rents), usize::from(rents)));
+    }
 }
 
 #[tokio::test(start_paused = true)]
