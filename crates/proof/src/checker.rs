@@ -116,6 +116,8 @@ pub(crate) struct Live {
     pub taken_over: bool,
     /// Whether somebody else than the process that rented it got in, or took it over.
     pub joined: bool,
+    /// Whether somebody was about to use it, or to take it over, who may have died over that: half of it may have been one.
+    entered: bool,
     /// Whether its claim says that it is usable.
     usable: bool,
     /// Who last sent a destroy of it, unless somebody has used it since.
@@ -157,8 +159,8 @@ struct Judge<'a> {
     failed: BTreeSet<usize>,
     /// Processes that died.
     dead: BTreeSet<usize>,
-    /// Processes that make use of a lease, by which they call off what was to end it.
-    users_of_leases: BTreeSet<usize>,
+    /// Processes that make use of a lease, by which they call off what was to end it, and what they do.
+    users_of_leases: BTreeMap<usize, &'a str>,
     /// For how many hours of a day what a process rents lives at most, and what it may cost.
     spends: BTreeMap<usize, (f64, Limits)>,
     /// When each process began to speak of gone machines.
@@ -225,18 +227,23 @@ impl<'a> Judge<'a> {
                 let is = |of: &BTreeSet<usize>, one: Option<usize>| one.is_some_and(|one| of.contains(&one));
                 let left = is(&self.failed, live.creator) || is(&self.dead, live.creator) && !live.usable;
                 let orphaned = left && live.handed_over.is_none() && !live.joined;
+                let nobodys = (unwanted || orphaned) && !live.entered;
                 // A destroy that nobody came to the end of is finished, unless somebody uses the machine.
                 let spared = is(&self.failed, live.doomed) || is(&self.dead, live.doomed);
-                self.verdict.leaked += u64::from(unwanted || orphaned || spared);
+                self.verdict.leaked += u64::from(nobodys || spared);
             }
-            // Half an adoption may have been one.
             Happening::Uses { lease, process } if self.adopters.contains(process) => {
                 let taken = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                taken.for_each(|live| live.joined = true);
+                taken.for_each(|live| live.entered = true);
             }
-            Happening::Holds { process, lease } if self.users_of_leases.contains(process) => {
+            Happening::Holds { process, lease } if self.users_of_leases.contains_key(process) => {
+                let enters = self.users_of_leases.get(process) == Some(&"RunOn");
                 let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                used.for_each(|live| live.doomed = None);
+                used.for_each(|live| (live.entered, live.doomed) = (live.entered || enters, None));
+            }
+            // It was handed over although its destroy had been sent.
+            Happening::Ready { instance, .. } => {
+                self.live.entry(*instance).and_modify(|live| live.doomed = None);
             }
             Happening::UsedByCrabbox { lease } | Happening::Adopted { lease } => {
                 let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
@@ -251,7 +258,7 @@ impl<'a> Judge<'a> {
                     self.adopters.insert(*process);
                 }
                 if matches!(what.as_str(), "Adopt" | "RunOn" | "Start" | "Touch") {
-                    self.users_of_leases.insert(*process);
+                    self.users_of_leases.insert(*process, what);
                 }
             }
             Happening::Ended { process, outcome } if self.adopters.contains(process) && outcome == "ok" => {

@@ -302,6 +302,11 @@ fn a_machine_of_an_acquire_that_died_is_a_leak() {
         let uses = |process| Happening::Uses { process, lease: "a".into() };
         assert_eq!(leaks(death, vec![adopts.clone(), uses(6)]), 0, "{death:?}: somebody takes it over");
         assert_eq!(leaks(death, vec![adopts, uses(7)]), 1, "{death:?}");
+        let holds = Happening::Holds { process: 6, lease: "a".into() };
+        for (what, left) in [("RunOn", 0), ("Touch", 1), ("Cleanup", 1)] {
+            let began = Happening::Began { process: 6, what: what.into() };
+            assert_eq!(leaks(death, vec![began, holds.clone()]), left, "{death:?}, {what}");
+        }
     }
 }
 
@@ -332,6 +337,8 @@ fn a_machine_whose_destroy_nobody_finishes_is_a_leak() {
         assert_eq!(leaks("DELETE", vec![end.clone(), got_in]), 0, "{end:?}");
         let crabbox = Happening::UsedByCrabbox { lease: "a".into() };
         assert_eq!(leaks("DELETE", vec![end.clone(), crabbox]), 0, "{end:?}");
+        let ready = Happening::Ready { process: 6, instance: 1 };
+        assert_eq!(leaks("DELETE", vec![end.clone(), ready]), 0, "{end:?}");
         for (what, left) in [("Touch", 0), ("RunOn", 0), ("Start", 0), ("Cleanup", 1)] {
             let began = Happening::Began { process: 6, what: what.into() };
             let holds = Happening::Holds { process: 6, lease: "a".into() };
