@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of the engine. What it counts follows from the promises alone.
 
-use crate::history::{Death, Happening, History};
+use crate::history::{Death, Happening, History, Stay};
 use crate::stage::Limits;
 use crate::users::Users;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,8 +118,9 @@ pub(crate) struct Live {
     pub joined: bool,
     /// Whether somebody was about to use it, or to take it over, who may have died over that: half of it may have been one.
     entered: bool,
-    /// Whether its claim says that it is usable.
+    /// Whether its claim says that it is usable, or was stopped to be kept, which no acquire writes.
     usable: bool,
+    stopped: bool,
     /// Who last sent a destroy of it, unless somebody has used it since.
     doomed: Option<usize>,
     /// Its claim was removed by hand, and nobody has adopted it to the end since.
@@ -183,7 +184,9 @@ impl<'a> Judge<'a> {
             Happening::Died { death: Death::PowerCut, .. } => self.dead.extend(self.began.keys()),
             Happening::Promised { lease, stays } => {
                 let of_lease = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                of_lease.for_each(|live| live.usable = stays.is_some());
+                of_lease.for_each(|live| {
+                    (live.usable, live.stopped) = (stays.is_some(), *stays == Some(Stay::Disk));
+                });
             }
             Happening::CreateSent { lease: Some(lease), ask, process } => {
                 // One create per offer and lease: a second one is a replay.
@@ -227,7 +230,7 @@ impl<'a> Judge<'a> {
                 let is = |of: &BTreeSet<usize>, one: Option<usize>| one.is_some_and(|one| of.contains(&one));
                 let left = is(&self.failed, live.creator) || is(&self.dead, live.creator) && !live.usable;
                 let orphaned = left && live.handed_over.is_none() && !live.joined;
-                let nobodys = (unwanted || orphaned) && !live.entered;
+                let nobodys = (unwanted || orphaned && !live.stopped) && !live.entered;
                 // A destroy that nobody came to the end of is finished, unless somebody uses the machine.
                 let spared = is(&self.failed, live.doomed) || is(&self.dead, live.doomed);
                 self.verdict.leaked += u64::from(nobodys || spared);

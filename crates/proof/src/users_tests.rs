@@ -270,6 +270,8 @@ fn a_machine_of_an_acquire_that_failed_is_a_leak() {
     let crabbox = |lease: &str| Happening::UsedByCrabbox { lease: lease.into() };
     assert_eq!((leaks(vec![], "cancelled"), leaks(vec![], "ok")), (1, 0));
     assert_eq!(leaks(vec![ready(4)], "cancelled"), 0, "handed over");
+    let stopped = Happening::Promised { lease: "a".into(), stays: Some(Stay::Disk) };
+    assert_eq!(leaks(vec![stopped], "outbid"), 0, "somebody stopped it, to keep it");
     assert_eq!(leaks(vec![Happening::InUse { process: 5, instance: 1 }], "cancelled"), 0, "somebody got in");
     assert_eq!(leaks(vec![Happening::InUse { process: 4, instance: 1 }], "cancelled"), 1, "itself");
     assert_eq!(leaks(vec![crabbox("a")], "cancelled"), 0);
