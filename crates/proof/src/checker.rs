@@ -232,8 +232,8 @@ impl<'a> Judge<'a> {
                 let orphaned = left && live.handed_over.is_none() && !live.joined;
                 let nobodys = (unwanted || orphaned && !live.stopped) && !live.entered;
                 // A destroy that nobody came to the end of is finished, unless somebody uses the machine.
-                let spared = is(&self.failed, live.doomed) || is(&self.dead, live.doomed);
-                self.verdict.leaked += u64::from(nobodys || spared);
+                let unfinished = is(&self.failed, live.doomed) || is(&self.dead, live.doomed);
+                self.verdict.leaked += u64::from(nobodys || unfinished);
             }
             Happening::Uses { lease, process } if self.adopters.contains(process) => {
                 let taken = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));

@@ -144,12 +144,12 @@ impl Struck {
 
 /// Deaths that are tried after one fault, each in a pair of its own.
 const DEATHS: usize = 10;
+/// Half of these come so soon after the fault, in steps.
+const SOON: usize = 12;
 /// So many faults may miss before one strikes.
 const MISSES: usize = 10_000;
 /// From here on the numbers of further faults, where one leaves too few steps to die in.
 const OTHERS: usize = 1 << 30;
-/// Half of these come so soon after the fault, in steps.
-const SOON: usize = 12;
 
 impl Rehearsal {
     /// Plays the scene once with nothing else wrong.
