@@ -25,7 +25,7 @@ const ROUNDING: f64 = 1e-9;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
     /// Instances of ours that bill on after the clean-up, and those that run on then although their start or their
-    /// acquire came to nothing, or a destroy of them was sent.
+    /// acquire came to nothing, or a destroy of them was sent, or asked for by a user.
     pub leaked: u64,
     /// Foreign instances that somebody of ours asked to change.
     pub foreign: u64,
@@ -118,14 +118,20 @@ pub(crate) struct Live {
     pub joined: bool,
     /// Whether somebody was about to use it, or to take it over, who may have died over that: half of it may have been one.
     entered: bool,
-    /// Whether its claim says that it is usable, or was stopped to be kept, which no acquire writes.
-    usable: bool,
-    stopped: bool,
-    /// Who last sent a destroy of it, unless somebody has used it since.
-    doomed: Option<usize>,
+    /// Who is to end it, unless somebody has used it since.
+    doom: Doom,
     /// Its claim was removed by hand, and nobody has adopted it to the end since.
     disowned: bool,
     lost: bool,
+}
+
+/// Who last set out to destroy a machine.
+#[derive(Default)]
+struct Doom {
+    /// By a destroy that was sent.
+    sent: Option<usize>,
+    /// As its user asked, who may have died before that: it was to be on record once the API was asked anything.
+    asked: Option<usize>,
 }
 
 /// Judges a history. `foreign` are the instances that were there before; `cap` is the most a lease may cost, $/h.
@@ -160,6 +166,8 @@ struct Judge<'a> {
     failed: BTreeSet<usize>,
     /// Processes that died.
     dead: BTreeSet<usize>,
+    /// Processes to which the disk refused something: not all that they set out to do is on record.
+    refused: BTreeSet<usize>,
     /// Processes that make use of a lease, by which they call off what was to end it, and what they do.
     users_of_leases: BTreeMap<usize, &'a str>,
     /// For how many hours of a day what a process rents lives at most, and what it may cost.
@@ -177,17 +185,20 @@ impl<'a> Judge<'a> {
         {
             self.failed.insert(*process);
         }
+        if let Happening::Called { process, .. } = happening
+            && let Some(lease) = self.users.ends(*process).filter(|_| !self.refused.contains(process))
+        {
+            let ended = self.live.values_mut().filter(|live| live.lease.as_deref() == Some(lease));
+            ended.for_each(|live| live.doom.asked = Some(*process));
+        }
         match happening {
+            Happening::DiskFault { process, .. } => {
+                self.refused.insert(*process);
+            }
             Happening::Died { process, death: Death::Kill, .. } => {
                 self.dead.insert(*process);
             }
             Happening::Died { death: Death::PowerCut, .. } => self.dead.extend(self.began.keys()),
-            Happening::Promised { lease, stays } => {
-                let of_lease = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                of_lease.for_each(|live| {
-                    (live.usable, live.stopped) = (stays.is_some(), *stays == Some(Stay::Disk));
-                });
-            }
             Happening::CreateSent { lease: Some(lease), ask, process } => {
                 // One create per offer and lease: a second one is a replay.
                 self.verdict.double_creates += u64::from(!self.sent.insert((lease, *ask)));
@@ -224,15 +235,19 @@ impl<'a> Judge<'a> {
             }
             Happening::Runs { instance } => {
                 let Some(live) = self.live.get(instance) else { return };
-                let unwanted = live.lease.as_deref().is_some_and(|lease| self.users.is_to_be_stopped(lease));
+                let lease = live.lease.as_deref().unwrap_or_default();
+                let (unwanted, promise) = (self.users.is_to_be_stopped(lease), self.users.promise(lease));
                 // Whoever says that an acquire failed has left nothing of it, unless somebody else has it. What one left
                 // that died is gone by now, unless its claim had said by then that it may be used.
                 let is = |of: &BTreeSet<usize>, one: Option<usize>| one.is_some_and(|one| of.contains(&one));
-                let left = is(&self.failed, live.creator) || is(&self.dead, live.creator) && !live.usable;
+                let left =
+                    is(&self.failed, live.creator) || is(&self.dead, live.creator) && promise.is_none();
                 let orphaned = left && live.handed_over.is_none() && !live.joined;
-                let nobodys = (unwanted || orphaned && !live.stopped) && !live.entered;
+                // That it was stopped to be kept no acquire writes.
+                let nobodys = (unwanted || orphaned && promise != Some(Stay::Disk)) && !live.entered;
                 // A destroy that nobody came to the end of is finished, unless somebody uses the machine.
-                let unfinished = is(&self.failed, live.doomed) || is(&self.dead, live.doomed);
+                let Doom { sent, asked } = live.doom;
+                let unfinished = is(&self.failed, sent) || is(&self.dead, sent) || is(&self.dead, asked);
                 self.verdict.leaked += u64::from(nobodys || unfinished);
             }
             Happening::Uses { lease, process } if self.adopters.contains(process) => {
@@ -242,15 +257,15 @@ impl<'a> Judge<'a> {
             Happening::Holds { process, lease } if self.users_of_leases.contains_key(process) => {
                 let enters = self.users_of_leases.get(process) == Some(&"RunOn");
                 let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                used.for_each(|live| (live.entered, live.doomed) = (live.entered || enters, None));
+                used.for_each(|live| (live.entered, live.doom) = (live.entered || enters, Doom::default()));
             }
             // It was handed over although its destroy had been sent.
             Happening::Ready { instance, .. } => {
-                self.live.entry(*instance).and_modify(|live| live.doomed = None);
+                self.live.entry(*instance).and_modify(|live| live.doom = Doom::default());
             }
             Happening::UsedByCrabbox { lease } | Happening::Adopted { lease } => {
                 let used = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                used.for_each(|live| (live.joined, live.doomed) = (true, None));
+                used.for_each(|live| (live.joined, live.doom) = (true, Doom::default()));
             }
             Happening::Unrecorded { .. } => self.verdict.lost_claims += 1,
             Happening::Misarmed { ends: false, .. } => self.verdict.leaked += 1,
@@ -296,13 +311,14 @@ impl<'a> Judge<'a> {
                     self.verdict.taken += u64::from(taken);
                 }
             }
-            Happening::Called { instance: Some(instance), method, process, .. } => {
+            Happening::Called { instance: Some(instance), method, process, path, .. } => {
                 self.verdict.foreign += u64::from(self.foreign.contains(instance));
                 // An acquire that gives its machine up may still find that somebody else has it.
                 let spares = |live: &&mut Live| live.joined && live.creator == Some(*process);
-                let live = self.live.get_mut(instance).filter(|_| *method == "DELETE");
+                let destroys = *method == "DELETE" && !path.contains("/ssh/");
+                let live = self.live.get_mut(instance).filter(|_| destroys);
                 if let Some(live) = live.filter(|live| !spares(live)) {
-                    live.doomed = Some(*process);
+                    live.doom.sent = Some(*process);
                 }
             }
             Happening::ForeignChanged { instance } => {
@@ -339,7 +355,7 @@ impl<'a> Judge<'a> {
             Happening::InUse { instance, process } => {
                 if let Some(used) = self.live.get_mut(instance) {
                     used.joined |= used.creator != Some(*process);
-                    used.doomed = None;
+                    used.doom = Doom::default();
                     used.lease.iter().for_each(|lease| self.users.used(lease));
                 }
             }

@@ -123,6 +123,21 @@ impl<'a> Users<'a> {
         self.holding.retain(|(holder, _)| *holder != process);
     }
 
+    /// What the claim of a lease promises its user; nothing where it does not say that commands run on it, nor that it was
+    /// stopped to be kept.
+    pub(crate) fn promise(&self, lease: &str) -> Option<Stay> {
+        self.promised.get(lease).map(|(stay, _)| *stay)
+    }
+
+    /// The lease that this process destroys as its user asked, and of which it has the lock.
+    pub(crate) fn ends(&self, process: usize) -> Option<&'a str> {
+        let asked = |lease: &str| self.asked.get(lease).is_some_and(|asked| asked.contains(&(process, true)));
+        self.holding
+            .iter()
+            .find(|(holder, lease)| *holder == process && asked(lease))
+            .map(|(_, lease)| *lease)
+    }
+
     /// The machine of a lease was stopped. Its record may take long to show that.
     pub(crate) fn stopped(&mut self, lease: &str) {
         self.halted.extend(self.given_back.get(lease).or(self.starting.values().find(|one| **one == lease)));

@@ -315,12 +315,12 @@ fn a_machine_of_an_acquire_that_died_is_a_leak() {
 /// A destroy that was sent and died, or was refused, is finished, unless somebody has used the machine since.
 #[test]
 fn a_machine_whose_destroy_nobody_finishes_is_a_leak() {
-    let leaks = |method: &'static str, after: Vec<Happening>| {
+    let leaks_at = |path: &str, method: &'static str, after: Vec<Happening>| {
         let mut events = begun("Stop");
         events.push(Happening::Called {
             process: 4,
             method,
-            path: String::new(),
+            path: path.to_owned(),
             status: 502,
             struck: true,
             instance: Some(1),
@@ -329,7 +329,9 @@ fn a_machine_whose_destroy_nobody_finishes_is_a_leak() {
         events.extend([Happening::Runs { instance: 1 }, gone(1)]);
         of(events).leaked
     };
+    let leaks = |method, after| leaks_at("/instances/1/", method, after);
     let died = Happening::Died { process: 4, step: 1, death: Death::Kill };
+    assert_eq!(leaks_at("/instances/1/ssh/2/", "DELETE", vec![died.clone()]), 0, "a key");
     let failed = Happening::Ended { process: 4, outcome: "release_unproved".into() };
     assert_eq!(leaks("DELETE", vec![]), 0, "it is still at work");
     for end in [died, failed] {
@@ -347,6 +349,38 @@ fn a_machine_whose_destroy_nobody_finishes_is_a_leak() {
             assert_eq!(leaks("DELETE", vec![end.clone(), began, holds]), left, "{end:?}, {what}");
         }
     }
+}
+
+/// Who asks for the end of a lease has it, also where the process that was asked dies before it sends anything.
+#[test]
+fn what_a_user_asked_for_outlives_the_process_that_was_asked() {
+    let asked = |destroy| Happening::Asked { process: 4, lease: "a".into(), destroy };
+    let holds = Happening::Holds { process: 4, lease: "a".into() };
+    let called = Happening::Called {
+        process: 4,
+        method: "GET",
+        path: String::new(),
+        status: 200,
+        struck: false,
+        instance: None,
+    };
+    let leaks = |before: Vec<Happening>, after: Vec<Happening>| {
+        let mut events = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.push(Happening::Began { process: 4, what: "Stop".into() });
+        events.extend(before);
+        events.push(Happening::Died { process: 4, step: 1, death: Death::Kill });
+        events.extend(after);
+        events.extend([Happening::Runs { instance: 1 }, gone(1)]);
+        of(events).leaked
+    };
+    let all = vec![asked(true), holds.clone(), called.clone()];
+    assert_eq!(leaks(all.clone(), vec![]), 1);
+    assert_eq!(leaks(vec![asked(false), holds.clone(), called.clone()], vec![]), 0, "its disk stays");
+    assert_eq!(leaks(vec![asked(true), called.clone()], vec![]), 0, "another process works on it");
+    assert_eq!(leaks(vec![asked(true), holds.clone()], vec![]), 0, "it may have died before its record");
+    let refused = Happening::DiskFault { process: 4, what: "write".into() };
+    assert_eq!(leaks(vec![asked(true), holds, refused, called], vec![]), 0, "the disk has no record");
+    assert_eq!(leaks(all, vec![Happening::InUse { process: 5, instance: 1 }]), 0, "somebody uses it");
 }
 
 /// A start that was refused before it was sent has begun nothing that is to be taken back.

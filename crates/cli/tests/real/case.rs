@@ -166,7 +166,20 @@ impl Case {
     /// An answer that says no, or what is not so: the command may end there. A create is not sent elsewhere either.
     pub fn may_fail(&self) -> bool {
         let unmoved = |fault| fault == Fault::Moved && self.trap.route == Route::Create;
-        matches!(self.trap.what, What::Spoil(fault) if fault.may_be_believed() || unmoved(fault))
+        let believed =
+            |fault: Fault| fault.may_be_believed() && !(fault.is_lock_out() && self.ends_something());
+        matches!(self.trap.what, What::Spoil(fault) if believed(fault) || unmoved(fault))
+    }
+
+    /// Whether the call is one of those by which a machine is brought to its end, so that it bills on until they get through.
+    fn ends_something(&self) -> bool {
+        match self.scenario {
+            Scenario::Stop | Scenario::Cleanup => {
+                matches!(self.trap.route, Route::Account | Route::List | Route::Show | Route::Destroy)
+            }
+            Scenario::Run => matches!(self.trap.route, Route::Show | Route::Destroy),
+            _ => false,
+        }
     }
 
     /// Nobody knows whether a machine is rented, and none is: that takes the visibility window to prove.
@@ -228,7 +241,8 @@ impl Case {
         match self.scenario {
             Scenario::Broken | Scenario::Run | Scenario::Cleanup => false,
             Scenario::Warmup => self.scenario.did_its_work(ended),
-            Scenario::Stop => self.trap.route != Route::Destroy,
+            // What a user asked for is on record before the first call.
+            Scenario::Stop => self.trap.what != What::Kill && self.trap.route != Route::Destroy,
             Scenario::RunId | Scenario::Start | Scenario::Touch | Scenario::List | Scenario::Status => true,
         }
     }

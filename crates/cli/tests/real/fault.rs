@@ -27,6 +27,8 @@ enum Says {
     Doubt,
     /// That the call was not carried out.
     No,
+    /// The same without a reason, as everything is refused for a minute to whoever calls too often.
+    LockedOut,
     /// That it was, without anything that was asked for.
     Done,
     /// No refusal, and no word that it was carried out.
@@ -81,7 +83,7 @@ static PLAIN: [Plain; 27] = [
     plain("401", Says::Doubt, 401, r#"{"success":false,"error":"auth","msg":"please log in"}"#),
     plain("401 bare", Says::Doubt, 401, ""),
     plain("403 permission", Says::No, 403, r#"{"msg":"Your key lacks the instance_write permission group"}"#),
-    plain("403 bare", Says::No, 403, ""),
+    plain("403 bare", Says::LockedOut, 403, ""),
     plain("410", Says::No, 410, r#"{"success":false,"error":"deprecated_endpoint","msg":"is deprecated"}"#),
     plain("410 bare", Says::No, 410, ""),
     plain("success:false", Says::No, 200, r#"{"success":false,"msg":"not now"}"#),
@@ -220,7 +222,7 @@ impl Fault {
                 let fits = plain.at.is_empty() || plain.at.contains(&route);
                 let lie = match plain.says {
                     Says::Trouble | Says::Doubt => false,
-                    Says::No => after && route == Route::Create,
+                    Says::No | Says::LockedOut => after && route == Route::Create,
                     Says::Done => !after && changes && route != Route::Create,
                     Says::Vague => !after && matches!(route, Route::Attach | Route::Manage),
                 };
@@ -273,6 +275,11 @@ impl Fault {
             | Fault::Phantom => true,
             _ => false,
         }
+    }
+
+    /// Whether it may be a lock-out, which passes.
+    pub fn is_lock_out(self) -> bool {
+        matches!(self, Fault::Plain(plain) if plain.says == Says::LockedOut)
     }
 
     /// Whether it takes a time limit to get over it.

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// The section of which every key is known: other sections have settings of crabbox's that are none here.
 const OURS: &str = "vast";
 
+/// The section that ends leases. crabbox may have settings there that are none here.
+const SHARED: &str = "lease";
+
 /// A configuration file that was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
@@ -36,6 +39,8 @@ pub(super) struct Content {
     pub entries: Entries,
     /// The places below `vast`, which is ours, that are none.
     pub unknown: Vec<String>,
+    /// Those below `lease`, where crabbox may have settings of its own.
+    pub doubtful: Vec<String>,
 }
 
 /// What the file says; `None` when there is no such file.
@@ -118,8 +123,10 @@ impl<'de> Visitor<'de> for Section<'_> {
                 map.next_value_seed(Section { at: place, content: self.content })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
-                if self.at == OURS {
-                    self.content.unknown.push(place);
+                match self.at.as_str() {
+                    OURS => self.content.unknown.push(place),
+                    SHARED => self.content.doubtful.push(place),
+                    _ => {}
                 }
             }
         }
@@ -244,11 +251,10 @@ lease:
 
     #[test]
     fn what_is_no_setting_is_noticed_where_every_setting_is_known() {
-        let unknown = |text| parse(text).unwrap().unknown;
-        assert_eq!(
-            unknown("vast: {maxDphTotl: 1, image: x, deep: {er: 1}}\nrun: {maxDphTotal: 1}\nttll: 1"),
-            ["vast.maxDphTotl", "vast.deep"]
-        );
+        let text = "vast: {maxDphTotl: 1, image: x, deep: {er: 1}}\nrun: {maxDphTotal: 1}\nttll: 1\nlease: {tll: 1h}";
+        let content = parse(text).unwrap();
+        assert_eq!(content.unknown, ["vast.maxDphTotl", "vast.deep"]);
+        assert_eq!(content.doubtful, ["lease.tll"]);
     }
 
     #[test]

@@ -138,6 +138,11 @@ fn notes(snapshot: &Snapshot, layers: &[Layer]) -> Vec<String> {
             };
             notes.push(format!("{path}: `{place}` is no setting; {meant}"));
         }
+        for place in &content.doubtful {
+            if let Some(near) = nearest(place) {
+                notes.push(format!("{path}: `{place}` is no setting; did you mean `{near}`?"));
+            }
+        }
         if strange > 0 {
             // Not by their names: these may be anything, a credential that stands in the wrong place among them.
             notes.push(format!(

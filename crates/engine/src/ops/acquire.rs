@@ -80,7 +80,7 @@ impl Engine {
         let began = Instant::now();
         self.settings.notes.iter().for_each(|note| call.warn(note.clone()));
         let wanted = request.slug.as_deref().map_or(Ok(None), Slug::requested)?;
-        let asked = self.journal_request(request.keep, wanted.as_ref());
+        let asked = self.journal_request(request.keep, wanted.as_ref().map(Slug::to_string));
         let Some(given) = request.lease_id.as_deref() else {
             self.check_limits(request.keep)?;
             let id = LeaseId::from_entropy(self.entropy());
@@ -116,7 +116,7 @@ impl Engine {
         };
         let again = previous.as_ref().map(|journal| self.as_before(&journal.request));
         let (engine, asked) = match &again {
-            Some(again) => (again, again.limited(asked)),
+            Some(again) => (again, again.journal_request(asked.keep, asked.slug)),
             None => (self, asked),
         };
         let lease = engine.acquire_new(&id, wanted, asked, previous, request, alone, began, call).await?;
@@ -295,7 +295,7 @@ impl Engine {
     }
 
     /// What the journal records of the request: what a repeated one is compared with, and what the money is counted by.
-    fn journal_request(&self, keep: bool, slug: Option<&Slug>) -> JournalRequest {
+    pub(super) fn journal_request(&self, keep: bool, slug: Option<String>) -> JournalRequest {
         let settings = &self.settings;
         JournalRequest {
             image: settings.image.clone(),
@@ -307,19 +307,12 @@ impl Engine {
             interruptible: settings.instance_type == InstanceType::Interruptible,
             bid: settings.bid.map(|bid| bid.0),
             keep,
-            slug: slug.map(|slug| slug.as_str().to_owned()),
+            slug,
             pond: settings.pond.as_ref().map(|pond| pond.as_str().to_owned()),
             expose: settings.expose.clone(),
-            ..self.limited(JournalRequest { keep, ..JournalRequest::default() })
-        }
-    }
-
-    /// A request with the limits of these settings.
-    pub(super) fn limited(&self, request: JournalRequest) -> JournalRequest {
-        JournalRequest {
-            max_cost: self.settings.max_cost.map(|limit| limit.0),
-            ttl_secs: self.bound(request.keep).map(|ttl| ttl.as_secs()),
-            ..request
+            max_cost: settings.max_cost.map(|limit| limit.0),
+            ttl_secs: self.bound(keep).map(|ttl| ttl.as_secs()),
+            ..JournalRequest::default()
         }
     }
 }

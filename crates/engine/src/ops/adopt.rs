@@ -5,6 +5,7 @@
 
 use super::authorised::unreadable_journal;
 use super::deadman::Deadman;
+use super::gone::list_is_not_whole;
 use super::open::{CalledOff, Use};
 use super::recovery::changed_claim;
 use super::resolve::{Resolved, check_account, unclaimed};
@@ -71,7 +72,8 @@ impl Engine {
     /// armed is replaced, or ended where nothing is to end the lease.
     ///
     /// # Errors
-    /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::LeaseBusy`].
+    /// [`Code::LeaseNotFound`], [`Code::NotOurs`], [`Code::IdentityMismatch`], [`Code::LeaseBusy`]; [`Code::ApiMalformed`] where
+    /// a list that is not complete could hide a second machine with the same label.
     pub fn adopt<'a>(&'a self, request: &'a AdoptRequest, call: &'a Call) -> BoxFuture<'a, Result<Adopted>> {
         Box::pin(async move {
             let identifier = request.identifier.trim();
@@ -255,6 +257,10 @@ impl Engine {
     ) -> Result<()> {
         let account = call.until_cancelled(async { Ok(self.client.account().await?) }).await?;
         let inventory = self.client.list(&Filter::All).await.map_err(Error::from)?;
+        if !inventory.complete {
+            // A second one that carries the label may be missing from it.
+            return Err(list_is_not_whole("nothing was adopted"));
+        }
         let carries = |seen: &&Instance| {
             let shown = seen.ownership();
             !seen.is_unloaded()

@@ -15,7 +15,7 @@ use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::client::Unsent;
 use crate::vast::decode::Account;
 use crate::vast::failure::LOCKED_OUT;
-use crate::vast::{Failure, Instance, Kind};
+use crate::vast::{Failure, Instance};
 use crate::{Code, Error, Result};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -174,7 +174,9 @@ impl Engine {
         patience: Duration,
         call: &Call,
     ) -> Result<Authorised> {
-        let (account, live) = self.once_let_in(instance, patience, call).await?;
+        let what = format!("instance {instance}");
+        let (account, live) =
+            self.once_let_in(&what, patience, call, || self.account_and_instance(instance)).await?;
         // Read last, after the cloud: this is what authorises everything that follows.
         let claim =
             self.store.claim(id).await?.ok_or_else(|| {
@@ -189,34 +191,6 @@ impl Engine {
             self.check_label(&claim, live).await?;
         }
         Ok(Authorised { account, claim, live, why: Why::Asked })
-    }
-
-    /// Account and instance; read again, for so long, while the API refuses everything without a reason, as it does for a
-    /// minute to whoever calls too often. What is to end would bill on, and its destroy, were it sent, is repeated for as long.
-    async fn once_let_in(
-        &self,
-        id: InstanceId,
-        patience: Duration,
-        call: &Call,
-    ) -> Result<(Account, Option<Instance>)> {
-        let began = Instant::now();
-        loop {
-            match self.account_and_instance(id).await {
-                Err(failure) if failure.kind == Kind::Forbidden && began.elapsed() < patience => {
-                    let why = failure.message;
-                    call.phase(
-                        Phase::Release,
-                        format!("instance {id} cannot be looked at, trying again: {why}"),
-                    );
-                    let pause = async {
-                        tokio::time::sleep(Duration::from_secs(2)).await;
-                        Ok(())
-                    };
-                    call.until_cancelled(pause).await?;
-                }
-                other => return Ok(other?),
-            }
-        }
     }
 
     async fn account_and_instance(&self, id: InstanceId) -> Result<(Account, Option<Instance>), Failure> {
@@ -394,13 +368,22 @@ impl Engine {
         }
         let journal = match self.store.journal(id).await {
             Ok(Some(journal)) => Some(journal),
-            Ok(None) => Some(Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now())),
+            Ok(None) => Some(self.journal_from(id, claim)),
             Err(error) => {
                 call.warn(error.to_string());
                 None
             }
         };
         Ok((lock, journal))
+    }
+
+    /// A journal for a lease that has none, as one which crabbox made: whose it is, and where, its claim tells.
+    pub(super) fn journal_from(&self, id: &LeaseId, claim: &Claim) -> Journal {
+        Journal {
+            account: claim.label(key::VAST_ACCOUNT_ID).and_then(|account| account.parse().ok()),
+            api_url: claim.label(key::VAST_API_URL).map(str::to_owned),
+            ..Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now())
+        }
     }
 
     /// The time for whoever destroys what is over, Unix seconds: our own clock, by which the lease was dated. One that

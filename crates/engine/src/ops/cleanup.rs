@@ -164,16 +164,14 @@ impl Engine {
     /// # Errors
     /// The API's refusals; [`Code::ApiMalformed`] for a list that is not complete.
     pub(super) async fn read_everything(&self, call: &Call) -> Result<(AccountId, Inventory)> {
-        let read = async {
-            let all = Filter::All;
-            let read = tokio::try_join!(self.client.account(), self.client.list(&all));
-            let (account, inventory) = read.map_err(Error::from)?;
-            if !inventory.complete {
-                return Err(list_is_not_whole("nothing was changed"));
-            }
-            Ok((account.id, inventory))
-        };
-        call.until_cancelled(read).await
+        let all = Filter::All;
+        let read = || async { tokio::try_join!(self.client.account(), self.client.list(&all)) };
+        let reading = self.once_let_in("the account", LOCKED_OUT, call, read);
+        let (account, inventory) = call.until_cancelled(reading).await?;
+        if !inventory.complete {
+            return Err(list_is_not_whole("nothing was changed"));
+        }
+        Ok((account.id, inventory))
     }
 
     /// What a dry run says of suspects whose process is dead at this moment.
@@ -357,7 +355,7 @@ impl Engine {
     ) -> Result<ItemOutcome> {
         let id = lease_id(claim)?;
         if claim.instance_id().is_none() {
-            let account = self.client.account().await.map_err(Error::from)?;
+            let account = self.once_let_in("the account", LOCKED_OUT, call, || self.client.account()).await?;
             check_account(claim, account.id, &self.settings.api_url, "clean up")?;
             let made = self.labelled(&id, &claim.slug).await?.0.ours;
             if made.iter().all(|one| one.id != instance) {

@@ -29,6 +29,7 @@ mod input;
 mod inspect;
 mod lease;
 pub mod list;
+mod lockout;
 mod logs;
 mod look;
 pub mod offers;
@@ -69,6 +70,7 @@ mod unfinished;
 mod verdict;
 mod watch;
 mod watchdog;
+mod wish;
 mod workspace;
 
 pub use acquire::AcquireRequest;

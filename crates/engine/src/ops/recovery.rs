@@ -17,6 +17,7 @@ use super::{Call, Engine, Phase};
 use crate::lease::labels;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, Sweep};
 use crate::store::{Journal, OperationGuard, StepKind};
+use crate::vast::failure::LOCKED_OUT;
 use crate::{Code, Error, Result};
 use futures_util::future::join_all;
 use std::time::Duration;
@@ -41,6 +42,16 @@ pub(super) enum Patience {
     Now,
     /// The visibility window is waited out, up to this moment.
     Window(Instant),
+}
+
+impl Patience {
+    /// For how long a lock-out is waited out.
+    fn locked_out(self) -> Duration {
+        match self {
+            Patience::Now => Duration::ZERO,
+            Patience::Window(_) => LOCKED_OUT,
+        }
+    }
 }
 
 /// Work on one lease, up to this moment. What is cut short stays journalled, and the next command takes it up again.
@@ -145,7 +156,8 @@ impl Engine {
         let Some(claim) = self.store.claim(id).await? else { return Ok(None) };
         let journal = self.store.journal(id).await?;
         let Some(why) = unfinished(&claim, journal.as_ref()) else { return Ok(None) };
-        let account = self.client.account().await.map_err(Error::from)?;
+        let locked_out = patience.locked_out();
+        let account = self.once_let_in("the account", locked_out, call, || self.client.account()).await?;
         if check_account(&claim, account.id, &self.settings.api_url, "recover").is_err() {
             // Another key's lease: that key finishes it.
             return Ok(None);
@@ -168,20 +180,22 @@ impl Engine {
         match (why, claim.instance_id()) {
             (Unfinished::Create, _) => self.finish_create(id, &claim, journal, lock, patience, asked).await,
             (Unfinished::Stop | Unfinished::Start, Some(instance)) => {
-                self.finish_halt(id, why, instance, lock, call).await.map(Some)
+                self.finish_halt(id, why, instance, lock, locked_out, call).await.map(Some)
             }
             (Unfinished::Surplus, instance) => {
                 let Some(mut journal) = journal else { return Ok(None) };
                 if let Some(instance) = instance.filter(|one| journal.ended(*one)) {
                     // The lease's own is gone: with the surplus it is over.
-                    return self.finish_destroy(id, why, instance, lock, call).await.map(Some);
+                    return self.finish_destroy(id, why, instance, lock, locked_out, call).await.map(Some);
                 }
                 self.finish_late(id, &claim, &mut journal, &[], call).await.map(Some)
             }
             (Unfinished::Run, Some(instance)) if action == ReleaseAction::Stop => {
-                self.finish_halt(id, why, instance, lock, call).await.map(Some)
+                self.finish_halt(id, why, instance, lock, locked_out, call).await.map(Some)
             }
-            (_, Some(instance)) => self.finish_destroy(id, why, instance, lock, call).await.map(Some),
+            (_, Some(instance)) => {
+                self.finish_destroy(id, why, instance, lock, locked_out, call).await.map(Some)
+            }
             (_, None) => Ok(None),
         }
     }
@@ -193,11 +207,12 @@ impl Engine {
         why: Unfinished,
         instance: InstanceId,
         lock: OperationGuard,
+        locked_out: Duration,
         call: &Call,
     ) -> Result<ItemOutcome> {
         let lease = Authorised {
             why: Why::Left(why),
-            ..self.authorise(id, instance, "recover", Duration::ZERO, call).await?
+            ..self.authorise(id, instance, "recover", locked_out, call).await?
         };
         let mut journal = self.store.journal(id).await?;
         self.still_unfinished(id, &lease.claim, journal.as_ref(), why)?;
@@ -280,11 +295,12 @@ impl Engine {
         why: Unfinished,
         instance: InstanceId,
         lock: OperationGuard,
+        locked_out: Duration,
         call: &Call,
     ) -> Result<ItemOutcome> {
         let lease = Authorised {
             why: Why::Left(why),
-            ..self.authorise(id, instance, "recover", Duration::ZERO, call).await?
+            ..self.authorise(id, instance, "recover", locked_out, call).await?
         };
         let (lock, mut journal) = self.journal_of(id, &lease.claim, Some(lock), call).await?;
         if why != Unfinished::Start {
@@ -346,8 +362,8 @@ impl Engine {
         }
         // From here on the claim names an instance: whoever uses it makes it theirs. One that says so already means nothing.
         let why = if is_usable(claim) { Why::Asked } else { Why::Left(Unfinished::Create) };
-        let lease =
-            Authorised { why, ..self.authorise(id, instance, "recover", Duration::ZERO, call).await? };
+        let locked_out = patience.locked_out();
+        let lease = Authorised { why, ..self.authorise(id, instance, "recover", locked_out, call).await? };
         let outcome = self.destroy_lease(id, &lease, instance, lock, call).await?;
         Ok(Some(ItemOutcome::from(outcome)))
     }

@@ -5,10 +5,11 @@ use super::gone::VISIBILITY;
 use super::recover::Recovered;
 use super::recovery::changed_claim;
 use super::resolve::{check_account, lease_id, unclaimed};
+use super::wish::is_refusal;
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
-use crate::store::{Holder, Journal, OperationGuard, Step, StepKind};
+use crate::store::{Holder, Journal, OperationGuard, StepKind};
 use crate::vast::failure::LOCKED_OUT;
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
@@ -131,7 +132,7 @@ impl Engine {
         call: &Call,
     ) -> Result<Released> {
         match claim.instance_id() {
-            Some(instance) => self.release_instance(id, instance, action, lock, call).await,
+            Some(instance) => self.release_instance(id, instance, claim, action, lock, call).await,
             None => self.release_unbound(id, claim, action, call).await,
         }
     }
@@ -144,12 +145,14 @@ impl Engine {
         action: Option<ReleaseAction>,
         call: &Call,
     ) -> Result<Released> {
-        let account = self.client.account().await.map_err(Error::from)?;
+        let account = self.once_let_in("the account", LOCKED_OUT, call, || self.client.account()).await?;
         check_account(claim, account.id, &self.settings.api_url, "recover")?;
         // Waiting changes nothing: who gives up leaves the claim, and with it the way to what may have been rented.
         let lock = match call.until_cancelled(self.wait_for_owner(id, call)).await? {
             Owner::Us(lock) => lock,
-            Owner::Bound(instance) => return self.release_instance(id, instance, action, None, call).await,
+            Owner::Bound(instance) => {
+                return self.release_instance(id, instance, claim, action, None, call).await;
+            }
         };
         let (lock, mut journal) = self.journal_of(id, claim, Some(lock), call).await?;
         let window = self.window(id, claim, journal.as_ref()).await?;
@@ -157,7 +160,7 @@ impl Engine {
         match found {
             found @ Recovered::Found { .. } => {
                 let instance = self.take_over(id, found, journal.as_mut(), call).await?;
-                self.release_instance(id, instance, action, lock, call).await
+                self.release_instance(id, instance, claim, action, lock, call).await
             }
             Recovered::Nothing => {
                 let gone = self.forget_unused(id).await?;
@@ -255,13 +258,27 @@ impl Engine {
         &self,
         id: &LeaseId,
         instance: InstanceId,
+        claim: &Claim,
         action: Option<ReleaseAction>,
         lock: Option<OperationGuard>,
         call: &Call,
     ) -> Result<Released> {
+        let wished = self.action_for(claim, action);
+        let (lock, wish) = self.wish(id, instance, claim, wished, lock).await?;
         call.event(Event::Releasing { lease: id.clone(), instance });
-        let lease = self.authorise(id, instance, "release", LOCKED_OUT, call).await?;
+        let lease = match self.authorise(id, instance, "release", LOCKED_OUT, call).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                if is_refusal(error.code()) {
+                    self.withdraw(id, wish, call).await;
+                }
+                return Err(error);
+            }
+        };
         let action = self.action_for(&lease.claim, action);
+        if action != wished {
+            self.withdraw(id, wish.clone(), call).await;
+        }
         let slug = lease.claim.slug.clone();
         let outcome = match (action, &lease.live) {
             (ReleaseAction::Keep, live) => {
@@ -271,7 +288,14 @@ impl Engine {
                 self.unhold(id, &lease.claim, lock, call).await?;
                 ReleaseOutcome::Kept
             }
-            (ReleaseAction::Stop, _) => self.halt_lease(id, lease, instance, lock, call).await?,
+            (ReleaseAction::Stop, _) => match self.halt_lease(id, lease, instance, lock, call).await {
+                // Then nothing was sent.
+                Err(error) if error.code() == Code::Cancelled => {
+                    self.withdraw(id, wish, call).await;
+                    return Err(error);
+                }
+                halted => halted?,
+            },
             (ReleaseAction::Destroy, _) => self.destroy_lease(id, &lease, instance, lock, call).await?,
         };
         Ok(Released { lease: id.clone(), slug, instance: Some(instance), action, outcome })
@@ -295,21 +319,19 @@ impl Engine {
             return held.map_or(Ok(()), |holder| Err(held_by(id, &holder)));
         }
         let Some(mut journal) = journal else { return Ok(()) };
-        if claim.instance_id().is_some_and(|instance| journal.is_open(StepKind::Start, instance)) {
-            self.revive(&journal).await?;
-        }
-        let mut changed = journal.holder.take().is_some();
-        let own = |step: &&mut Step| Some(InstanceId(step.instance)) == claim.instance_id();
-        for step in journal.steps.iter_mut().filter(own).filter(|step| step.is_open()) {
-            if step.kind == StepKind::Start {
-                // Whoever keeps what a dead process started has what it was for: it bills on.
-                step.proved_at = Some(self.unix_now());
-            } else {
-                step.void = Some("the lease is kept".to_owned());
+        let before = journal.clone();
+        journal.holder = None;
+        if let Some(instance) = claim.instance_id() {
+            if journal.is_open(StepKind::Start, instance) {
+                self.revive(&journal).await?;
             }
-            changed = true;
+            for kind in [StepKind::Destroy, StepKind::Stop] {
+                journal.voided(kind, instance, "the lease is kept");
+            }
+            // Whoever keeps what a dead process started has what it was for: it bills on.
+            journal.proved(StepKind::Start, instance, self.unix_now());
         }
-        if changed {
+        if journal != before {
             self.store.write_journal(&journal).await?;
         }
         Ok(())

@@ -147,8 +147,7 @@ impl Engine {
         }
         let state = claim.label(key::STATE).unwrap_or_default().to_owned();
         let recorded = journal.is_some();
-        let journal = journal
-            .unwrap_or_else(|| Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now()));
+        let journal = journal.unwrap_or_else(|| self.journal_from(id, &claim));
         let was_ready = journal.was_ready() || was_usable(&claim);
         let step = match claim.instance_id() {
             Some(instance) => {
@@ -294,11 +293,7 @@ impl Engine {
     /// Whether this request is the one that the lease was made for. What ends or limits it may be left out of a repeated one;
     /// where it is given, it has to be what holds.
     fn same_request(&self, id: &LeaseId, before: &JournalRequest, asked: &JournalRequest) -> Result<()> {
-        let mut asked = asked.clone();
-        asked.max_cost = asked.max_cost.or(before.max_cost);
-        if !self.settings.ttl_explicit {
-            asked.ttl_secs = before.ttl_secs;
-        }
+        let asked = self.as_before(before).journal_request(asked.keep, asked.slug.clone());
         let differing: Vec<String> = fingerprint(before)
             .into_iter()
             .zip(fingerprint(&asked))
@@ -322,7 +317,7 @@ fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 14] {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let ports: Vec<String> = request.expose.iter().map(u16::to_string).collect();
     // Six digits: a number that went through a file may differ in its last bit.
-    let money = |dollars: Option<f64>| dollars.map_or_else(|| "none".to_owned(), |d| format!("{d:.6}"));
+    let money = |dollars: Option<f64>| dollars.map_or_else(|| "none".to_owned(), |d| format!("${d:.6}"));
     [
         ("image", request.image.clone()),
         ("template", text(&request.template)),
@@ -332,7 +327,7 @@ fn fingerprint(request: &JournalRequest) -> [(&'static str, String); 14] {
         ("price cap", money(request.cap)),
         ("rental", if request.interruptible { "interruptible" } else { "on demand" }.to_owned()),
         ("bid", money(request.bid)),
-        ("limit", money(request.max_cost)),
+        ("cost limit", money(request.max_cost)),
         (
             "time to live",
             request.ttl_secs.map_or_else(|| "none".to_owned(), |secs| go_duration(Duration::from_secs(secs))),

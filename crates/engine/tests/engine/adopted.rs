@@ -7,6 +7,7 @@ use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::{AdoptRequest, Adopted, CleanupRequest, ReleaseRequest};
 use crabbox_vast_engine::store::{Attempt, StepKind};
 use crabbox_vast_engine::{Code, Result};
+use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
 
 async fn adopt(stage: &Stage, process: &Process, identifier: &str) -> Result<Adopted> {
@@ -157,4 +158,28 @@ async fn an_adoption_that_cannot_keep_a_lease_says_so() {
     assert_eq!(claim(&process, &lease.id).await.label("keep"), Some("false"));
     let said = warnings(&stage);
     assert!(said.iter().any(|warning| warning.contains("--keep changes nothing")), "{said:?}");
+}
+
+/// A list from which rows are missing does not show whether a second machine carries the label.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_adopted_on_a_list_that_is_not_whole() {
+    for (whole, outcome) in [(true, Ok(())), (false, Err(Code::ApiMalformed))] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let label = "cbx1|cbx_0123456789ab|far|ready";
+        let far = rented_elsewhere(&stage, label);
+        let shown = json!({"id": far, "label": label, "actual_status": "running", "cur_state": "running"});
+        let list =
+            json!({"success": true, "instances": [shown], "total_instances": if whole { 1 } else { 2 }});
+        let answer = Effect::Answer {
+            status: 200,
+            content_type: "application/json".into(),
+            body: list.to_string(),
+            headers: Vec::new(),
+        };
+        stage.vast(|vast, _| vast.add_fault(Fault::once("GET", "/api/v1/instances/", answer).times(None)));
+        let adopted = adopt(&stage, &process, &far.to_string()).await;
+        assert_eq!(adopted.map(|_| ()).map_err(|error| error.code()), outcome, "whole: {whole}");
+        assert_eq!(stage.claims().len(), usize::from(whole));
+    }
 }

@@ -367,63 +367,6 @@ async fn a_clock_that_steps_does_not_make_a_new_machine_old() {
     assert_eq!(stage.claims(), Vec::<String>::new());
 }
 
-/// What the API answers to everything while it locks a caller out.
-fn forbidden() -> Effect {
-    Effect::Answer {
-        status: 403,
-        content_type: "application/json".into(),
-        body: r#"{"success":false,"error":"forbidden","msg":"Forbidden"}"#.into(),
-        headers: Vec::new(),
-    }
-}
-
-/// A lock-out when a machine is to end: it does not bill on because nobody may look at it for a minute.
-#[tokio::test(start_paused = true)]
-async fn a_lock_out_of_a_minute_ends_no_release() {
-    for (seconds, survives) in [(60, true), (600, false)] {
-        let stage = Stage::new();
-        let process = stage.process();
-        let lease = warm(&stage, &process, "one", false).await;
-        let locked = Fault::once("GET", "/api/*", forbidden()).times(None);
-        stage.vast(|vast, _| vast.add_fault(locked));
-        let call = stage.call();
-        let (outcome, ()) = tokio::join!(stop(&process.engine, &lease.slug, &call), async {
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-            stage.control("DELETE", "/_sim/faults", &json!({}));
-        });
-        let ended = outcome.map(|_| ()).map_err(|error| error.code());
-        assert_eq!(ended, if survives { Ok(()) } else { Err(Code::PermissionDenied) });
-        assert_eq!((open(&stage).is_empty(), stage.claims().is_empty()), (survives, survives));
-    }
-}
-
-/// The API locks a caller out: every read is refused for a while, and the machine that starts is kept.
-#[tokio::test(start_paused = true)]
-async fn a_lock_out_of_a_minute_ends_no_start() {
-    for (seconds, survives) in [(60, true), (600, false)] {
-        let stage = Stage::new();
-        let process = stage.process();
-        let call = stage.call();
-        let (outcome, began) = tokio::join!(run(&process.engine, &call), async {
-            ours(&stage).await;
-            let began = tokio::time::Instant::now();
-            let locked = Fault::once("GET", "/api/*/instances/*", forbidden()).times(None);
-            stage.vast(|vast, _| vast.add_fault(locked));
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-            stage.control("DELETE", "/_sim/faults", &json!({}));
-            began
-        });
-        if survives {
-            outcome.expect("it starts");
-        } else {
-            let error = outcome.expect_err("a key that may not read");
-            assert_eq!(error.code(), Code::PermissionDenied, "{error}");
-            let given_up = stage.ledger().open.is_empty();
-            assert!(given_up && began.elapsed() < Duration::from_secs(700), "{:?}", began.elapsed());
-        }
-    }
-}
-
 /// Somebody removes the claim of a lease that is starting: the acquire stops and writes no claim. What the other left
 /// running is reported, not destroyed: no claim belongs to it.
 #[tokio::test(start_paused = true)]

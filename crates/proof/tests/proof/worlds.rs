@@ -66,6 +66,21 @@ fn a_cleanup_takes_what_expired_and_what_is_dead_and_leaves_what_is_kept() {
     assert_eq!(destroyed, 2, "{}", ran.history);
 }
 
+/// The answer to a create is lost, and no read shows its machine for a minute: it is waited for.
+#[test]
+fn a_lost_create_whose_machine_shows_late_is_not_made_again() {
+    let slow =
+        Vendor { list_lag: Duration::from_secs(60), read_lag: Duration::from_secs(60), ..Vendor::default() };
+    let lost = || Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset).after_commit();
+    for operation in [Operation::Acquire, Operation::Run, Operation::Again] {
+        let ran = holds(&Plan { vendor: slow.clone(), faults: vec![lost()], ..Plan::single(1, operation) });
+        assert_eq!(ran.outcomes, [Some("ok".to_owned())], "{}", ran.history);
+    }
+    for operation in [Operation::Stop, Operation::Cleanup] {
+        holds(&Plan { vendor: slow.clone(), leases: vec![Left::Unanswered], ..Plan::single(1, operation) });
+    }
+}
+
 /// A machine that no list shows yet is not forgotten because the clock says that it is old.
 #[test]
 fn a_clock_set_forward_while_a_create_is_unanswered_forgets_nothing() {

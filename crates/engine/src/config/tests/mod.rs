@@ -151,8 +151,10 @@ fn lease_section_wins_over_the_top_level() {
 #[test]
 fn what_is_no_setting_is_told_with_what_was_meant() {
     let desk = Desk::new();
-    desk.user("vast: {maxDphTotl: 0.1, diskgb: 20, gpu: red, canary-3f9a1c7be204: }")
-        .write("repo/crabbox.yaml", "vast: {apiKey: canary-3f9a1c7be204, image: x}\nlease: {tll: 1h}");
+    desk.user("vast: {maxDphTotl: 0.1, diskgb: 20, gpu: red, canary-3f9a1c7be204: }").write(
+        "repo/crabbox.yaml",
+        "vast: {apiKey: canary-3f9a1c7be204, image: x}\nlease: {tll: 1h, of-crabbox: 1}",
+    );
     let notes = desk.settings().notes;
     let told = |number: usize, text: &str| notes.get(number).is_some_and(|note| note.ends_with(text));
     assert!(told(0, "`vast.maxDphTotl` is no setting; did you mean `vast.maxDphTotal`?"), "{notes:?}");
@@ -165,7 +167,8 @@ fn what_is_no_setting_is_told_with_what_was_meant() {
         told(3, "crabbox.yaml: `vast.apiKey` is no setting; a key is taken from the environment only"),
         "{notes:?}"
     );
-    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(told(4, "crabbox.yaml: `lease.tll` is no setting; did you mean `lease.ttl`?"), "{notes:?}");
+    assert_eq!(notes.len(), 5, "{notes:?}");
     assert!(!notes.concat().contains(CANARY));
     desk.user("vast: {maxDphTotal: 0.1}").write("repo/crabbox.yaml", "");
     assert_eq!(desk.settings().notes, Vec::<String>::new());

@@ -1,8 +1,6 @@
 //! Sessions with the binary: what is typed, what comes out, and how it ends.
 
-mod desk;
-
-use desk::{Desk, Done, Sim, signal};
+use crate::desk::{Desk, Done, Sim, signal};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

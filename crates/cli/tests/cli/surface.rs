@@ -1,8 +1,6 @@
 //! Commands that show things: inspect, providers, version, completions, the manual, and crabbox's other names.
 
-mod desk;
-
-use desk::{Desk, Sim};
+use crate::desk::{Desk, Sim};
 use serde_json::json;
 
 #[test]

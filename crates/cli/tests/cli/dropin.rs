@@ -1,8 +1,6 @@
 //! A script that was written for crabbox, with this binary in crabbox's place.
 
-mod desk;
-
-use desk::{Desk, Done, Sim};
+use crate::desk::{Desk, Done, Sim};
 use std::process::Command;
 
 /// Runs the script with a `crabbox` on its path that is this binary.
@@ -15,7 +13,7 @@ fn session(desk: &Desk, sim: &Sim, shell: &str) -> Done {
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(shell);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dropin.sh")).env_clear();
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/dropin.sh")).env_clear();
     command.env("PATH", format!("{}:{path}", bin.display())).env("HOME", desk.folder.path());
     command.env("VAST_API_KEY", &sim.key).env("VAST_API_URL", &sim.url).current_dir(desk.repo());
     // The machines of the simulator are processes here, and may not write just anywhere.

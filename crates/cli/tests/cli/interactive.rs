@@ -1,8 +1,6 @@
 //! `connect` on a real terminal and through pipes, and `tunnel`.
 
-mod desk;
-
-use desk::{Desk, Done, Sim};
+use crate::desk::{self, Desk, Done, Sim};
 use pty_process::Size;
 use pty_process::blocking::{Command, Pty, open};
 use rustix::termios::{LocalModes, tcgetattr};

@@ -3,9 +3,7 @@
 //! Ids, times, durations, ports and prices are told apart by their form only. A line, or the end of one, that crabbox
 //! does not have must stand in [`OURS`] with the words by which the list of differences explains it.
 
-mod desk;
-
-use desk::{Desk, Done, Sim};
+use crate::desk::{Desk, Done, Sim};
 use std::process::Command;
 
 /// The beginnings of lines of ours, and where the list of differences has them.
@@ -540,7 +538,7 @@ fn what_is_not_ours_and_what_has_expired() {
 /// Whatever is taken for ours is told in the list of differences, and the marks it is known by are no lines of crabbox's.
 #[test]
 fn every_line_of_ours_is_explained() {
-    let told = include_str!("../../../docs/differences.md");
+    let told = include_str!("../../../../docs/differences.md");
     for (mark, words) in OURS.iter().chain(ENDS) {
         assert!(told.contains(words), "{mark:?} is explained nowhere by {words:?}");
     }

@@ -1,8 +1,6 @@
 //! The files of a run: profiles whose variables travel, artifacts that come back, and the bundle about a failure.
 
-mod desk;
-
-use desk::{Desk, Sim};
+use crate::desk::{Desk, Done, Sim};
 use flate2::read::GzDecoder;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -58,7 +56,7 @@ fn a_profile_hands_over_what_is_allowed() {
     ];
     let mut command = desk.command(&words);
     command.env("MY_NAME", "the profile wins");
-    let done = desk::Done::of(command.output().unwrap()).exits(0);
+    let done = Done::of(command.output().unwrap()).exits(0);
     assert_eq!(done.stdout, format!("{CANARY}|two words||\n"));
     assert!(done.stderr.contains("crabbox-owner-"), "the list does not show the remote side at all");
     assert!(!done.stderr.contains(CANARY), "a value is in a command line: {}", done.stderr);

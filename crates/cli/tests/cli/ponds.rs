@@ -1,8 +1,6 @@
 //! Ponds: leases that crabbox's `--pond` groups, and the flags of crabbox that a Vast machine has no use for.
 
-mod desk;
-
-use desk::{Desk, Done, Sim};
+use crate::desk::{Desk, Done, Sim};
 use serde_json::{Value, json};
 
 /// The claim file of a lease, as it lies on disk.

@@ -1,9 +1,7 @@
 //! The dead-man switch end to end: the binary rents, the laptop is lost, the instance ends itself.
 
-mod desk;
-
+use crate::desk::{Desk, Done, Sim};
 use crabbox_vast_engine::lease::{parse_rfc3339, unix};
-use desk::{Desk, Done, Sim};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,11 +1,7 @@
 //! What stays of a run: output that cannot be written, files of the caller that must not be lost, and the report of a
 //! run whose command ended well and whose results did not arrive.
 
-#![cfg(unix)]
-
-mod desk;
-
-use desk::{Desk, Done, Sim};
+use crate::desk::{Desk, Done, Sim};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;

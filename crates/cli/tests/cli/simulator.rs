@@ -1,8 +1,6 @@
 //! A simulator that is left in the background: it outlives its terminal, is found, and ends when it is asked to.
 
-mod desk;
-
-use desk::{Desk, Done};
+use crate::desk::{Desk, Done};
 use serde_json::{Value, json};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;

@@ -1,8 +1,6 @@
 //! The live smoke, with the simulator in the vendor's place and otherwise unchanged.
 
-mod desk;
-
-use desk::{Desk, Done, Sim};
+use crate::desk::{self, Desk, Done, Sim};
 use serde_json::Value;
 
 const OPT_IN: [(&str, &str); 4] = [

@@ -1,8 +1,6 @@
 //! `run` with the binary: what it says, what it brings over and back, and who may work at the same time.
 
-mod desk;
-
-use desk::{Desk, Done, Sim, signal};
+use crate::desk::{Desk, Done, Sim, signal};
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};

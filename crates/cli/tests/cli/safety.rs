@@ -1,8 +1,6 @@
 //! The binary is killed, and its secrets are looked for everywhere.
 
-mod desk;
-
-use desk::{Desk, Sim};
+use crate::desk::{Desk, Sim};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,12 +1,8 @@
 //! Another server that speaks the Vast API, as plainly as one may - no filters, no totals, no mapped ports, numbers as
 //! text - and a system `sshd` as the instance.
-#![cfg(unix)]
 
-mod desk;
-mod real;
-
-use desk::Done;
-use real::{Options, Traveller};
+use crate::desk::{self, Done};
+use crate::real::{self, Options, Traveller};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,8 +1,6 @@
 //! The commands that look after leases: claims, cleanup, adopt, forget, stop and start, as a user types them.
 
-mod desk;
-
-use desk::{Desk, Sim};
+use crate::desk::{Desk, Sim};
 use serde_json::json;
 
 /// crabbox's state folder of this desk.

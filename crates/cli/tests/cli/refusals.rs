@@ -1,9 +1,7 @@
 //! Under `--json` every outcome of every command is one document, and a failure's exit code is that of its code.
 
-mod desk;
-
+use crate::desk::{Desk, Done};
 use crabbox_vast_engine::Code;
-use desk::{Desk, Done};
 use serde_json::Value;
 
 /// Every command of the reference, which another test keeps in step; one that stays in the foreground is left out.
