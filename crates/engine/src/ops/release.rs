@@ -74,6 +74,10 @@ impl Released {
     }
 }
 
+/// What becomes of a release that could not ask the API.
+const ON_RECORD: &str =
+    "it bills on; that it is to end is on record: `cleanup`, or this command again, ends it";
+
 /// Who may go on with a lease whose create was never answered.
 enum Owner {
     /// We: nobody else works on it.
@@ -271,8 +275,10 @@ impl Engine {
             Err(error) => {
                 if is_refusal(error.code()) {
                     self.withdraw(id, wish, call).await;
+                    return Err(error);
                 }
-                return Err(error);
+                let untold = wish.is_some() && error.hint_text().is_none();
+                return Err(if untold { error.hint(ON_RECORD) } else { error });
             }
         };
         let action = self.action_for(&lease.claim, action);

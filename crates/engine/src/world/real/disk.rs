@@ -10,9 +10,18 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealFiles;
 
-/// An open file that holds the lock; closing it releases the lock. The lock belongs to the open file, not to the
-/// process, so that two guards exclude each other inside one process too.
-struct FileLock(#[expect(dead_code, reason = "kept open for its lock")] File);
+/// An open file that holds the lock. The lock belongs to the open file, not to the process, so that two guards exclude each
+/// other inside one process too.
+struct FileLock(File);
+
+impl Drop for FileLock {
+    /// Closing is not enough: a child that is just being started has copies of our open files until it runs its program, and
+    /// each of them would hold the lock.
+    fn drop(&mut self) {
+        // Where that fails, closing releases it a moment later.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Guard for FileLock {}
 
@@ -195,6 +204,21 @@ mod tests {
     }
 
     #[cfg(unix)]
+    #[test]
+    fn a_lock_ends_with_its_guard_whoever_has_a_copy_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let file = File::create(&path).unwrap();
+        file.try_lock().unwrap();
+        // As a child has between its fork and its exec.
+        let copy = file.try_clone().unwrap();
+        let guard = FileLock(file);
+        assert!(RealFiles.try_lock(&path).unwrap().is_none());
+        drop(guard);
+        assert!(RealFiles.try_lock(&path).unwrap().is_some());
+        drop(copy);
+    }
+
     #[test]
     fn folders_are_real_and_private() {
         let dir = tempfile::tempdir().unwrap();
