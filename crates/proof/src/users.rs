@@ -85,7 +85,10 @@ impl<'a> Users<'a> {
                 };
             }
             Happening::Asked { process, lease, destroy } => {
-                self.asked.entry(lease).or_default().push((*process, *destroy));
+                // Of what was asked of those that are dead or done the last word counts.
+                let asked = self.asked.entry(lease).or_default();
+                asked.retain(|(process, _)| self.living.contains_key(process));
+                asked.push((*process, *destroy));
             }
             // What a user asked of us is still asked for: crabbox did not hear of it.
             Happening::UsedByCrabbox { lease } => self.started(lease),

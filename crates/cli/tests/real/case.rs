@@ -241,8 +241,8 @@ impl Case {
         match self.scenario {
             Scenario::Broken | Scenario::Run | Scenario::Cleanup => false,
             Scenario::Warmup => self.scenario.did_its_work(ended),
-            // What a user asked for is on record before the first call.
-            Scenario::Stop => self.trap.what != What::Kill && self.trap.route != Route::Destroy,
+            // What a user asked for is on record before the first call, and stays so unless it is refused.
+            Scenario::Stop => self.may_fail() && self.trap.route != Route::Destroy,
             Scenario::RunId | Scenario::Start | Scenario::Touch | Scenario::List | Scenario::Status => true,
         }
     }

@@ -9,7 +9,7 @@ use super::release::ReleaseOutcome;
 use super::resolve::check_account;
 use super::unfinished::{Unfinished, was_usable};
 use super::{Call, Engine, Phase};
-use crate::lease::labels::key;
+use crate::lease::labels::{self, key};
 use crate::lease::{Claim, InstanceId, LeaseId, OwnershipLabel, ReleaseAction, State, claim_state};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::vast::client::Unsent;
@@ -377,12 +377,13 @@ impl Engine {
         Ok((lock, journal))
     }
 
-    /// A journal for a lease that has none, as one which crabbox made: whose it is, and where, its claim tells.
+    /// A journal for a lease that has none, as one which crabbox made: whose it is, where, and since when, its claim tells.
     pub(super) fn journal_from(&self, id: &LeaseId, claim: &Claim) -> Journal {
+        let since = labels::created_at(&claim.labels).unwrap_or_else(|| self.unix_now());
         Journal {
             account: claim.label(key::VAST_ACCOUNT_ID).and_then(|account| account.parse().ok()),
             api_url: claim.label(key::VAST_API_URL).map(str::to_owned),
-            ..Journal::new(id, &claim.slug, &self.world.ambient.process(), self.unix_now())
+            ..Journal::new(id, &claim.slug, &self.world.ambient.process(), since)
         }
     }
 

@@ -405,18 +405,20 @@ impl Lease {
         action: Option<ReleaseAction>,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<Released>> {
-        Box::pin(async move {
-            let Inner { engine, facts, .. } = &*self.inner;
-            engine.with_the_dead(&facts.id, self.release_alone(action, call), call).await
-        })
+        Box::pin(async move { self.release_as(action, false, call).await })
     }
 
-    /// [`Lease::release`] with nothing beside it.
-    pub(super) async fn release_alone(&self, action: Option<ReleaseAction>, call: &Call) -> Result<Released> {
+    /// [`Lease::release`], `alone` with nothing beside it.
+    pub(super) async fn release_as(
+        &self,
+        action: Option<ReleaseAction>,
+        alone: bool,
+        call: &Call,
+    ) -> Result<Released> {
         self.close().await;
         let Inner { engine, facts, held, .. } = &*self.inner;
         let lock = held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        engine.release_held(&facts.id, action, lock, call).await
+        engine.release_held(&facts.id, action, lock, alone, call).await
     }
 }
 

@@ -295,7 +295,11 @@ impl CalledOff {
     /// Takes it out.
     pub(super) fn from(journal: &mut Journal, instance: InstanceId, how: Use, now: i64) -> Self {
         let begun = how.ends().iter().copied().filter(|kind| journal.is_open(*kind, instance));
-        let ends: Vec<StepKind> = begun.collect();
+        let mut ends: Vec<StepKind> = begun.collect();
+        if how == Use::Touched && journal.is_wish(StepKind::Stop, instance) {
+            // It was never sent, so that it cannot have had its effect.
+            ends.push(StepKind::Stop);
+        }
         for kind in &ends {
             journal.voided(*kind, instance, IN_USE_AGAIN);
         }

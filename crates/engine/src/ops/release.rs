@@ -5,7 +5,7 @@ use super::gone::VISIBILITY;
 use super::recover::Recovered;
 use super::recovery::changed_claim;
 use super::resolve::{check_account, lease_id, unclaimed};
-use super::wish::is_refusal;
+use super::wish::{Wish, is_refusal};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
@@ -74,10 +74,6 @@ impl Released {
     }
 }
 
-/// What becomes of a release that could not ask the API.
-const ON_RECORD: &str =
-    "it bills on; that it is to end is on record: `cleanup`, or this command again, ends it";
-
 /// Who may go on with a lease whose create was never answered.
 enum Owner {
     /// We: nobody else works on it.
@@ -99,21 +95,21 @@ impl Engine {
     ) -> BoxFuture<'a, Result<Released>> {
         Box::pin(async move {
             let (id, claim) = self.claimed(&request.identifier).await?;
-            let releasing = self.release_claimed(&id, &claim, request.action, None, call);
-            self.with_the_dead(&id, releasing, call).await
+            self.release_claimed(&id, &claim, request.action, None, true, call).await
         })
     }
 
-    /// Releases a lease that this process holds, with nothing beside it.
+    /// Releases a lease that this process holds; `alone` with nothing beside it.
     pub(super) async fn release_held(
         &self,
         id: &LeaseId,
         action: Option<ReleaseAction>,
         lock: Option<OperationGuard>,
+        alone: bool,
         call: &Call,
     ) -> Result<Released> {
         let (id, claim) = self.claimed(id.as_str()).await?;
-        self.release_claimed(&id, &claim, action, lock, call).await
+        self.release_claimed(&id, &claim, action, lock, !alone, call).await
     }
 
     /// The claim that a release is about.
@@ -133,12 +129,17 @@ impl Engine {
         claim: &Claim,
         action: Option<ReleaseAction>,
         lock: Option<OperationGuard>,
+        beside: bool,
         call: &Call,
     ) -> Result<Released> {
-        match claim.instance_id() {
-            Some(instance) => self.release_instance(id, instance, claim, action, lock, call).await,
-            None => self.release_unbound(id, claim, action, call).await,
-        }
+        let Some(instance) = claim.instance_id() else {
+            let releasing = self.release_unbound(id, claim, action, call);
+            return if beside { self.with_the_dead(id, releasing, call).await } else { releasing.await };
+        };
+        // Before anything is asked of the API, for other leases as well.
+        let wish = self.wish(id, instance, claim, self.action_for(claim, action), lock).await?;
+        let releasing = self.release_instance(id, instance, claim, action, wish, call);
+        if beside { self.with_the_dead(id, releasing, call).await } else { releasing.await }
     }
 
     /// A claim without an instance: the create was sent, or about to be, and nobody knows its answer.
@@ -155,7 +156,8 @@ impl Engine {
         let lock = match call.until_cancelled(self.wait_for_owner(id, call)).await? {
             Owner::Us(lock) => lock,
             Owner::Bound(instance) => {
-                return self.release_instance(id, instance, claim, action, None, call).await;
+                let wish = self.wish(id, instance, claim, self.action_for(claim, action), None).await?;
+                return self.release_instance(id, instance, claim, action, wish, call).await;
             }
         };
         let (lock, mut journal) = self.journal_of(id, claim, Some(lock), call).await?;
@@ -164,7 +166,8 @@ impl Engine {
         match found {
             found @ Recovered::Found { .. } => {
                 let instance = self.take_over(id, found, journal.as_mut(), call).await?;
-                self.release_instance(id, instance, claim, action, lock, call).await
+                let wish = self.wish(id, instance, claim, self.action_for(claim, action), lock).await?;
+                self.release_instance(id, instance, claim, action, wish, call).await
             }
             Recovered::Nothing => {
                 let gone = self.forget_unused(id).await?;
@@ -264,27 +267,26 @@ impl Engine {
         instance: InstanceId,
         claim: &Claim,
         action: Option<ReleaseAction>,
-        lock: Option<OperationGuard>,
+        mut wish: Wish,
         call: &Call,
     ) -> Result<Released> {
-        let wished = self.action_for(claim, action);
-        let (lock, wish) = self.wish(id, instance, claim, wished, lock).await?;
         call.event(Event::Releasing { lease: id.clone(), instance });
         let lease = match self.authorise(id, instance, "release", LOCKED_OUT, call).await {
             Ok(lease) => lease,
             Err(error) => {
-                if is_refusal(error.code()) {
-                    self.withdraw(id, wish, call).await;
-                    return Err(error);
+                // Whoever gave up has changed nothing either.
+                if is_refusal(error.code()) || call.is_cancelled() {
+                    self.withdraw(id, &mut wish, call).await;
                 }
-                let untold = wish.is_some() && error.hint_text().is_none();
-                return Err(if untold { error.hint(ON_RECORD) } else { error });
+                self.tell_of_wish(claim, &wish, call);
+                return Err(error);
             }
         };
         let action = self.action_for(&lease.claim, action);
-        if action != wished {
-            self.withdraw(id, wish.clone(), call).await;
+        if action != wish.action {
+            self.withdraw(id, &mut wish, call).await;
         }
+        let lock = wish.lock.take();
         let slug = lease.claim.slug.clone();
         let outcome = match (action, &lease.live) {
             (ReleaseAction::Keep, live) => {
@@ -295,9 +297,8 @@ impl Engine {
                 ReleaseOutcome::Kept
             }
             (ReleaseAction::Stop, _) => match self.halt_lease(id, lease, instance, lock, call).await {
-                // Then nothing was sent.
-                Err(error) if error.code() == Code::Cancelled => {
-                    self.withdraw(id, wish, call).await;
+                Err(error) if is_refusal(error.code()) => {
+                    self.withdraw(id, &mut wish, call).await;
                     return Err(error);
                 }
                 halted => halted?,

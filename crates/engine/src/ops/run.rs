@@ -365,7 +365,8 @@ impl Engine {
                 // Whoever comes next on what stays must not wait until this owner expires.
                 job.give_back(&outcome, &uncancelled).await;
             }
-            let released = if releases { Some(lease.release_alone(None, &uncancelled).await) } else { None };
+            let released =
+                if releases { Some(lease.release_as(None, true, &uncancelled).await) } else { None };
             let Measures { mut timing, sync, artifacts, failure_bundle } = job.into_measures();
             let came_to =
                 released.as_ref().and_then(|released| released.as_ref().ok()).map(|done| done.outcome);

@@ -209,8 +209,10 @@ impl Engine {
         }
         let here = journal.api_url.as_deref() == Some(self.settings.api_url.as_str());
         let same = account.is_none_or(|account| journal.account == Some(account.0));
-        // What a step was begun for under its claim was ours then.
-        let ours = journal.drawn || journal.is_open(StepKind::Destroy, instance);
+        // What a step was begun for under its claim was ours then; that it was wished for says nothing.
+        let begun =
+            journal.is_open(StepKind::Destroy, instance) && !journal.is_wish(StepKind::Destroy, instance);
+        let ours = journal.drawn || begun;
         let collectable = ours
             && here
             && same

@@ -1,14 +1,21 @@
-//! The wish to end a lease: on record before the API is asked anything, so that it outlives the process that was asked.
+//! The wish to end a lease, or to keep it: on record before the API is asked about it, so that it outlives the process that
+//! was asked.
 
-use super::authorised::{Doomed, Ground};
 use super::{Call, Engine};
+use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crate::store::{Journal, OperationGuard, StepKind};
 use crate::{Code, Result};
 
-/// The journal as it was before a wish was put on record.
-#[derive(Clone)]
-pub(super) struct Wish(Option<Box<Journal>>);
+/// A wish that is on record.
+pub(super) struct Wish {
+    /// What was asked for, as far as the claim tells.
+    pub action: ReleaseAction,
+    /// Of whoever has the lease to himself.
+    pub lock: Option<OperationGuard>,
+    /// The journal as it was, and as it was written; none where nothing was.
+    written: Option<(Option<Journal>, Journal)>,
+}
 
 /// Whether an error says that a lease is not to be ended, at least not by this call; any other says that it is not known.
 pub(super) fn is_refusal(code: Code) -> bool {
@@ -16,18 +23,18 @@ pub(super) fn is_refusal(code: Code) -> bool {
         code,
         Code::Cancelled
             | Code::LeaseNotFound
-            | Code::LeaseAmbiguous
             | Code::ClaimChanged
             | Code::ClaimCorrupt
             | Code::IdentityMismatch
-            | Code::NotOurs
+            | Code::AuthFailed
+            | Code::TwoFactorRequired
     )
 }
 
 impl Engine {
-    /// Puts on record what is to become of an instance before anything is asked of the API: who dies from here on leaves it to
-    /// the next command. It authorises nothing; whoever goes on reads everything again. Nothing is written for a lease that is
-    /// to be kept, nor while a living process works on it.
+    /// Puts on record what is to become of an instance: who dies from here on leaves it to the next command. It authorises
+    /// nothing; whoever goes on reads everything again. Nothing is written while a living process works on the lease, nor for
+    /// one of another API.
     ///
     /// # Errors
     /// [`Code::StateUnavailable`].
@@ -38,36 +45,71 @@ impl Engine {
         claim: &Claim,
         action: ReleaseAction,
         lock: Option<OperationGuard>,
-    ) -> Result<(Option<OperationGuard>, Option<Wish>)> {
-        let kind = match action {
-            ReleaseAction::Keep => return Ok((lock, None)),
-            ReleaseAction::Stop => StepKind::Stop,
-            ReleaseAction::Destroy => StepKind::Destroy,
-        };
+    ) -> Result<Wish> {
+        let here = claim.is_vast() && claim.label(key::VAST_API_URL) == Some(self.settings.api_url.as_str());
         let lock = match lock {
-            Some(lock) => Some(lock),
-            None => self.store.operation_lock(id).await?,
+            None if here => self.store.operation_lock(id).await?,
+            lock => lock,
         };
-        // What cannot be read or written is told by the step itself.
-        if lock.is_none() {
-            return Ok((None, None));
+        let mut wish = Wish { action, lock, written: None };
+        // A journal that cannot be read or written is told by the step itself.
+        if wish.lock.is_none() || !here {
+            return Ok(wish);
         }
-        let Ok(before) = self.store.journal(id).await else { return Ok((lock, None)) };
+        let Ok(before) = self.store.journal(id).await else { return Ok(wish) };
+        let kind = match action {
+            ReleaseAction::Keep if before.is_none() => return Ok(wish),
+            ReleaseAction::Keep => None,
+            ReleaseAction::Stop => Some(StepKind::Stop),
+            ReleaseAction::Destroy => Some(StepKind::Destroy),
+        };
         let mut journal = before.clone().unwrap_or_else(|| self.journal_from(id, claim));
-        Doomed::new(id, instance, Ground::Claimed).begin(kind, &mut journal, self.unix_now());
-        let written = self.store.write_journal(&journal).await;
-        Ok((lock, written.is_ok().then_some(Wish(before.map(Box::new)))))
+        journal.wish(kind, instance, self.unix_now());
+        if before.as_ref() != Some(&journal) {
+            // Also where that is said to have failed it may be on the disk.
+            let _ = self.store.write_journal(&journal).await;
+            wish.written = Some((before, journal));
+        }
+        Ok(wish)
     }
 
-    /// Takes back what [`Engine::wish`] wrote: the records are as they were.
-    pub(super) async fn withdraw(&self, id: &LeaseId, wish: Option<Wish>, call: &Call) {
-        let restored = match wish {
-            Some(Wish(Some(before))) => self.store.write_journal(&before).await,
-            Some(Wish(None)) => self.store.remove_journal(id).await,
-            None => Ok(()),
+    /// Takes a wish back, if nothing was made of it yet: the records are as they were.
+    pub(super) async fn withdraw(&self, id: &LeaseId, wish: &mut Wish, call: &Call) {
+        let Some((before, written)) = wish.written.take() else { return };
+        // The lock went with what was tried; who has it now goes on from what is on record.
+        let lock = match &wish.lock {
+            Some(_) => None,
+            None => match self.store.operation_lock(id).await {
+                Ok(Some(lock)) => Some(lock),
+                _ => return,
+            },
+        };
+        if !matches!(self.store.journal(id).await, Ok(Some(now)) if now == written) {
+            return;
+        }
+        let restored = match before {
+            Some(before) => self.store.write_journal(&before).await,
+            None => self.store.remove_journal(id).await,
         };
         if let Err(error) = restored {
             call.warn(format!("the journal could not be written: {error}"));
+        }
+        drop(lock);
+    }
+
+    /// Says what becomes of a wish that could not be carried out.
+    pub(super) fn tell_of_wish(&self, claim: &Claim, wish: &Wish, call: &Call) {
+        let end = match wish.action {
+            ReleaseAction::Keep => return,
+            ReleaseAction::Stop => "stopped",
+            ReleaseAction::Destroy => "destroyed",
+        };
+        if wish.written.is_some() {
+            let slug = &claim.slug;
+            call.warn(format!(
+                "it bills on; that {slug} is to be {end} is on record, and done by the next command that rents, starts or \
+                 ends anything; `touch {slug}` calls it off"
+            ));
         }
     }
 }

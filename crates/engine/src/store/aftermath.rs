@@ -30,6 +30,7 @@ impl Journal {
             proved_at: Some(now),
             void: Some("nobody here destroyed it".to_owned()),
             takes_back: false,
+            wished: false,
             extra: Map::new(),
         });
     }

@@ -282,11 +282,45 @@ impl Journal {
 
     /// Records that a step is about to be taken. One that is open already is only repeated.
     pub fn begin(&mut self, kind: StepKind, instance: InstanceId, now: i64) {
-        if self.open_step(kind, instance).is_none() {
-            let (instance, extra) = (instance.0, Map::new());
-            let (proved_at, void, takes_back) = (None, None, false);
-            self.steps.push(Step { kind, instance, requested_at: now, proved_at, void, takes_back, extra });
+        if let Some(step) = self.open_step(kind, instance) {
+            step.wished = false;
+            return;
         }
+        let (instance, extra) = (instance.0, Map::new());
+        let (proved_at, void, takes_back, wished) = (None, None, false, false);
+        self.steps.push(Step {
+            kind,
+            instance,
+            requested_at: now,
+            proved_at,
+            void,
+            takes_back,
+            wished,
+            extra,
+        });
+    }
+
+    /// Records what a user asks to become of an instance: this step, or with `None` that it is kept. What was asked for before
+    /// it is not asked for any more.
+    pub fn wish(&mut self, kind: Option<StepKind>, instance: InstanceId, now: i64) {
+        for other in [StepKind::Destroy, StepKind::Stop] {
+            if Some(other) != kind {
+                self.voided(other, instance, "its user asked for something else");
+            }
+        }
+        let Some(kind) = kind else { return };
+        if self.is_open(kind, instance) {
+            return self.asked_again(kind, instance, now);
+        }
+        self.begin(kind, instance, now);
+        self.open_step(kind, instance).into_iter().for_each(|step| step.wished = true);
+    }
+
+    /// Whether an open step is no more than a wish.
+    #[must_use]
+    pub fn is_wish(&self, kind: StepKind, instance: InstanceId) -> bool {
+        let of_it = |step: &&Step| step.kind == kind && step.instance == instance.0 && step.is_open();
+        self.steps.iter().find(of_it).is_some_and(|step| step.wished)
     }
 
     /// Records that a stop is about to be sent by which a start is taken back, or a destroy by which an acquire is. One that

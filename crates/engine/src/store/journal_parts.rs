@@ -137,6 +137,9 @@ pub struct Step {
     /// be done to somebody who got in meanwhile.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takes_back: bool,
+    /// Whether it is no more than asked for: its process has not come to the point of sending it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wished: bool,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

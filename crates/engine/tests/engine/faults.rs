@@ -1,6 +1,5 @@
 //! One thing goes wrong, at every call, in virtual time: the operation survives it, or leaves nothing behind.
 
-use crate::support::{open, stop, warm};
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::ops::{CleanupRequest, ReleaseRequest, RunRequest, RunResult};
 use crabbox_vast_engine::ssh::command::Script;

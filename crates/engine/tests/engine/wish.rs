@@ -1,10 +1,10 @@
 //! What a user asks to become of a lease outlives the process that was asked.
 
-use crate::support::{claim, journal_of, leave, open, run_on, stop, strangers, warm};
+use crate::support::{claim, journal_of, leave, open, run_on, stop, strangers, warm, warnings};
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
-use crabbox_vast_engine::ops::{CleanupRequest, ReleaseRequest};
+use crabbox_vast_engine::ops::{CleanupRequest, ReleaseOutcome, ReleaseRequest};
 use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
@@ -56,40 +56,59 @@ async fn a_release_that_dies_after_its_first_call_is_finished_by_a_cleanup() {
 /// A release that is refused, or called off by its user, has asked for nothing: the records are as they were.
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_refused_or_cancelled_leaves_no_wish() {
-    for (recorded, cancelled) in [(true, false), (false, false), (true, true)] {
+    for (what, code) in [
+        ("relabelled", Code::IdentityMismatch),
+        ("relabelled, of crabbox", Code::IdentityMismatch),
+        ("cancelled while it is locked out", Code::Cancelled),
+        ("cancelled while nobody answers", Code::ApiUnavailable),
+        ("a bad key", Code::AuthFailed),
+        ("another API", Code::IdentityMismatch),
+    ] {
         let stage = Stage::new();
         let process = stage.process();
         let lease = warm(&stage, &process, "one", true).await;
         let store = process.engine.store();
-        if !recorded {
-            // As of a lease that crabbox made.
+        if what.ends_with("of crabbox") {
             store.remove_journal(&lease.id).await.expect("removed");
         }
         let before = store.journal(&lease.id).await.expect("readable");
-        let error = if cancelled {
-            let locked = Effect::Answer {
-                status: 403,
-                content_type: "text/plain".into(),
-                body: String::new(),
-                headers: Vec::new(),
-            };
-            stage.vast(|vast, _| vast.add_fault(Fault::once("GET", "/api/*", locked).times(None)));
-            let cancel = CancellationToken::new();
-            let call = stage.call_with(cancel.clone());
-            let (outcome, ()) = tokio::join!(stop(&process.engine, "one", &call), async {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                cancel.cancel();
-            });
-            outcome.expect_err("cancelled")
-        } else {
+        let answer = |status, body: &str| Effect::Answer {
+            status,
+            content_type: "application/json".into(),
+            body: body.into(),
+            headers: Vec::new(),
+        };
+        let cancel = CancellationToken::new();
+        let refuses = match what {
+            "cancelled while it is locked out" => Some(answer(403, "")),
+            "cancelled while nobody answers" => Some(Effect::Html(502)),
+            "a bad key" => {
+                Some(answer(404, r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#))
+            }
+            _ => None,
+        };
+        if let Some(effect) = refuses {
+            stage.vast(|vast, _| vast.add_fault(Fault::once("GET", "/api/*", effect).times(None)));
+        } else if what.starts_with("relabelled") {
             let label = json!({"label": "cbx1|cbx_aaaaaaaaaaaa|other|ready"});
             stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &label);
-            stop(&process.engine, "one", &stage.call()).await.expect_err("relabelled")
-        };
-        let expected = if cancelled { Code::Cancelled } else { Code::IdentityMismatch };
-        assert_eq!(error.code(), expected, "{error}");
-        assert_eq!(store.journal(&lease.id).await.expect("readable"), before);
-        assert_eq!(open(&stage), [lease.instance]);
+        }
+        let process = stage.process_with(None, |settings| {
+            if what == "another API" {
+                settings.api_url = "http://127.0.0.1:10/api/v0".into();
+            }
+        });
+        let call = stage.call_with(cancel.clone());
+        let (outcome, ()) = tokio::join!(stop(&process.engine, "one", &call), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if what.starts_with("cancelled") {
+                cancel.cancel();
+            }
+        });
+        let error = outcome.expect_err(what);
+        assert_eq!(error.code(), code, "{what}: {error}");
+        assert_eq!(store.journal(&lease.id).await.expect("readable"), before, "{what}");
+        assert_eq!(open(&stage), [lease.instance], "{what}");
     }
 }
 
@@ -125,5 +144,48 @@ async fn a_release_that_could_not_ask_is_done_later_unless_the_lease_is_used() {
         stage.process().engine.cleanup(&everything, &stage.call()).await.expect("cleans");
         let left = if used { vec![lease.instance] } else { vec![] };
         assert_eq!(open(&stage), left, "used: {used}");
+    }
+}
+
+/// The last word counts: who could not get through with a stop, and then asks for something else, gets that.
+#[tokio::test(start_paused = true)]
+async fn a_later_wish_replaces_an_earlier_one() {
+    for then in ["stopped", "kept", "kept while nobody answers", "touched"] {
+        for first in [ReleaseAction::Destroy, ReleaseAction::Stop] {
+            let what = format!("{first:?}, then {then}");
+            let stage = Stage::new();
+            let process = stage.process();
+            let lease = warm(&stage, &process, "one", true).await;
+            let silent = || Fault::once("GET", "/api/*", Effect::Html(502)).times(None);
+            stage.vast(|vast, _| vast.add_fault(silent()));
+            let ask = async |action| {
+                let request = ReleaseRequest { identifier: "one".into(), action: Some(action) };
+                process.engine.release(&request, &stage.call()).await.map(|released| released.outcome)
+            };
+            ask(first).await.expect_err("nobody answers");
+            assert!(warnings(&stage).iter().any(|told| told.contains("is on record")), "{what}");
+            if then != "kept while nobody answers" {
+                stage.control("DELETE", "/_sim/faults", &json!({}));
+            }
+            match then {
+                "stopped" => {
+                    assert_eq!(ask(ReleaseAction::Stop).await.expect(&what), ReleaseOutcome::Stopped)
+                }
+                "kept" => assert_eq!(ask(ReleaseAction::Keep).await.expect(&what), ReleaseOutcome::Kept),
+                "touched" => {
+                    process.engine.touch("one", None, &stage.call()).await.expect(&what);
+                }
+                _ => {
+                    ask(ReleaseAction::Keep).await.expect_err("nobody answers");
+                    stage.control("DELETE", "/_sim/faults", &json!({}));
+                }
+            }
+            // Longer than a heartbeat, so that no recent use spares it.
+            tokio::time::sleep(Duration::from_secs(420)).await;
+            let everything = CleanupRequest::default();
+            let cleaned = stage.process().engine.cleanup(&everything, &stage.call()).await.expect(&what);
+            assert_eq!((cleaned.summary.destroyed, cleaned.summary.stopped), (0, 0), "{what}: {cleaned:?}");
+            assert_eq!(open(&stage), [lease.instance], "{what}");
+        }
     }
 }

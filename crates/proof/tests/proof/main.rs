@@ -7,6 +7,7 @@ mod worlds;
 use crabbox_vast_proof::aims::Target;
 use crabbox_vast_proof::tally::counts;
 use crabbox_vast_proof::{Plan, Ran, Tally, branches, run, seeds};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,8 +18,32 @@ const SEEDS: u64 = 2_000;
 /// Failures after which nothing more is to be learned.
 const ENOUGH: usize = 20;
 
+/// A core of this machine, until it is dropped: the tests do nothing but compute, and more of them at once than there are
+/// cores wear out the caches.
+struct Core;
+
+static BUSY: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Core {
+    fn take() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let busy = BUSY.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = BUSY.1.wait_while(busy, |busy| *busy >= cores);
+        *free.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        *BUSY.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        BUSY.1.notify_one();
+    }
+}
+
 /// Runs a plan made by hand, in which no promise may break.
 fn holds(plan: &Plan) -> Ran {
+    let _core = Core::take();
     let ran = run(plan);
     // The test runs on a thread of its name.
     let test = std::thread::current().name().unwrap_or_default().to_owned();
@@ -97,6 +122,7 @@ const FLOORS: [(Target, usize); 6] = [
 
 #[test]
 fn random_seeds() {
+    let _core = Core::take();
     let mut tally = Tally::default();
     for seed in 0..SEEDS {
         if tally.failures.len() >= ENOUGH {
@@ -114,6 +140,7 @@ fn random_seeds() {
 
 #[test]
 fn a_replay_has_the_same_history() {
+    let _core = Core::take();
     let mut events = 0;
     for seed in 0..40 {
         let plan = seeds::plan(seed);

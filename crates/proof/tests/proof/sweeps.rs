@@ -1,6 +1,6 @@
 //! One thing wrong at every place, and deaths after faults.
 
-use crate::{ENOUGH, judge};
+use crate::{Core, ENOUGH, judge};
 use crabbox_vast_proof::Tally;
 use crabbox_vast_proof::scenes::scene;
 use crabbox_vast_proof::sweeps::{Case, Rehearsal, Sweep};
@@ -29,6 +29,7 @@ fn rehearse(name: &str) -> Rehearsal {
 /// Runs sweeps of one scene and demands that each case happens as planned, that every promise holds, and that these
 /// branches are reached.
 fn sweep(name: &str, sweeps: &[Sweep], branches: &[&'static str]) {
+    let _core = Core::take();
     let rehearsal = rehearse(name);
     let mut tally = Tally::default();
     for sweep in sweeps {
@@ -55,6 +56,7 @@ fn play(rehearsal: &Rehearsal, sweep: Sweep, number: usize, tally: &mut Tally) -
 
 /// Draws pairs until enough of them are real.
 fn pairs(name: &str) {
+    let _core = Core::take();
     let rehearsal = rehearse(name);
     let mut tally = Tally::default();
     let wanted =

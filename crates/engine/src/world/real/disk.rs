@@ -203,7 +203,6 @@ mod tests {
         assert_eq!(RealFiles.read(&pipe).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_lock_ends_with_its_guard_whoever_has_a_copy_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
@@ -219,6 +218,7 @@ mod tests {
         drop(copy);
     }
 
+    #[cfg(unix)]
     #[test]
     fn folders_are_real_and_private() {
         let dir = tempfile::tempdir().unwrap();
