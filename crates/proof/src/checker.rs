@@ -198,7 +198,12 @@ impl<'a> Judge<'a> {
             Happening::Died { process, death: Death::Kill, .. } => {
                 self.dead.insert(*process);
             }
-            Happening::Died { death: Death::PowerCut, .. } => self.dead.extend(self.began.keys()),
+            Happening::Died { death: Death::PowerCut, .. } => self.dead.extend(self.users.living()),
+            // The last word counts: this one wants its disk to stay.
+            Happening::Asked { lease, destroy: false, .. } => {
+                let kept = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
+                kept.for_each(|live| live.doom = Doom::default());
+            }
             Happening::CreateSent { lease: Some(lease), ask, process } => {
                 // One create per offer and lease: a second one is a replay.
                 self.verdict.double_creates += u64::from(!self.sent.insert((lease, *ask)));
@@ -244,11 +249,12 @@ impl<'a> Judge<'a> {
                     is(&self.failed, live.creator) || is(&self.dead, live.creator) && promise.is_none();
                 let orphaned = left && live.handed_over.is_none() && !live.joined;
                 // That it was stopped to be kept no acquire writes.
-                let nobodys = (unwanted || orphaned && promise != Some(Stay::Disk)) && !live.entered;
+                let paused = promise == Some(Stay::Disk);
+                let nobodys = (unwanted || orphaned && !paused) && !live.entered;
                 // A destroy that nobody came to the end of is finished, unless somebody uses the machine.
                 let Doom { sent, asked } = live.doom;
                 let unfinished = is(&self.failed, sent) || is(&self.dead, sent) || is(&self.dead, asked);
-                self.verdict.leaked += u64::from(nobodys || unfinished);
+                self.verdict.leaked += u64::from(nobodys || unfinished && !paused);
             }
             Happening::Uses { lease, process } if self.adopters.contains(process) => {
                 let taken = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));

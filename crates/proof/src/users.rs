@@ -132,6 +132,11 @@ impl<'a> Users<'a> {
         self.promised.get(lease).map(|(stay, _)| *stay)
     }
 
+    /// The processes that are at work.
+    pub(crate) fn living(&self) -> impl Iterator<Item = usize> {
+        self.living.keys().copied()
+    }
+
     /// The lease that this process destroys as its user asked, and of which it has the lock.
     pub(crate) fn ends(&self, process: usize) -> Option<&'a str> {
         let asked = |lease: &str| self.asked.get(lease).is_some_and(|asked| asked.contains(&(process, true)));

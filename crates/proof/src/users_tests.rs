@@ -380,7 +380,56 @@ fn what_a_user_asked_for_outlives_the_process_that_was_asked() {
     assert_eq!(leaks(vec![asked(true), holds.clone()], vec![]), 0, "it may have died before its record");
     let refused = Happening::DiskFault { process: 4, what: "write".into() };
     assert_eq!(leaks(vec![asked(true), holds, refused, called], vec![]), 0, "the disk has no record");
-    assert_eq!(leaks(all, vec![Happening::InUse { process: 5, instance: 1 }]), 0, "somebody uses it");
+    assert_eq!(leaks(all.clone(), vec![Happening::InUse { process: 5, instance: 1 }]), 0, "somebody uses it");
+    let pause = Happening::Asked { process: 5, lease: "a".into(), destroy: false };
+    assert_eq!(leaks(all, vec![pause]), 0, "the last word keeps its disk");
+}
+
+/// What had ended when the power went did not die of that.
+#[test]
+fn a_power_cut_kills_only_what_is_at_work() {
+    let leaks = |ended: bool| {
+        let asked = Happening::Asked { process: 4, lease: "a".into(), destroy: true };
+        let called = Happening::Called {
+            process: 4,
+            method: "GET",
+            path: String::new(),
+            status: 404,
+            struck: true,
+            instance: None,
+        };
+        let mut events = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.push(Happening::Began { process: 4, what: "Stop".into() });
+        events.extend([asked, Happening::Holds { process: 4, lease: "a".into() }, called]);
+        if ended {
+            events.push(Happening::Ended { process: 4, outcome: "auth_failed".into() });
+        }
+        events.push(Happening::Died { process: 6, step: 1, death: Death::PowerCut });
+        events.extend([Happening::Runs { instance: 1 }, gone(1)]);
+        of(events).leaked
+    };
+    assert_eq!((leaks(false), leaks(true)), (1, 0));
+}
+
+/// A failed acquire gives up a machine that its user has stopped to keep it: that is not to be finished.
+#[test]
+fn a_destroy_of_what_was_stopped_to_be_kept_is_not_finished() {
+    let leaks = |stays: Option<Stay>| {
+        let mut events = begun("Acquire");
+        events.push(Happening::Called {
+            process: 4,
+            method: "DELETE",
+            path: "/instances/1/".to_owned(),
+            status: 429,
+            struck: false,
+            instance: Some(1),
+        });
+        events.push(Happening::Promised { lease: "a".into(), stays });
+        events.push(Happening::Ended { process: 4, outcome: "start_failed_image".into() });
+        events.extend([Happening::Runs { instance: 1 }, gone(1)]);
+        of(events).leaked
+    };
+    assert_eq!((leaks(Some(Stay::Disk)), leaks(None)), (0, 1));
 }
 
 /// A start that was refused before it was sent has begun nothing that is to be taken back.
