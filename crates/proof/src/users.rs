@@ -37,6 +37,9 @@ pub(crate) struct Users<'a> {
 impl<'a> Users<'a> {
     /// Takes note of what changes who needs what.
     pub(crate) fn note(&mut self, happening: &'a Happening) {
+        if let Happening::Called { process, .. } = happening {
+            self.heard(*process);
+        }
         match happening {
             Happening::Began { process, what } => {
                 self.living.insert(*process, what);
@@ -85,15 +88,25 @@ impl<'a> Users<'a> {
                 };
             }
             Happening::Asked { process, lease, destroy } => {
-                // Of what was asked of those that are dead or done the last word counts.
-                let asked = self.asked.entry(lease).or_default();
-                asked.retain(|(process, _)| self.living.contains_key(process));
-                asked.push((*process, *destroy));
+                self.asked.entry(lease).or_default().push((*process, *destroy));
             }
             // What a user asked of us is still asked for: crabbox did not hear of it.
             Happening::UsedByCrabbox { lease } => self.started(lease),
             Happening::ClockJumped(by) => self.jump += *by,
             _ => {}
+        }
+    }
+
+    /// A process calls the API: what its user asked of it is on record, and replaces what was asked of those that are dead or
+    /// done.
+    fn heard(&mut self, process: usize) {
+        let held = self.holding.iter().filter(|(holder, _)| *holder == process).map(|(_, lease)| *lease);
+        for lease in held.collect::<Vec<_>>() {
+            if let Some(asked) =
+                self.asked.get_mut(lease).filter(|asked| asked.iter().any(|one| one.0 == process))
+            {
+                asked.retain(|(other, _)| *other == process || self.living.contains_key(other));
+            }
         }
     }
 

@@ -534,3 +534,32 @@ fn who_goes_on_with_an_acquire_may_give_its_machine_up() {
     assert_eq!(ends(Some(4), Some(4)), 0);
     assert_eq!(ends(Some(4), Some(5)), 1, "it was handed over");
 }
+
+/// Of two words of a user the later one counts, once the process that was asked had it on record.
+#[test]
+fn the_last_word_replaces_one_that_nobody_carries_out() {
+    let ends = |recorded: bool, by: usize| {
+        let asked = |process, destroy| Happening::Asked { process, lease: "a".into(), destroy };
+        let mut events = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.push(Happening::Promised { lease: "a".into(), stays: Some(Stay::Kept) });
+        events.push(Happening::Began { process: 4, what: "Stop".into() });
+        events.push(asked(4, true));
+        events.push(Happening::Died { process: 4, step: 1, death: Death::Kill });
+        events.push(Happening::Began { process: 5, what: "Pause".into() });
+        events.extend([asked(5, false), Happening::Holds { process: 5, lease: "a".into() }]);
+        if recorded {
+            events.push(Happening::Called {
+                process: 5,
+                method: "GET",
+                path: String::new(),
+                status: 200,
+                struck: false,
+                instance: None,
+            });
+        }
+        events.push(Happening::Died { process: 5, step: 1, death: Death::Kill });
+        events.push(Happening::Destroyed { instance: 1, by: Some(by) });
+        of(events).taken
+    };
+    assert_eq!((ends(true, 7), ends(false, 7)), (1, 0));
+}
