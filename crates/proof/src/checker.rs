@@ -186,10 +186,15 @@ impl<'a> Judge<'a> {
             self.failed.insert(*process);
         }
         if let Happening::Called { process, .. } = happening
-            && let Some(lease) = self.users.ends(*process).filter(|_| !self.refused.contains(process))
+            && let Some((lease, destroy)) =
+                self.users.wish(*process).filter(|_| !self.refused.contains(process))
         {
-            let ended = self.live.values_mut().filter(|live| live.lease.as_deref() == Some(lease));
-            ended.for_each(|live| live.doom.asked = Some(*process));
+            let of_lease = self.live.values_mut().filter(|live| live.lease.as_deref() == Some(lease));
+            of_lease.for_each(|live| match destroy {
+                true => live.doom.asked = Some(*process),
+                // The last word counts: this one wants its disk to stay.
+                false => live.doom = Doom::default(),
+            });
         }
         match happening {
             Happening::DiskFault { process, .. } => {
@@ -199,11 +204,6 @@ impl<'a> Judge<'a> {
                 self.dead.insert(*process);
             }
             Happening::Died { death: Death::PowerCut, .. } => self.dead.extend(self.users.living()),
-            // The last word counts: this one wants its disk to stay.
-            Happening::Asked { lease, destroy: false, .. } => {
-                let kept = self.live.values_mut().filter(|live| live.lease.as_ref() == Some(lease));
-                kept.for_each(|live| live.doom = Doom::default());
-            }
             Happening::CreateSent { lease: Some(lease), ask, process } => {
                 // One create per offer and lease: a second one is a replay.
                 self.verdict.double_creates += u64::from(!self.sent.insert((lease, *ask)));

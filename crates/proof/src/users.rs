@@ -100,13 +100,9 @@ impl<'a> Users<'a> {
     /// A process calls the API: what its user asked of it is on record, and replaces what was asked of those that are dead or
     /// done.
     fn heard(&mut self, process: usize) {
-        let held = self.holding.iter().filter(|(holder, _)| *holder == process).map(|(_, lease)| *lease);
-        for lease in held.collect::<Vec<_>>() {
-            if let Some(asked) =
-                self.asked.get_mut(lease).filter(|asked| asked.iter().any(|one| one.0 == process))
-            {
-                asked.retain(|(other, _)| *other == process || self.living.contains_key(other));
-            }
+        let wish = self.wish(process);
+        if let Some(asked) = wish.and_then(|(lease, _)| self.asked.get_mut(lease)) {
+            asked.retain(|(other, _)| *other == process || self.living.contains_key(other));
         }
     }
 
@@ -150,13 +146,12 @@ impl<'a> Users<'a> {
         self.living.keys().copied()
     }
 
-    /// The lease that this process destroys as its user asked, and of which it has the lock.
-    pub(crate) fn ends(&self, process: usize) -> Option<&'a str> {
-        let asked = |lease: &str| self.asked.get(lease).is_some_and(|asked| asked.contains(&(process, true)));
-        self.holding
-            .iter()
-            .find(|(holder, lease)| *holder == process && asked(lease))
-            .map(|(_, lease)| *lease)
+    /// The lease whose end this process was asked for and of which it has the lock, and whether its machine is to be
+    /// destroyed.
+    pub(crate) fn wish(&self, process: usize) -> Option<(&'a str, bool)> {
+        let held = self.holding.iter().filter(|(holder, _)| *holder == process);
+        let asked = |lease: &str| self.asked.get(lease)?.iter().find(|(asked, _)| *asked == process);
+        held.filter_map(|(_, lease)| asked(lease).map(|(_, destroy)| (*lease, *destroy))).next()
     }
 
     /// The machine of a lease was stopped. Its record may take long to show that.

@@ -382,7 +382,17 @@ fn what_a_user_asked_for_outlives_the_process_that_was_asked() {
     assert_eq!(leaks(vec![asked(true), holds, refused, called], vec![]), 0, "the disk has no record");
     assert_eq!(leaks(all.clone(), vec![Happening::InUse { process: 5, instance: 1 }]), 0, "somebody uses it");
     let pause = Happening::Asked { process: 5, lease: "a".into(), destroy: false };
-    assert_eq!(leaks(all, vec![pause]), 0, "the last word keeps its disk");
+    assert_eq!(leaks(all.clone(), vec![pause.clone()]), 1, "a word that nobody wrote down");
+    let holds = Happening::Holds { process: 5, lease: "a".into() };
+    let called = Happening::Called {
+        process: 5,
+        method: "GET",
+        path: String::new(),
+        status: 200,
+        struck: false,
+        instance: None,
+    };
+    assert_eq!(leaks(all, vec![pause, holds, called]), 0, "the last word keeps its disk");
 }
 
 /// What had ended when the power went did not die of that.

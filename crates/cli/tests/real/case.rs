@@ -239,10 +239,9 @@ impl Case {
     /// Whether a machine may be there after a clean-up: one that is kept, unless it never was its user's, or was to end.
     fn may_stay(self, ended: &Ended) -> bool {
         match self.scenario {
-            Scenario::Broken | Scenario::Run | Scenario::Cleanup => false,
+            // What a user asked `stop` for is on record before its first call.
+            Scenario::Broken | Scenario::Run | Scenario::Cleanup | Scenario::Stop => false,
             Scenario::Warmup => self.scenario.did_its_work(ended),
-            // What a user asked for is on record before the first call, and stays so unless it is refused.
-            Scenario::Stop => self.may_fail() && self.trap.route != Route::Destroy,
             Scenario::RunId | Scenario::Start | Scenario::Touch | Scenario::List | Scenario::Status => true,
         }
     }

@@ -7,7 +7,8 @@
 use super::gone::list_is_not_whole;
 use super::recovery::Patience;
 use super::rent::{Acquiring, Choice};
-use super::replay::{Stand, TakenUp, busy, elsewhere, given_id};
+use super::replay::{Stand, TakenUp, busy, elsewhere, given_id, released};
+use super::unfinished::Unfinished;
 use super::{Call, Engine, Lease, Phase};
 use crate::Result;
 use crate::config::InstanceType;
@@ -19,6 +20,7 @@ use crate::vast::select::select;
 use crate::vast::{Filter, Instance};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What to acquire, besides the settings.
@@ -103,6 +105,14 @@ impl Engine {
                 let opening = self.open_under(Some(lock), id.as_str(), false, call);
                 let (lease, lock) = self.with_the_dead(&id, opening, call).await?;
                 return Ok((lease, lock.ok_or_else(|| busy(&id))?));
+            }
+            Stand::Ending(instance) => {
+                let (why, call) = (Unfinished::Destroy, &call.uncancelled());
+                let ending = self.finish_destroy(&id, why, instance, lock, Duration::ZERO, call);
+                return Err(match self.with_the_dead(&id, ending, call).await {
+                    Ok(_) => released(&id),
+                    Err(left) => released(&id).and(&left),
+                });
             }
             Stand::CutOff(mut cut_off) => {
                 cut_off.journal.holder = alone.then(|| self.holder());

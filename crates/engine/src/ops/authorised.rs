@@ -252,6 +252,10 @@ impl Engine {
         let doomed = Doomed::new(id, instance, Ground::Claimed).because(lease.why);
         let (_lock, mut journal) = self.journal_of(id, claim, lock, call).await?;
         if let Some(journal) = &mut journal {
+            if lease.why == Why::Asked {
+                // Where the wish could not be written, this is the last word all the same.
+                journal.wish(Some(StepKind::Stop), instance, self.unix_now());
+            }
             doomed.begin(StepKind::Stop, journal, self.unix_now());
             self.note_or_warn(journal, call).await;
         }

@@ -5,7 +5,7 @@ use super::open::ended_hint;
 use super::{Call, Engine};
 use crate::lease::labels::{self, key};
 use crate::lease::{Claim, Dollars, InstanceId, LeaseId, moment};
-use crate::store::StepKind;
+use crate::store::{Journal, StepKind};
 use crate::vast::Instance;
 use crate::{Code, Error, Result};
 use std::time::Duration;
@@ -99,7 +99,10 @@ impl Engine {
     async fn is_stopping(&self, instance: InstanceId, claim: Option<&Claim>) -> bool {
         let Some(id) = claim.and_then(|claim| LeaseId::parse(&claim.lease_id)) else { return false };
         let journal = self.store.journal(&id).await.ok().flatten();
-        journal.is_some_and(|journal| journal.is_open(StepKind::Stop, instance))
+        let sent = |journal: Journal| {
+            journal.is_open(StepKind::Stop, instance) && !journal.is_wish(StepKind::Stop, instance)
+        };
+        journal.is_some_and(sent)
     }
 
     /// Why an instance that shows all of its states as stopped is so, which none of us did. Reads the account.

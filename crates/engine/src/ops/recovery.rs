@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// Destroys the instance of a lease that nobody finishes any more.
-    async fn finish_destroy(
+    pub(super) async fn finish_destroy(
         &self,
         id: &LeaseId,
         why: Unfinished,

@@ -297,7 +297,7 @@ impl Engine {
                 ReleaseOutcome::Kept
             }
             (ReleaseAction::Stop, _) => match self.halt_lease(id, lease, instance, lock, call).await {
-                Err(error) if is_refusal(error.code()) => {
+                Err(error) if is_refusal(error.code()) || call.is_cancelled() => {
                     self.withdraw(id, &mut wish, call).await;
                     return Err(error);
                 }

@@ -32,6 +32,8 @@ pub(super) enum Stand {
     Ready,
     /// An earlier call was cut off.
     CutOff(Box<CutOff>),
+    /// Its end was asked for, and is not proved yet.
+    Ending(InstanceId),
 }
 
 /// Where an earlier call was cut off.
@@ -155,12 +157,13 @@ impl Engine {
                 // crabbox, which knows no journal, may use what was to be destroyed.
                 let now = self.cautious_now(Some(&journal));
                 let spared = in_use(&claim, Some(&journal), Unfinished::Destroy, now);
-                let going = gone || journal.is_open(StepKind::Destroy, instance) && !spared;
+                let ending = !gone && journal.is_open(StepKind::Destroy, instance) && !spared;
                 // What was given up and used all the same is its user's. crabbox writes that into the claim only.
                 let given_up = journal.discarded(instance) && !was_usable(&claim);
                 let given_up = given_up || state == claim_state(State::Releasing).0;
-                match (given_up, going, was_ready) {
+                match (given_up, gone || ending, was_ready) {
                     (true, ..) => Step::GivenUp(instance),
+                    (false, true, _) if ending => return Ok(Stand::Ending(instance)),
                     (false, true, _) => return Err(released(id)),
                     (false, false, true) => return Ok(Stand::Ready),
                     (false, false, false) => Step::Rented(instance),
@@ -266,7 +269,7 @@ impl Acquiring<'_> {
     }
 }
 
-fn released(id: &LeaseId) -> Error {
+pub(super) fn released(id: &LeaseId) -> Error {
     Error::new(Code::LeaseReleased, format!("lease {id} was given back; its id is spent"))
         .hint("use another lease id to rent again")
         .with("lease", id.as_str())

@@ -13,8 +13,14 @@ pub(super) struct Wish {
     pub action: ReleaseAction,
     /// Of whoever has the lease to himself.
     pub lock: Option<OperationGuard>,
-    /// The journal as it was, and as it was written; none where nothing was.
-    written: Option<(Option<Journal>, Journal)>,
+    written: Option<Written>,
+}
+
+/// The journal as it was, and as it was written. Also where that is said to have failed it may be on the disk.
+struct Written {
+    before: Option<Journal>,
+    now: Journal,
+    failed: bool,
 }
 
 /// Whether an error says that a lease is not to be ended, at least not by this call; any other says that it is not known.
@@ -66,16 +72,15 @@ impl Engine {
         let mut journal = before.clone().unwrap_or_else(|| self.journal_from(id, claim));
         journal.wish(kind, instance, self.unix_now());
         if before.as_ref() != Some(&journal) {
-            // Also where that is said to have failed it may be on the disk.
-            let _ = self.store.write_journal(&journal).await;
-            wish.written = Some((before, journal));
+            let failed = self.store.write_journal(&journal).await.is_err();
+            wish.written = Some(Written { before, now: journal, failed });
         }
         Ok(wish)
     }
 
     /// Takes a wish back, if nothing was made of it yet: the records are as they were.
     pub(super) async fn withdraw(&self, id: &LeaseId, wish: &mut Wish, call: &Call) {
-        let Some((before, written)) = wish.written.take() else { return };
+        let Some(Written { before, now, .. }) = wish.written.take() else { return };
         // The lock went with what was tried; who has it now goes on from what is on record.
         let lock = match &wish.lock {
             Some(_) => None,
@@ -84,7 +89,7 @@ impl Engine {
                 _ => return,
             },
         };
-        if !matches!(self.store.journal(id).await, Ok(Some(now)) if now == written) {
+        if !matches!(self.store.journal(id).await, Ok(Some(there)) if there == now) {
             return;
         }
         let restored = match before {
@@ -104,11 +109,11 @@ impl Engine {
             ReleaseAction::Stop => "stopped",
             ReleaseAction::Destroy => "destroyed",
         };
-        if wish.written.is_some() {
+        if wish.written.as_ref().is_some_and(|written| !written.failed) {
             let slug = &claim.slug;
             call.warn(format!(
-                "it bills on; that {slug} is to be {end} is on record, and done by the next command that rents, starts or \
-                 ends anything; `touch {slug}` calls it off"
+                "{slug} may bill on; that it is to be {end} is on record, and done by the next command that rents, starts or \
+                 ends anything; `stop --vast-release-action keep {slug}` calls it off"
             ));
         }
     }

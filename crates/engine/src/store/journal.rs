@@ -303,12 +303,18 @@ impl Journal {
     /// Records what a user asks to become of an instance: this step, or with `None` that it is kept. What was asked for before
     /// it is not asked for any more.
     pub fn wish(&mut self, kind: Option<StepKind>, instance: InstanceId, now: i64) {
-        for other in [StepKind::Destroy, StepKind::Stop] {
-            if Some(other) != kind {
-                self.voided(other, instance, "its user asked for something else");
-            }
+        let other = "its user asked for something else";
+        if kind != Some(StepKind::Destroy) {
+            self.voided(StepKind::Destroy, instance, other);
         }
-        let Some(kind) = kind else { return };
+        // One that was sent has perhaps had its effect: it stands beside the destroy.
+        if kind.is_none() || kind == Some(StepKind::Destroy) && self.is_wish(StepKind::Stop, instance) {
+            self.voided(StepKind::Stop, instance, other);
+        }
+        let Some(kind) = kind else {
+            self.holder = None;
+            return;
+        };
         if self.is_open(kind, instance) {
             return self.asked_again(kind, instance, now);
         }
@@ -330,6 +336,7 @@ impl Journal {
             self.begin(kind, instance, now);
             self.open_step(kind, instance).into_iter().for_each(|step| step.takes_back = true);
         }
+        self.open_step(kind, instance).into_iter().for_each(|step| step.wished = false);
     }
 
     /// Whether a destroy is open that nobody asked for: an acquire gives the instance up.
