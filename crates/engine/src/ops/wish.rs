@@ -32,8 +32,6 @@ pub(super) fn is_refusal(code: Code) -> bool {
             | Code::ClaimChanged
             | Code::ClaimCorrupt
             | Code::IdentityMismatch
-            | Code::AuthFailed
-            | Code::TwoFactorRequired
     )
 }
 
