@@ -519,3 +519,7 @@ mod tests;
 #[cfg(test)]
 #[path = "users_tests.rs"]
 mod users_tests;
+
+#[cfg(test)]
+#[path = "leaks_tests.rs"]
+mod leaks_tests;

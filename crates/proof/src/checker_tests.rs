@@ -78,14 +78,17 @@ fn each_broken_promise_is_counted() {
 }
 
 pub(super) fn called(instance: u64) -> Happening {
-    Happening::Called {
-        process: 0,
-        method: "DELETE",
-        path: String::new(),
-        status: 200,
-        struck: false,
-        instance: Some(instance),
-    }
+    called_by(0, "DELETE", "", Some(instance))
+}
+
+/// A call that reached the vendor; the checker does not ask how it was answered.
+pub(super) fn called_by(
+    process: usize,
+    method: &'static str,
+    path: &str,
+    instance: Option<u64>,
+) -> Happening {
+    Happening::Called { process, method, path: path.to_owned(), status: 200, struck: false, instance }
 }
 
 /// The line by which a soak is judged shows every count.
@@ -273,14 +276,7 @@ fn a_price_that_was_shown_is_acted_upon() {
         history.push(Duration::from_secs(105), gone(1));
         judge(&history, &BTreeSet::new(), 1.0).over_cap_seconds
     };
-    let delete = |path: &str| Happening::Called {
-        process: 4,
-        method: "DELETE",
-        path: path.into(),
-        status: 502,
-        struck: true,
-        instance: Some(1),
-    };
+    let delete = |path: &str| called_by(4, "DELETE", path, Some(1));
     let destroy = || delete("/api/v0/instances/1/");
     let ended = || Happening::Ended { process: 4, outcome: "timed_out".into() };
     assert_eq!(waits("Acquire", vec![]), 40);
