@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// What stands at a path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node {
     folder: bool,
     mode: u32,
@@ -34,7 +34,7 @@ enum Change {
 type Names = BTreeMap<OsString, usize>;
 
 /// The whole disk. All processes of a stage share it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Platter {
     nodes: Vec<Node>,
     /// What a running system sees.

@@ -125,7 +125,7 @@ pub enum Happening {
 }
 
 /// The events of one run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     events: Vec<(Duration, Happening)>,
 }

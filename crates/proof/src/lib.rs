@@ -10,7 +10,8 @@
 //!   `secrets` looks through whatever leaves a process, `start_script` through what a machine is told to do.
 //! - `crabbox` is the other tool on the same claims.
 //! - [`vendor`] says how the vendor behaves, [`plan`] is one whole run as data; `play` runs it and
-//!   `operate` does what a process does.
+//!   `operate` does what a process does. `opening` makes what is there before, once for all runs that begin alike, and
+//!   `still` lets them go on from there.
 //! - [`history`] is what happened; [`checker`] reads it at the end and counts broken promises, and `users` knows who
 //!   needs a machine at a moment.
 //! - [`abandoned`] is a run after which nobody comes back.
@@ -37,6 +38,7 @@ pub mod files;
 pub mod history;
 mod http;
 pub mod life;
+mod opening;
 mod operate;
 pub mod plan;
 mod play;
@@ -48,6 +50,7 @@ mod shared;
 pub mod ssh;
 pub mod stage;
 mod start_script;
+mod still;
 mod stock;
 pub mod sweeps;
 pub mod tally;

@@ -1,25 +1,23 @@
-//! A run from beginning to end: what was there before, the work with everything that goes wrong, the clean-up, the
+//! A run from beginning to end: the work with everything that goes wrong, the clean-up, the
 //! judgement.
 
 use crate::acts::When;
 use crate::aims::aims;
 use crate::branches::branches;
 use crate::checker::judge;
-use crate::history::{Death, Happening};
-use crate::life::{Kill, Side};
-use crate::operate::{CHOSEN, ended, note_items, operate, release};
-use crate::plan::{Left, Operation, Plan, Ran};
-use crate::shared::Deadly;
+use crate::history::Happening;
+use crate::life::Side;
+use crate::opening;
+use crate::operate::{ended, note_items, operate, release};
+use crate::plan::{Operation, Plan, Ran};
 use crate::stage::{CAP, Stage, Treatment};
+use crate::still::Still;
 use crate::vendor::Act;
-use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
-use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, ReleaseRequest};
+use crabbox_vast_engine::lease::ReleaseAction;
+use crabbox_vast_engine::ops::{CleanupRequest, ReleaseRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Longer than the idle timeout of every lease here.
-const IDLE: Duration = Duration::from_secs(31 * 60);
 
 /// The longest that any operation may take, whatever goes wrong.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
@@ -36,25 +34,19 @@ const AFTERWARDS: Duration = Duration::from_secs(2 * 3600);
 /// a test has two megabytes of stack.
 #[must_use]
 pub fn run(plan: &Plan) -> Ran {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime with a timer only").block_on(Box::pin(play(plan)))
+    let still = opening::of(plan);
+    in_virtual_time(Box::pin(play(plan, &still)))
 }
 
-async fn play(plan: &Plan) -> Ran {
-    let began = tokio::time::Instant::now();
-    let stage = Stage::new(plan.seed, &plan.vendor);
+/// Does this on a clock of its own, which stands still while anything is done and jumps to what is waited for.
+pub(crate) fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime with a timer only").block_on(work)
+}
+
+async fn play(plan: &Plan, still: &Still) -> Ran {
+    let stage = still.again();
     let foreign = stage.foreign();
-    for left in &plan.leases {
-        // Whoever only looks finds the kind of machine that it would ask for.
-        let looks = plan.actors.iter().all(|actor| actor.operation == Operation::Look);
-        Box::pin(prepare(&stage, *left, looks && plan.actors[0].treatment.interruptible)).await;
-        // Where there was no such call, nobody else dies of it.
-        stage.shared().kill_at_next(None);
-    }
-    // What is gone is proved to be only once it is too old to be merely unseen.
-    if plan.leases.iter().any(|left| matches!(left, Left::Expired | Left::Gone)) {
-        tokio::time::sleep(IDLE).await;
-    }
     let before = calls(&stage);
     let first = stage.processes();
     plan.faults.iter().for_each(|fault| stage.shared().vast(|vast| vast.add_fault(fault.clone())));
@@ -111,7 +103,7 @@ async fn play(plan: &Plan) -> Ran {
     reached.extend(stage.reached().into_iter().map(ToOwned::to_owned));
     let mut verdict = judge(&history, &foreign, CAP);
     verdict.unsettled += outcomes.iter().flatten().filter(|outcome| *outcome == "hung").count() as u64;
-    Ran { history, verdict, counts, outcomes, calls, reached, aims, kept, lasted: began.elapsed() }
+    Ran { history, verdict, counts, outcomes, calls, reached, aims, kept, lasted: stage.shared().now() }
 }
 
 fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
@@ -130,59 +122,6 @@ fn afterwards(plan: &Plan) -> Duration {
     let dies = plan.actors.iter().any(|actor| actor.treatment.kill.is_some());
     let late = if crabbox || (runs && dies) { Duration::from_secs(12 * 3600) } else { Duration::ZERO };
     AFTERWARDS + late + wrong.sum::<Duration>()
-}
-
-/// Makes a lease as it is to be there at the beginning.
-async fn prepare(stage: &Stage, left: Left, interruptible: bool) {
-    let kill = match left {
-        Left::Dead(step) => Some(Kill { step, death: Death::Kill }),
-        _ => None,
-    };
-    let process = stage.process(&Treatment { kill, interruptible, ..Treatment::default() });
-    if matches!(left, Left::Unanswered | Left::CutOff) {
-        stage.shared().kill_at_next(Some(Deadly::Create));
-    }
-    let before = stage.claims();
-    let acquire = AcquireRequest {
-        keep: !matches!(left, Left::Orphan | Left::Expired),
-        lease_id: (left == Left::CutOff).then(|| CHOSEN.to_owned()),
-        ..AcquireRequest::default()
-    };
-    stage.shared().wishes(process.life.process, acquire.keep, process.limits);
-    let call = process.call(CancellationToken::new());
-    let _ = process.life.live(process.engine.acquire(&acquire, &call)).await;
-    let new = stage.claims().into_iter().find(|lease| !before.contains(lease));
-    match (left, &new) {
-        (Left::Disowned, Some(lease)) => stage.disown(lease),
-        (Left::Gone, Some(_)) => stage.shared().evict(),
-        (Left::Paused | Left::HalfPaused | Left::HalfStarted, Some(_)) => {
-            if left == Left::HalfPaused {
-                stage.shared().kill_at_next(Some(Deadly::State));
-            }
-            process.life.live(operate(stage, &process, Operation::Pause, None)).await;
-        }
-        _ => {}
-    }
-    if left == Left::HalfStarted {
-        stage.shared().kill_at_next(Some(Deadly::State));
-        let process = stage.process(&Treatment { interruptible, ..Treatment::default() });
-        process.life.live(operate(stage, &process, Operation::Start, None)).await;
-    }
-    if left != Left::Stale {
-        return;
-    }
-    // With a vendor whose machines have no door there is none.
-    let (Some(lease), Some(foreigner)) =
-        (new.and_then(|lease| LeaseId::parse(&lease)), stage.foreign().first().copied())
-    else {
-        return;
-    };
-    stage.shared().evict();
-    let change = move |claim: &mut Claim| {
-        claim.set_instance(InstanceId(foreigner));
-        Ok(())
-    };
-    let _ = process.engine.store().update_claim(&lease, change).await;
 }
 
 /// Fresh processes in a world that is well again, until nothing is left to do. Returns how many leases the clean-up

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 /// What is looked for wherever something is written: each search is prepared once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Secret(Finder<'static>);
 
 impl Secret {

@@ -49,7 +49,7 @@ pub struct Shared {
 }
 
 /// What the stage itself keeps track of.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Books {
     pub(crate) foreign: BTreeMap<u64, Option<String>>,
     pub(crate) ours: BTreeSet<u64>,

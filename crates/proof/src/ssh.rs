@@ -25,14 +25,17 @@ pub(crate) struct Ports {
     pub secrets: Arc<Mutex<Vec<Secret>>>,
     /// Takes in when the containers end by themselves, by what they are to run at each start.
     pub lifetimes: Arc<Mutex<BTreeMap<u64, Lifetime>>>,
-    pub next: u16,
 }
+
+/// The port of the first door; none is ever taken down.
+const FIRST: u16 = 40_001;
 
 impl Ports {
     fn map(&mut self, id: u64, door: Door) -> u16 {
-        self.next += 1;
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner).insert(self.next, (id, door));
-        self.next
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let port = doors.last_key_value().map_or(FIRST, |(last, _)| last + 1);
+        doors.insert(port, (id, door));
+        port
     }
 }
 

@@ -155,7 +155,6 @@ impl Stage {
             doors: Arc::clone(&doors),
             secrets: Arc::clone(&secrets),
             lifetimes: Arc::clone(&lifetimes),
-            next: 40_000,
         };
         let mut simulated = api::Settings::faithful(KEY, seed);
         simulated.epoch = EPOCH as f64;
@@ -195,6 +194,11 @@ impl Stage {
         let open = self.shared.vast(|vast| vast.ledger()).open;
         lock(&self.shared.books).foreign =
             open.into_iter().map(|instance| (instance.id, instance.label)).collect();
+    }
+
+    /// A stage on this world.
+    pub(crate) fn on(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

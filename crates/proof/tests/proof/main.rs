@@ -5,8 +5,9 @@ mod sweeps;
 mod worlds;
 
 use crabbox_vast_proof::aims::Target;
+use crabbox_vast_proof::plan::Left;
 use crabbox_vast_proof::tally::counts;
-use crabbox_vast_proof::{Plan, Ran, Tally, branches, run, seeds};
+use crabbox_vast_proof::{Operation, Plan, Ran, Tally, branches, run, seeds};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 #[global_allocator]
@@ -150,4 +151,21 @@ fn a_replay_has_the_same_history() {
     }
     assert!(events > 4_000, "{events} events in 40 seeds");
     assert_ne!(run(&seeds::plan(1)).history.hash(), run(&seeds::plan(2)).history.hash());
+}
+
+/// Runs that begin alike begin with copies of one opening: none changes what the next begins with, and the first, which
+/// makes it, is like every other.
+#[test]
+fn what_a_run_begins_with_is_not_changed_by_runs_before_it() {
+    let _core = Core::take();
+    for left in Left::ALL {
+        let plan = |operation| Plan { leases: vec![left, Left::Kept], ..Plan::single(7, operation) };
+        let (one, other) = (plan(Operation::Stop), plan(Operation::Cleanup));
+        let (first, _, again) = (run(&one), run(&other), run(&one));
+        assert_eq!(first.history.to_string(), again.history.to_string(), "{left:?}");
+        // Another opening takes this one's place, and this one is made anew.
+        assert!(run(&Plan::single(8, Operation::Stop)).verdict.is_clean());
+        assert_eq!(first.history.to_string(), run(&one).history.to_string(), "{left:?}");
+        assert!(first.history.events().len() > 20, "{left:?}");
+    }
 }

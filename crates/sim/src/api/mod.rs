@@ -129,6 +129,37 @@ impl World {
         }
     }
 
+    /// This world as it stands now once more, its containers run by another host, which knows them.
+    #[must_use]
+    pub fn twin(&self, host: Box<dyn Host>) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            host,
+            random: self.random.clone(),
+            now: self.now,
+            skew: self.skew,
+            account: self.account.clone(),
+            session_id: self.session_id.clone(),
+            offers: self.offers.clone(),
+            instances: self.instances.clone(),
+            account_keys: self.account_keys.clone(),
+            objects: self.objects.clone(),
+            object_misses: self.object_misses,
+            limits: self.limits.clone(),
+            faults: self.faults.clone(),
+            struck: self.struck,
+            history: self.history.clone(),
+            next_instance: self.next_instance,
+            next_offer: self.next_offer,
+            next_key: self.next_key,
+            created: self.created,
+            destroyed: self.destroyed,
+            max_concurrent: self.max_concurrent,
+            accrued: self.accrued,
+            shutdown_asked: self.shutdown_asked,
+        }
+    }
+
     /// What this world was made with.
     pub fn settings(&self) -> &Settings {
         &self.settings
