@@ -65,6 +65,8 @@ export interface LeaseSummary {
   readonly price: number | null
   /** What it cost so far, in dollars, at most. */
   readonly accruedDollars: number | null
+  /** What is to become of it and is not done yet. */
+  readonly ending: 'destroy' | 'stop' | null
   readonly host: string | null
   readonly keep: boolean
   /** Whether this machine has the claim that allows its release. */
@@ -81,6 +83,11 @@ export interface LeaseStatus {
   readonly instance: string | null
   /** `ready`, `provisioning`, `stopped`, `outbid`, … */
   readonly state: string
+  /**
+   * What is to become of it and is not done yet: its user asked for it, or a command began it and died. The next command that
+   * rents, starts or ends anything does it.
+   */
+  readonly ending: 'destroy' | 'stop' | null
   /** What to do about that state, where something is to be done. */
   readonly advice: string | null
   /** Whether SSH let us in just now. */

@@ -1,10 +1,12 @@
 //! List: every instance of ours, with what its claim says.
 
 use super::resolve::check_account;
+use super::wish::ending_of;
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
 use crate::lease::{Claim, Dollars, DollarsPerHour, InstanceId, OwnershipLabel, Slug};
+use crate::store::StepKind;
 use crate::vast::client::Inventory;
 use crate::vast::{Filter, Instance};
 use futures_util::future::BoxFuture;
@@ -42,6 +44,8 @@ pub struct Listed {
     pub price: Option<DollarsPerHour>,
     /// What it cost so far, $: an upper bound.
     pub accrued_dollars: Option<f64>,
+    /// What is to become of it and is not done yet, `destroy` or `stop`.
+    pub ending: Option<StepKind>,
     /// Whose it is.
     pub ownership: Ownership,
     /// The claim's labels; without a claim what its label and the settings tell.
@@ -51,7 +55,7 @@ pub struct Listed {
 impl Serialize for Listed {
     /// In the words of the other results; the command line prints [`Listed::to_json`] instead.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut out = to.serialize_struct("Listed", 12)?;
+        let mut out = to.serialize_struct("Listed", 13)?;
         out.serialize_field("id", &self.lease())?;
         out.serialize_field("slug", &self.name)?;
         out.serialize_field("instance", &self.instance)?;
@@ -59,6 +63,7 @@ impl Serialize for Listed {
         out.serialize_field("gpu", &self.gpu)?;
         out.serialize_field("price", &self.price)?;
         out.serialize_field("accruedDollars", &self.accrued_dollars)?;
+        out.serialize_field("ending", &self.ending)?;
         out.serialize_field("host", &Some(&self.host).filter(|host| !host.is_empty()))?;
         out.serialize_field("keep", &self.keep())?;
         out.serialize_field("claimed", &(self.ownership == Ownership::Claimed))?;
@@ -87,10 +92,11 @@ impl Listed {
         let label = |key: &str| self.labels.get(key).map(String::as_str).unwrap_or_default();
         let slug = Some(label(key::SLUG)).filter(|slug| !slug.is_empty()).unwrap_or("-");
         let cost = self.accrued_dollars.map_or_else(String::new, |cost| format!(" cost={}", Dollars(cost)));
+        let ending = self.ending.map_or_else(String::new, |end| format!(" ending={}", end.name()));
         // crabbox's line for what is ours; what is not must not be taken for it.
         let mark = if self.ownership == Ownership::Foreign { " ownership=foreign" } else { "" };
         format!(
-            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}{cost}{mark}",
+            "{:<20} {:<28} {:<12} {:<14} {:<15} lease={} slug={slug} keep={} target={}{cost}{ending}{mark}",
             self.instance.to_string(),
             self.name,
             self.status,
@@ -123,6 +129,9 @@ impl Listed {
         }
         if let Some(cost) = self.accrued_dollars {
             element["accruedDollars"] = json!(cost);
+        }
+        if let Some(ending) = self.ending {
+            element["ending"] = json!(ending);
         }
         element
     }
@@ -170,6 +179,7 @@ impl Engine {
                 let mut line = self.listed(instance, &claims, &relabelled);
                 let journal = journals.iter().find(|journal| Some(journal.lease.as_str()) == line.lease());
                 line.accrued_dollars = self.cost_so_far(instance, &line.labels, journal).map(|cost| cost.0);
+                line.ending = ending_of(instance, journal);
                 line
             });
             let shown = listed.filter(|line| all || line.ownership != Ownership::Foreign);
@@ -278,6 +288,7 @@ impl Engine {
             host,
             price: instance.dph_total,
             accrued_dollars: None,
+            ending: None,
             ownership,
             labels,
         }

@@ -278,8 +278,7 @@ impl Engine {
                 if is_refusal(error.code()) || call.is_cancelled() {
                     self.withdraw(id, &mut wish, call).await;
                 }
-                self.tell_of_wish(claim, &wish, call);
-                return Err(error);
+                return Err(self.tell_of_wish(claim, &wish, error, call));
             }
         };
         let action = self.action_for(&lease.claim, action);

@@ -3,9 +3,11 @@
 use super::halt::Halt;
 use super::lease::Address;
 use super::resolve::Resolved;
+use super::wish::{ending_of, to_come};
 use super::{Call, Deadman, Engine, Event, Phase};
 use crate::lease::labels::{self, Labels, key};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, go_duration, moment};
+use crate::store::StepKind;
 use crate::vast::{Endpoint, Instance};
 use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
@@ -70,6 +72,9 @@ pub struct LeaseStatus {
     pub contract_warning: Option<String>,
     /// What it cost so far, $: an upper bound.
     pub accrued_dollars: Option<f64>,
+    /// What is to become of it and is not done yet, `destroy` or `stop`: its user asked for it, or a command began it and
+    /// died. The next command that rents, starts or ends anything does it.
+    pub ending: Option<StepKind>,
     /// What to do about its state, where something is to be done.
     pub advice: Option<String>,
     /// The group it belongs to.
@@ -85,11 +90,12 @@ pub struct LeaseStatus {
 impl Serialize for LeaseStatus {
     /// In the words of the other results; the command line prints [`LeaseStatus::to_json`] instead.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut out = to.serialize_struct("LeaseStatus", 25)?;
+        let mut out = to.serialize_struct("LeaseStatus", 26)?;
         out.serialize_field("id", &self.id)?;
         out.serialize_field("slug", &self.slug)?;
         out.serialize_field("instance", &self.instance)?;
         out.serialize_field("state", &self.state)?;
+        out.serialize_field("ending", &self.ending)?;
         out.serialize_field("advice", &self.advice)?;
         out.serialize_field("ready", &self.ready)?;
         out.serialize_field("gpu", &self.gpu)?;
@@ -193,6 +199,7 @@ impl LeaseStatus {
         put("contractEndsAt", text(&self.contract_ends_at));
         put("contractWarning", text(&self.contract_warning));
         put("deadman", json!(self.deadman));
+        put("ending", json!(self.ending));
         put("advice", text(&self.advice));
         Value::Object(out)
     }
@@ -346,15 +353,19 @@ impl Engine {
         let contract_end = instance.as_ref().and_then(Instance::contract_ends_at);
         let contract_warning =
             instance.as_ref().and_then(|instance| self.contract_warning(instance, &slug, &labels));
+        let ending = instance.as_ref().and_then(|instance| ending_of(instance, journal.as_ref()));
+        let to_come = ending.map(|end| to_come(end, &slug));
+        let why_it_stands = halt.map(|halt| {
+            format!(
+                "instance {} {}; {}",
+                instance.as_ref().map_or_else(String::new, |i| i.id.to_string()),
+                halt.why(),
+                halt.advice(&slug)
+            )
+        });
         let status = LeaseStatus {
-            advice: halt.map(|halt| {
-                format!(
-                    "instance {} {}; {}",
-                    instance.as_ref().map_or_else(String::new, |i| i.id.to_string()),
-                    halt.why(),
-                    halt.advice(&slug)
-                )
-            }),
+            ending,
+            advice: to_come.or(why_it_stands),
             slug,
             state,
             instance: instance.as_ref().map(|instance| instance.id),

@@ -5,7 +5,8 @@ use super::{Call, Engine};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crate::store::{Journal, OperationGuard, StepKind};
-use crate::{Code, Result};
+use crate::vast::Instance;
+use crate::{Code, Error, Result};
 
 /// A wish that is on record.
 pub(super) struct Wish {
@@ -100,19 +101,32 @@ impl Engine {
         drop(lock);
     }
 
-    /// Says what becomes of a wish that could not be carried out.
-    pub(super) fn tell_of_wish(&self, claim: &Claim, wish: &Wish, call: &Call) {
+    /// Says what becomes of a wish that could not be carried out, and puts it into the error.
+    pub(super) fn tell_of_wish(&self, claim: &Claim, wish: &Wish, error: Error, call: &Call) -> Error {
         let end = match wish.action {
-            ReleaseAction::Keep => return,
-            ReleaseAction::Stop => "stopped",
-            ReleaseAction::Destroy => "destroyed",
+            ReleaseAction::Keep => return error,
+            ReleaseAction::Stop => StepKind::Stop,
+            ReleaseAction::Destroy => StepKind::Destroy,
         };
-        if wish.written.as_ref().is_some_and(|written| !written.failed) {
-            let slug = &claim.slug;
-            call.warn(format!(
-                "{slug} may bill on; that it is to be {end} is on record, and done by the next command that rents, starts or \
-                 ends anything; `stop --vast-release-action keep {slug}` calls it off"
-            ));
+        if wish.written.as_ref().is_none_or(|written| written.failed) {
+            return error;
         }
+        call.warn(format!("{} may bill on; {}", claim.slug, to_come(end, &claim.slug)));
+        error.with("ending", end.name())
     }
+}
+
+/// What becomes of a lease whose end is on record.
+pub(super) fn to_come(end: StepKind, slug: &str) -> String {
+    let ended = if end == StepKind::Destroy { "destroyed" } else { "stopped" };
+    format!(
+        "that it is to be {ended} is on record, and done by the next command that rents, starts or ends anything; \
+         `stop --vast-release-action keep {slug}` calls it off"
+    )
+}
+
+/// What is to become of an instance, as its journal tells. What stands still need not be stopped.
+pub(super) fn ending_of(instance: &Instance, journal: Option<&Journal>) -> Option<StepKind> {
+    let ending = journal?.ending(instance.id)?;
+    (ending == StepKind::Destroy || instance.is_running()).then_some(ending)
 }

@@ -117,6 +117,18 @@ pub enum StepKind {
     Start,
 }
 
+impl StepKind {
+    /// As it is written in results: `destroy`, `stop` or `start`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            StepKind::Destroy => "destroy",
+            StepKind::Stop => "stop",
+            StepKind::Start => "start",
+        }
+    }
+}
+
 /// A paid or destructive step on an instance: recorded before the call, and again with its proof. One that has
 /// neither proof nor end is open; whoever finds it with its process dead finishes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,9 @@
 //! Tests of what a journal answers: each question with the neighbours that it must not be confused with.
 
 use super::*;
+use crate::lease::InstanceId;
 use crate::store::testing::Bench;
+use crate::store::{PROVED_NOTHING, StepKind};
 
 const ONE: InstanceId = InstanceId(1);
 const OTHER: InstanceId = InstanceId(2);

@@ -7,7 +7,7 @@ use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, ReleaseOutcome, ReleaseRequest};
 use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_sim::api::{Effect, Fault};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -137,16 +137,32 @@ async fn a_release_that_could_not_ask_is_done_later_unless_the_lease_is_used() {
         let process = stage.process();
         let lease = warm(&stage, &process, "one", true).await;
         stage.vast(|vast, _| vast.add_fault(Fault::once("GET", "/api/*", effect).times(None)));
-        stop(&process.engine, "one", &stage.call()).await.expect_err("it is not let through");
+        let error = stop(&process.engine, "one", &stage.call()).await.expect_err("it is not let through");
+        assert_eq!(error.details()["ending"], "destroy", "{error}");
         stage.control("DELETE", "/_sim/faults", &json!({}));
+        shows(&stage, Some(StepKind::Destroy)).await;
         if used {
             run_on(&process.engine, Some("one"), false, &stage.call()).await.expect("it runs");
+            shows(&stage, None).await;
         }
         let everything = CleanupRequest::default();
         stage.process().engine.cleanup(&everything, &stage.call()).await.expect("cleans");
         let left = if used { vec![lease.instance] } else { vec![] };
         assert_eq!(open(&stage), left, "used: {used}");
     }
+}
+
+/// What status and list say of the end that is to come.
+async fn shows(stage: &Stage, ending: Option<StepKind>) {
+    let process = stage.process();
+    let status = process.engine.status("one", &stage.call()).await.expect("it is there");
+    assert_eq!(status.ending, ending);
+    assert_eq!(status.to_json().get("ending").and_then(Value::as_str), ending.map(StepKind::name));
+    assert_eq!(status.advice.is_some_and(|advice| advice.contains("is to be destroyed")), ending.is_some());
+    let listed = process.engine.list(false, &stage.call()).await.expect("it is listed");
+    assert_eq!(listed[0].ending, ending);
+    assert_eq!(listed[0].to_json().get("ending").and_then(Value::as_str), ending.map(StepKind::name));
+    assert_eq!(listed[0].line().ends_with(" ending=destroy"), ending.is_some(), "{}", listed[0].line());
 }
 
 /// The last word counts: who could not get through with a stop, and then asks for something else, gets that.
