@@ -22,6 +22,8 @@ async function call({ signal, onEvent, atExit }, start) {
     entry.promise = start(cancel, guarded(onEvent))
     return await entry.promise
   } catch (error) {
+    // What was given up too late for the engine is given back before anybody hears of it.
+    if (error?.code === 'cancelled') await cancel.settled()
     if (signal?.aborted && error?.code === 'cancelled') throw signal.reason
     throw fromNative(error)
   } finally {

@@ -39,6 +39,8 @@ export declare class Cancel {
   cancel(): void
   /** Blocks until the calls of this token have ended, at most `millis`; whether they have. */
   wait(millis: number): boolean
+  /** Resolves once they have ended, with what they still give back after their promise. */
+  settled(): Promise<void>
 }
 
 type Events = EventCallback | null

@@ -15,7 +15,8 @@ import type { DoctorReport, LeaseStatus, LeaseSummary, OfferList, Released, Touc
  * Rents the best offer under the price cap and resolves when a command can run on it.
  *
  * A record of the lease is on disk before anything is rented. A failure or a cancellation destroys what was rented; where
- * even that fails, the error's `details.lease` names what `release` must be called with.
+ * even that fails, the error's `details.lease` names what `release` must be called with. A lease that was there before, and
+ * that a repeated call only opened, stays.
  */
 export declare function acquire(options?: AcquireOptions): Promise<Lease>
 

@@ -3,6 +3,9 @@
 //! An `AbortSignal` is never taken: napi-rs would replace the caller's `onabort` and overlook an already aborted
 //! signal. `lib/call.js` listens to the signal and cancels the token.
 
+use crate::runtime::promise;
+use napi::bindgen_prelude::AsyncBlock;
+use napi::{Env, Result};
 use napi_derive::napi;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +16,18 @@ use tokio_util::sync::CancellationToken;
 struct Running {
     calls: Mutex<usize>,
     ended: Condvar,
+}
+
+/// Longer than any release takes.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+impl Running {
+    /// Waits until none runs, at most `limit`; whether none does.
+    fn wait(&self, limit: Duration) -> bool {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ended.wait_timeout_while(calls, limit, |calls| *calls > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
 }
 
 /// Held by a call while it runs.
@@ -53,14 +68,19 @@ impl Cancel {
     #[napi(catch_unwind)]
     #[must_use]
     pub fn wait(&self, millis: f64) -> bool {
-        let limit = Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default();
-        let calls = self.running.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let (calls, _) = self
-            .running
-            .ended
-            .wait_timeout_while(calls, limit, |calls| *calls > 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        *calls == 0
+        self.running.wait(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default())
+    }
+
+    /// Resolves once every call of this token has ended, with what it still gives back after its promise.
+    #[napi(catch_unwind, ts_return_type = "Promise<void>")]
+    pub fn settled(&self, env: &Env) -> Result<AsyncBlock<()>> {
+        let running = Arc::clone(&self.running);
+        let waiting = async move {
+            // Releases have limits of their own.
+            let _ = tokio::task::spawn_blocking(move || running.wait(LONGEST)).await;
+            Ok(())
+        };
+        promise(env, waiting, |_, ()| Ok(()))
     }
 }
 

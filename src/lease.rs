@@ -169,8 +169,8 @@ impl LeaseHandle {
     }
 }
 
-/// A lease that exists, but that JavaScript does not hold yet. Until then the token of its call still ends it, so that
-/// a process that stops between the two leaves nothing.
+/// A lease that JavaScript does not hold yet. Until then the token of its call still gives it back, so that a process that
+/// stops between the two leaves nothing; `Cancel::settled` waits for that.
 pub(crate) struct Undelivered {
     handle: Arc<Mutex<Option<LeaseHandle>>>,
     delivered: CancellationToken,
@@ -192,8 +192,7 @@ impl Undelivered {
                 () = cancelled.cancelled() => {
                     let left = take(&slot);
                     if let Some(LeaseHandle { lease, .. }) = left {
-                        // A release that fails leaves the claim, which leads to the machine.
-                        let _ = lease.release(None, &call.uncancelled()).await;
+                        lease.undeliver(&call).await;
                     }
                 }
             }

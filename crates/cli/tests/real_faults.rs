@@ -213,6 +213,7 @@ fn one_fault_or_one_kill_at_each_call() {
     };
     let began = Instant::now();
     println!("{} cases", cases.len());
+    assert!(!cases.is_empty(), "no case is called {wanted:?}");
     let mut verdicts = all_of(cases);
     let missed = verdicts.iter().filter(|verdict| !verdict.struck).count();
     let figure = |class: Class| {

@@ -49,6 +49,8 @@ impl Still {
             quirk: copy(&still.quirk),
             called: watch::Sender::new(*still.called.borrow()),
         });
+        // What the opening reached, it reached on purpose.
+        lock(&shared.books).reached.clear();
         // What they are asked for from here on is whose they were.
         let again =
             |life: &Arc<Life>| Arc::new(Life::new(life.process, life.side, None, still.seed, &shared));

@@ -54,7 +54,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
     let lease = session.engine()?.acquire(&request, &session.call).await?;
     let total = began.elapsed();
     session.progress.pause();
-    let facts = lease.facts();
+    let facts = &if session.json { lease.facts_now(&session.call).await } else { lease.facts().clone() };
     if session.json {
         let mut document = serde_json::to_value(facts)
             .map_err(|error| Error::new(Code::Internal, format!("the lease cannot be written: {error}")))?;
@@ -90,7 +90,8 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         session.progress.say(&format!("billed at {price}, {:.2} $ a day, until `{stop}`", price.0 * 24.0));
     }
     // What else ends it, as it is with this very lease.
-    session.progress.say(&lease.deadman(&session.call).await.line());
+    let deadman = if session.json { facts.deadman.clone() } else { lease.deadman(&session.call).await };
+    session.progress.say(&deadman.line());
     if options.timing_json {
         let timing = TimingReport::of_warmup(facts, total);
         session.printer.note(&super::run::document(&timing)?.to_string());

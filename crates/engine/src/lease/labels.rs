@@ -332,6 +332,17 @@ fn duration(labels: &Labels, key: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_time_to_live_ends_where_no_use_moves_it() {
+        let of = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            lives_until(&labels)
+        };
+        assert_eq!(of(&[(key::CREATED_AT, "1787400000"), (key::TTL_SECS, "5400")]), Some(1_787_405_400));
+        assert_eq!(of(&[(key::CREATED_AT, "1787400000")]), None);
+        assert_eq!(of(&[(key::TTL_SECS, "5400")]), None);
+    }
+
     fn plan() -> LabelPlan {
         LabelPlan {
             lease: LeaseId::parse("cbx_3f9a1c7be204").unwrap(),

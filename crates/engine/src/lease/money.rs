@@ -66,6 +66,7 @@ mod tests {
         assert_eq!(lasts(Dollars(0.61), DollarsPerHour(0.4)), Duration::from_secs(91 * 60));
         assert_eq!(lasts(Dollars(-1.0), DollarsPerHour(0.4)), Duration::ZERO);
         assert!(DollarsPerHour(0.5).exceeds(DollarsPerHour(0.43)));
+        assert!(!DollarsPerHour(0.43 + 1e-9).exceeds(DollarsPerHour(0.43)), "by rounding");
         assert!(
             !DollarsPerHour(0.43).exceeds(DollarsPerHour(0.43))
                 && !DollarsPerHour(0.1 + 0.2).exceeds(DollarsPerHour(0.3))

@@ -10,7 +10,6 @@ use super::rent::{Acquiring, Choice};
 use super::replay::{Stand, TakenUp, busy, elsewhere, given_id, released};
 use super::unfinished::Unfinished;
 use super::{Call, Engine, Lease, Phase};
-use crate::Result;
 use crate::config::InstanceType;
 use crate::lease::labels;
 use crate::lease::{self, Claim, LabelPlan, LeaseId, Slug, State, claim_state};
@@ -18,6 +17,7 @@ use crate::store::{Journal, JournalRequest, LeaseKey, OperationGuard};
 use crate::vast::decode::Account;
 use crate::vast::select::select;
 use crate::vast::{Filter, Instance};
+use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -54,7 +54,8 @@ struct Known {
 }
 
 impl Engine {
-    /// Rents the best offer that meets the settings and waits until commands run on it.
+    /// Rents the best offer that meets the settings and waits until commands run on it. Who gives up before that has rented
+    /// nothing; a lease that was there before, as of a repeated acquire, stays.
     ///
     /// # Errors
     /// [`crate::Code::InvalidArgument`], [`crate::Code::NoOffers`], [`crate::Code::BidTooLow`], [`crate::Code::CostLimitExceeded`],
@@ -68,7 +69,16 @@ impl Engine {
         request: &'a AcquireRequest,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<Lease>> {
-        Box::pin(async move { Ok(self.acquire_as(request, false, call).await?.0) })
+        Box::pin(async move {
+            let (lease, lock) = self.acquire_as(request, false, call).await?;
+            if call.is_cancelled() {
+                // It goes on from here without the lock, which a release takes.
+                drop(lock);
+                lease.undeliver(call).await;
+                return Err(Error::new(Code::Cancelled, "cancelled"));
+            }
+            Ok(lease)
+        })
     }
 
     /// [`Engine::acquire`] with the operation lock, which shows that somebody is still at work on the lease. With `alone`

@@ -132,8 +132,9 @@ impl Engine {
         if !same || !claim.is_vast() {
             return Err(changed_claim(&claim));
         }
-        let recorded = journal
-            .is_some_and(|journal| journal.created(instance) || journal.is_open(StepKind::Destroy, instance));
+        let recorded = journal.is_some_and(|journal| {
+            journal.created(instance) || journal.open_destroys(named).contains(&instance)
+        });
         if ground == Ground::Surplus && !recorded {
             return Err(ambiguous_label(lease, &[instance]));
         }

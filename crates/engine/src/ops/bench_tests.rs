@@ -250,8 +250,13 @@ pub(super) async fn lease(engine: &Engine, here: &Arc<Here>) -> Lease {
     let id = LeaseId::parse("cbx_0123456789ab").expect("an id");
     let claim = Claim { lease_id: id.to_string(), slug: "swift-krill".into(), ..Claim::default() };
     let key = engine.store.create_key(&id).await.expect("a key");
-    let machine =
-        Machine { instance: InstanceId(1), gpu: String::new(), price: None, deadman: Deadman::default() };
+    let machine = Machine {
+        instance: InstanceId(1),
+        gpu: String::new(),
+        price: None,
+        deadman: Deadman::default(),
+        rented: false,
+    };
     let endpoint = Endpoint { kind: EndpointKind::Direct, host: "127.0.0.1".into(), port: 1 };
     let session: Arc<dyn SshSession> = Arc::clone(here) as _;
     Lease::new(engine, &id, &claim, machine, &key, Connected { session, endpoint })

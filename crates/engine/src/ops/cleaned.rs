@@ -1,6 +1,7 @@
 //! What a cleanup was asked for, and what it tells: every decision, the counts, and what kept it from being complete.
 
 use super::recovery::Suspect;
+use super::unfinished::Unfinished;
 use crate::lease::{Claim, InstanceId, LeaseId};
 use crate::{Code, Error, Result};
 use serde::Serialize;
@@ -75,6 +76,9 @@ pub struct CleanupItem {
     pub error: Option<Value>,
     #[serde(skip)]
     pub(super) code: Option<Code>,
+    /// What a dead process left, where it is about that.
+    #[serde(skip)]
+    pub(super) why: Option<Unfinished>,
 }
 
 /// How many items came to what.
@@ -124,7 +128,8 @@ struct Cut {
 impl CleanupItem {
     /// What a dead process left of a lease, nothing done yet.
     pub(super) fn of_suspect(suspect: &Suspect, reason: impl Into<String>) -> Self {
-        Self { instance: suspect.instance, ..Self::of_lease(ItemKind::Recover, &suspect.claim, reason) }
+        let (instance, why) = (suspect.instance, Some(suspect.why));
+        Self { instance, why, ..Self::of_lease(ItemKind::Recover, &suspect.claim, reason) }
     }
 
     /// An item about a lease with a claim, nothing done yet.
@@ -138,7 +143,25 @@ impl CleanupItem {
             outcome: ItemOutcome::Skipped,
             error: None,
             code: None,
+            why: None,
         }
+    }
+
+    /// Whether nothing else is to be decided about its lease: of one whose machine could not be stopped, or which has a surplus
+    /// one, it is to be asked all the same whether its time is over.
+    pub(super) fn settles_its_lease(&self) -> bool {
+        match self.why {
+            Some(Unfinished::Surplus) => false,
+            Some(Unfinished::Stop | Unfinished::Start | Unfinished::Run) => {
+                self.outcome != ItemOutcome::Failed
+            }
+            _ => true,
+        }
+    }
+
+    /// A further instance of its lease, where it is about one.
+    pub(super) fn surplus(&self) -> Option<InstanceId> {
+        self.instance.filter(|_| self.why == Some(Unfinished::Surplus))
     }
 
     /// An item about a key without a lease.
@@ -152,6 +175,7 @@ impl CleanupItem {
             outcome: ItemOutcome::Skipped,
             error: None,
             code: None,
+            why: None,
         }
     }
 

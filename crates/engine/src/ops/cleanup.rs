@@ -12,7 +12,7 @@ use super::recovery::{Patience, in_time};
 use super::resolve::{check_account, lease_id};
 use super::unfinished::in_use;
 use super::{Call, Engine};
-use crate::lease::{AccountId, Claim, InstanceId, Sweep, labels, sweep};
+use crate::lease::{AccountId, Claim, InstanceId, LeaseId, Sweep, labels, sweep};
 use crate::store::{ClaimScan, OperationGuard};
 use crate::vast::client::Inventory;
 use crate::vast::failure::LOCKED_OUT;
@@ -34,6 +34,8 @@ pub(super) struct Sweeping<'a> {
     pub scan: &'a ClaimScan,
     /// Leases that were seen to already.
     pub settled: BTreeSet<String>,
+    /// Further instances of leases that were seen to already.
+    pub surplus: BTreeSet<InstanceId>,
     pub dry_run: bool,
     /// When it ends.
     pub until: Instant,
@@ -93,11 +95,22 @@ impl Engine {
         if !dry_run && !items.is_empty() {
             inventory = self.read_everything(call).await?.1;
         }
-        let mut settled: BTreeSet<String> = items.iter().map(|item| item.lease.clone()).collect();
+        let told: BTreeSet<String> = items.iter().map(|item| item.lease.clone()).collect();
+        let surplus = items.iter().filter_map(CleanupItem::surplus).collect();
+        let settles = items.iter().filter(|item| item.settles_its_lease());
+        let mut settled: BTreeSet<String> = settles.map(|item| item.lease.clone()).collect();
         let scan = self.store.scan_claims().await?;
         if let Some(pond) = self.kept_to_pond() {
             let others = scan.claims.iter().filter(|claim| claim.pond().as_ref() != Some(pond));
             settled.extend(others.map(|claim| claim.lease_id.clone()));
+        }
+        for claim in scan.claims.iter().filter(|claim| claim.is_vast()) {
+            let Some(id) = LeaseId::parse(&claim.lease_id) else { continue };
+            if let Err(error) = self.store.journal(&id).await {
+                let (slug, hint) = (&claim.slug, error.hint_text().unwrap_or_default());
+                problems
+                    .push(format!("what is unfinished about lease {slug} cannot be told: {error}; {hint}"));
+            }
         }
         problems.extend(
             scan.problems
@@ -107,11 +120,13 @@ impl Engine {
         let amiss = if dry_run {
             self.look_for_latecomers(&inventory).await?
         } else {
-            self.bury_vanished(&inventory, call).await?;
             self.look_at_tombstones(&inventory).await?
         };
-        let sweeping = Sweeping { account, inventory: &inventory, scan: &scan, settled, dry_run, until };
-        let swept = self.sweep_instances(&sweeping, call).await;
+        let (inventory, scan) = (&inventory, &scan);
+        let sweeping = Sweeping { account, inventory, scan, settled, surplus, dry_run, until };
+        let mut swept = self.sweep_instances(&sweeping, call).await;
+        // Of a lease that was told of already it is no news that it stays.
+        swept.retain(|item| item.action != ItemKind::Skip || !told.contains(&item.lease));
         // What was seen to, or will be, is told as an item.
         let seen_to = |one: InstanceId| {
             let done = |item: &&CleanupItem| !matches!(item.outcome, ItemOutcome::Refused);
@@ -122,7 +137,10 @@ impl Engine {
         still_wanted(call)?;
         self.forget_vanished(&sweeping, items, call).await?;
         if self.kept_to_pond().is_none() {
-            self.forget_keys(&inventory, dry_run, items, call).await?;
+            self.forget_keys(inventory, dry_run, items, call).await?;
+        }
+        if !dry_run {
+            self.bury_vanished(inventory, until, call).await?;
         }
         Ok(())
     }
@@ -237,7 +255,7 @@ impl Engine {
         sweeping: &Sweeping<'_>,
         call: &Call,
     ) -> Option<CleanupItem> {
-        let Sweeping { account, inventory, scan, settled, dry_run, until } = sweeping;
+        let Sweeping { account, inventory, scan, settled, surplus, dry_run, until } = sweeping;
         let (account, dry_run, until) = (*account, *dry_run, *until);
         let vast = || scan.claims.iter().filter(|claim| claim.is_vast());
         let owner = instance.ownership();
@@ -249,7 +267,8 @@ impl Engine {
         let lease =
             claim.map(|claim| claim.lease_id.clone()).or_else(|| Some(owner.as_ref()?.lease.clone()))?;
         // Without a claim it is in no pond.
-        if settled.contains(&lease) || (claim.is_none() && self.kept_to_pond().is_some()) {
+        let seen_to = settled.contains(&lease) || surplus.contains(&instance.id);
+        if seen_to || (claim.is_none() && self.kept_to_pond().is_some()) {
             return None;
         }
         let name = match (&owner, claim) {
@@ -266,6 +285,7 @@ impl Engine {
             outcome: ItemOutcome::Skipped,
             error: None,
             code: None,
+            why: None,
         };
         let Some(claim) = claim else {
             let swept = self.sweep_unclaimed(instance, sweeping, call).await;

@@ -38,6 +38,7 @@ pub struct Lease {
 struct Inner {
     engine: Engine,
     facts: Facts,
+    rented: bool,
     key: LeaseKey,
     sessions: Sessions,
     /// Held while the lease exists for this process alone.
@@ -110,6 +111,8 @@ pub(super) struct Machine {
     pub gpu: String,
     pub price: Option<DollarsPerHour>,
     pub deadman: Deadman,
+    /// The call that hands it over rented it: nobody else has it yet.
+    pub rented: bool,
 }
 
 /// A command for [`Lease::exec`].
@@ -138,7 +141,7 @@ impl Lease {
         key: &LeaseKey,
         connected: Connected,
     ) -> Self {
-        let Machine { instance, gpu, price, deadman } = machine;
+        let Machine { instance, gpu, price, deadman, rented } = machine;
         let labels = &claim.labels;
         let facts = Facts {
             id: id.clone(),
@@ -158,6 +161,7 @@ impl Lease {
         let inner = Inner {
             engine: engine.clone(),
             facts,
+            rented,
             key: key.clone(),
             sessions: Sessions::new(connected.session),
             held: Mutex::default(),
@@ -349,6 +353,24 @@ impl Lease {
                 Ok(engine.awaited_deadman(&facts.id, lent.session.as_ref(), call).await)
             };
             call.until_cancelled(looked).await.unwrap_or_else(|_| facts.deadman.clone())
+        })
+    }
+
+    /// The facts, with the dead-man switch as [`Lease::deadman`] has it.
+    pub fn facts_now<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Facts> {
+        Box::pin(async move { Facts { deadman: self.deadman(call).await, ..self.facts().clone() } })
+    }
+
+    /// Gives back what reaches nobody, for its caller gave up: a lease that this very call rented is released, one that was
+    /// there before, and may be somebody's, is only closed. Where the release fails, the claim leads to the machine.
+    pub fn undeliver<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if !self.inner.rented {
+                return self.close().await;
+            }
+            if let Err(error) = self.release(None, &call.uncancelled()).await {
+                call.warn(error.to_string());
+            }
         })
     }
 

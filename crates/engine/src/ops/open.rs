@@ -96,6 +96,7 @@ impl Engine {
             deadman: self
                 .deadman_for_use(&id, &claim, resumed.lock.as_ref(), connected.session.as_ref(), call)
                 .await,
+            rented: false,
         };
         Ok((Lease::new(self, &id, &claim, machine, &key, connected), resumed.lock))
     }

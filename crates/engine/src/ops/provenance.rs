@@ -6,7 +6,7 @@
 
 use crate::lease::{Claim, InstanceId, LeaseId, parse_rfc3339, unix};
 use crate::ssh::onstart;
-use crate::store::{Journal, StepKind};
+use crate::store::Journal;
 use crate::vast::Instance;
 use crate::{Code, Error, Result};
 use secrecy::ExposeSecret;
@@ -231,8 +231,7 @@ impl Provenance {
 
 /// The instances whose destruction was begun for a lease and is not proved.
 fn begun(journal: &Journal) -> BTreeSet<InstanceId> {
-    let open = journal.steps.iter().filter(|step| step.kind == StepKind::Destroy && step.is_open());
-    open.map(|step| InstanceId(step.instance)).collect()
+    journal.open_destroys(None).into_iter().collect()
 }
 
 impl Sent {

@@ -95,16 +95,23 @@ impl Engine {
             Patience::Window(until) => until,
         };
         // Side by side, so that one that is stuck takes no time from the others; the calls keep their pace together.
-        let finishing = suspects.into_iter().map(|suspect| {
+        let finishing = suspects.chunk_by(|one, next| one.id == next.id).map(|of_lease| {
             Box::pin(async move {
-                let Suspect { id, claim, why, .. } = &suspect;
-                let finishing = self.finish(id, patience, call);
-                let outcome = in_time(deadline, id.as_str(), &claim.slug, finishing).await.transpose()?;
-                let reason = match outcome {
-                    Ok(ItemOutcome::Skipped) => why.but_in_use(),
-                    _ => why.as_str().to_owned(),
-                };
-                Some(CleanupItem::of_suspect(&suspect, reason).ended(outcome))
+                let mut items = Vec::new();
+                for suspect in of_lease {
+                    let Suspect { id, claim, why, .. } = suspect;
+                    // What went wrong with the first holds up the second no more than another lease.
+                    let first = (*why != of_lease[0].why).then_some(of_lease[0].why);
+                    let finishing = self.finish(id, first, patience, call);
+                    let outcome = in_time(deadline, id.as_str(), &claim.slug, finishing).await;
+                    let Some(outcome) = outcome.transpose() else { continue };
+                    let reason = match outcome {
+                        Ok(ItemOutcome::Skipped) => why.but_in_use(),
+                        _ => why.as_str().to_owned(),
+                    };
+                    items.push(CleanupItem::of_suspect(suspect, reason).ended(outcome));
+                }
+                items
             })
         });
         join_all(finishing).await.into_iter().flatten().collect()
@@ -120,7 +127,8 @@ impl Engine {
         }
     }
 
-    /// Leases of ours whose records show something unfinished, without asking whether their process lives. Local only.
+    /// Leases of ours whose records show something unfinished, without asking whether their process lives; one of which that
+    /// is more than one thing comes as often, in a row. Local only.
     pub(super) async fn suspects(&self, except: Option<&LeaseId>) -> Result<Vec<Suspect>> {
         let scan = self.store.scan_claims().await?;
         let ours = |claim: &Claim| {
@@ -135,19 +143,27 @@ impl Engine {
         for claim in claims {
             let Some(id) = LeaseId::parse(&claim.lease_id).filter(|id| Some(id) != except) else { continue };
             let journal = journals.iter().find(|journal| journal.lease == claim.lease_id);
-            if let Some(why) = unfinished(&claim, journal) {
-                let own = claim.instance_id();
+            let own = claim.instance_id();
+            for why in unfinished(&claim, journal) {
                 let ended = |journal: &Journal| own.is_some_and(|own| journal.ended(own));
                 let surplus = journal.filter(|journal| why == Unfinished::Surplus && !ended(journal));
                 let surplus = surplus.and_then(|journal| journal.open_destroys(own).first().copied());
+                let (id, claim) = (id.clone(), claim.clone());
                 suspects.push(Suspect { id, claim, why, instance: surplus.or(own) });
             }
         }
         Ok(suspects)
     }
 
-    /// Finishes one lease; `None` where somebody lives who does, or where there is nothing to do after all or yet.
-    async fn finish(&self, id: &LeaseId, patience: Patience, call: &Call) -> Result<Option<ItemOutcome>> {
+    /// Finishes the first thing that is unfinished about a lease, but for `besides`; `None` where somebody lives who does, or
+    /// where there is nothing to do after all or yet.
+    async fn finish(
+        &self,
+        id: &LeaseId,
+        besides: Option<Unfinished>,
+        patience: Patience,
+        call: &Call,
+    ) -> Result<Option<ItemOutcome>> {
         if call.is_cancelled() {
             return Ok(None);
         }
@@ -155,7 +171,8 @@ impl Engine {
         // Read again: the process may have ended its work between the first look and the lock.
         let Some(claim) = self.store.claim(id).await? else { return Ok(None) };
         let journal = self.store.journal(id).await?;
-        let Some(why) = unfinished(&claim, journal.as_ref()) else { return Ok(None) };
+        let mut unfinished = unfinished(&claim, journal.as_ref()).into_iter();
+        let Some(why) = unfinished.find(|why| Some(*why) != besides) else { return Ok(None) };
         let locked_out = patience.locked_out();
         let account = self.once_let_in("the account", locked_out, call, || self.client.account()).await?;
         if check_account(&claim, account.id, &self.settings.api_url, "recover").is_err() {
@@ -231,7 +248,7 @@ impl Engine {
         journal: Option<&Journal>,
         why: Unfinished,
     ) -> Result<()> {
-        let same = unfinished(claim, journal) == Some(why);
+        let same = unfinished(claim, journal).contains(&why);
         if !same || in_use(claim, journal, why, self.cautious_now(journal)) {
             return Err(changed(id));
         }

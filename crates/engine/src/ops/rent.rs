@@ -457,7 +457,7 @@ impl Acquiring<'_> {
             seconds: self.began.elapsed().as_secs_f64(),
         });
         let claim = self.engine.store.claim(&self.id).await?.ok_or_else(|| self.claim_removed(instance))?;
-        let machine = Machine { instance, gpu, price: Some(price), deadman };
+        let machine = Machine { instance, gpu, price: Some(price), deadman, rented: true };
         Ok(Lease::new(self.engine, &self.id, &claim, machine, &self.key, booted.connected))
     }
 

@@ -119,7 +119,8 @@ impl Engine {
             });
             let before = sent.then_some(sending);
             let deadman = starting.watched(&claim, before, booted.connected.session.as_ref(), call).await;
-            let machine = Machine { instance: live.id, gpu, price: booted.instance.dph_total, deadman };
+            let price = booted.instance.dph_total;
+            let machine = Machine { instance: live.id, gpu, price, deadman, rented: false };
             Ok(Lease::new(self, &starting.id, &claim, machine, &key, booted.connected))
         })
     }

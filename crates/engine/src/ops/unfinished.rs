@@ -58,7 +58,21 @@ impl Unfinished {
 ///
 /// A claim without our journal is crabbox's: of those only the unanswered create and the failed clean-up of a lease
 /// that was not to be kept are certainly nobody's work any more.
-pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unfinished> {
+///
+/// Where it is more than one thing, what is about the lease's own instance comes first.
+pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Vec<Unfinished> {
+    let own = unfinished_own(claim, journal);
+    // Whoever ends the lease ends these with it.
+    let alone = matches!(own, None | Some(Unfinished::Start | Unfinished::Stop | Unfinished::Run));
+    let surplus = claim
+        .instance_id()
+        .zip(journal)
+        .is_some_and(|(instance, journal)| alone && !journal.open_destroys(Some(instance)).is_empty());
+    own.into_iter().chain(surplus.then_some(Unfinished::Surplus)).collect()
+}
+
+/// What is unfinished about the lease's own instance, or its create.
+fn unfinished_own(claim: &Claim, journal: Option<&Journal>) -> Option<Unfinished> {
     let Some(instance) = claim.instance_id() else {
         let known = journal.is_some() || claim.recovery() == claim_state(State::Intent).1;
         return known.then_some(Unfinished::Create);
@@ -81,8 +95,6 @@ pub(super) fn unfinished(claim: &Claim, journal: Option<&Journal>) -> Option<Unf
         Some(Unfinished::Destroy)
     } else if starting && !journal.attempts.is_empty() {
         Some(Unfinished::Acquire)
-    } else if !journal.open_destroys(Some(instance)).is_empty() {
-        Some(Unfinished::Surplus)
     } else if open(StepKind::Start) {
         Some(Unfinished::Start)
     } else if open(StepKind::Stop) {

@@ -23,8 +23,9 @@ use crate::vast::client::Inventory;
 use crate::vast::failure::LOCKED_OUT;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
+use futures_util::future::join_all;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How long what was given up, or proved gone, is looked at again, seconds.
 const WATCH_SECS: i64 = 24 * 60 * 60;
@@ -358,7 +359,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::StateUnavailable`].
-    pub(super) async fn bury_vanished(&self, inventory: &Inventory, call: &Call) -> Result<()> {
+    pub(super) async fn bury_vanished(
+        &self,
+        inventory: &Inventory,
+        until: Instant,
+        call: &Call,
+    ) -> Result<()> {
         let now = self.unix_now();
         let is_old = |journal: &Journal| {
             let since = journal.ended_at().unwrap_or(journal.created_at);
@@ -366,28 +372,29 @@ impl Engine {
                 journal.api_url.is_some() && journal.account.is_some() && self.was_rented_by_us(journal);
             here && now - since > WATCH_SECS && !journal.is_closed()
         };
-        for journal in self.store.scan_journals().await?.into_iter().filter(is_old) {
-            let Some(id) = LeaseId::parse(&journal.lease) else { continue };
-            if !shows_nothing_of(inventory, &journal) {
-                continue;
-            }
-            let Some(_alone) = self.store.operation_lock(&id).await? else { continue };
-            if !matches!(self.store.claim(&id).await, Ok(None)) {
-                continue;
-            }
-            let Some(journal) = self.store.journal(&id).await?.filter(is_old) else { continue };
-            let mut gone = true;
-            for missing in journal.unended() {
-                gone &= self.prove_vanished(missing, Duration::ZERO, call).await.unwrap_or(false);
-            }
-            // What no create was answered with has its label only.
-            let again = self.client.list(&Filter::All).await;
-            gone &= again.is_ok_and(|again| shows_nothing_of(&again, &journal)) && self.vouch().await.is_ok();
-            if gone {
-                self.store.remove_journal(&id).await?;
-            }
-        }
-        Ok(())
+        let old = self.store.scan_journals().await?.into_iter().filter(is_old);
+        let unseen = old.filter(|journal| shows_nothing_of(inventory, journal));
+        let burials = unseen.filter_map(|journal| LeaseId::parse(&journal.lease)).map(|id| {
+            let bury = async move {
+                let Some(_alone) = self.store.operation_lock(&id).await? else { return Ok(()) };
+                if !matches!(self.store.claim(&id).await, Ok(None)) {
+                    return Ok(());
+                }
+                let Some(journal) = self.store.journal(&id).await?.filter(is_old) else { return Ok(()) };
+                let mut gone = true;
+                for missing in journal.unended() {
+                    gone &= self.prove_vanished(missing, Duration::ZERO, call).await.unwrap_or(false);
+                }
+                // What no create was answered with has its label only.
+                let again = self.client.list(&Filter::All).await;
+                gone &=
+                    again.is_ok_and(|again| shows_nothing_of(&again, &journal)) && self.vouch().await.is_ok();
+                if gone { self.store.remove_journal(&id).await } else { Ok(()) }
+            };
+            // Nothing is lost where there is no time: the next cleanup does it.
+            Box::pin(async move { timeout_at(until, bury).await.unwrap_or(Ok(())) })
+        });
+        call.until_cancelled(async { join_all(burials).await.into_iter().collect() }).await
     }
 
     /// Whether what is read here is what the lease was rented by, as far as its journal knows that.

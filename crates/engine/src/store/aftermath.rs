@@ -88,11 +88,13 @@ impl Journal {
         self.steps.iter().any(|step| of_it(step) && step.void.is_none())
     }
 
-    /// The instances other than `but` whose destroy was recorded and never proved.
+    /// The instances other than `but` whose destroy was recorded and never proved. That one was only wished for makes none of
+    /// them the lease's: it stands on what the claim said.
     #[must_use]
     pub fn open_destroys(&self, but: Option<InstanceId>) -> Vec<InstanceId> {
         let open = self.steps.iter().filter(|step| step.kind == StepKind::Destroy && step.is_open());
-        open.map(|step| InstanceId(step.instance)).filter(|one| Some(*one) != but).collect()
+        let begun = open.filter(|step| !step.wished || self.created(InstanceId(step.instance)));
+        begun.map(|step| InstanceId(step.instance)).filter(|one| Some(*one) != but).collect()
     }
 
     /// Whether a step is open on an instance that was never proved gone: it still has to be finished.
@@ -197,6 +199,50 @@ mod tests {
         let mut full = journal(&[(Some("created: 2"), Some(2), 7)]);
         full.found_late(ONE, Some(7));
         assert!(!full.created(ONE));
+    }
+
+    #[test]
+    fn what_vanished_by_other_hands_is_gone_and_was_not_to_end() {
+        let mut journal = journal(&[(Some("created: 1"), Some(1), 7)]);
+        assert_eq!(journal.unended(), BTreeSet::from([ONE]));
+        journal.begin(StepKind::Start, OTHER, 10);
+        assert_eq!(journal.unended(), BTreeSet::from([ONE, OTHER]));
+        journal.vanished(ONE, 20);
+        assert_eq!(journal.tombstones().collect::<Vec<_>>(), [(ONE, 20)]);
+        assert!(!journal.ended(ONE) && journal.left_nothing());
+        assert_eq!(journal.unended(), BTreeSet::from([OTHER]));
+        // What was to be destroyed anyhow is proved by it.
+        journal.begin(StepKind::Destroy, OTHER, 30);
+        journal.vanished(OTHER, 40);
+        assert!(journal.ended(OTHER) && journal.steps.len() == 3, "{journal:?}");
+        assert!(journal.unended().is_empty());
+    }
+
+    #[test]
+    fn a_journal_is_closed_once_each_create_and_each_step_is() {
+        let mut none = journal(&[]);
+        assert!(none.is_closed());
+        none.begin(StepKind::Stop, ONE, 10);
+        assert!(!none.is_closed(), "a step is open");
+        let mut some = journal(&[(Some("created: 1"), Some(1), 7)]);
+        assert!(!some.is_closed());
+        some.forgotten_at = Some(20);
+        assert!(some.is_closed(), "dropped on request");
+        some.begin(StepKind::Destroy, ONE, 30);
+        assert!(!some.is_closed());
+        some.proved(StepKind::Destroy, ONE, 40);
+        some.forgotten_at = None;
+        assert!(some.is_closed(), "it left nothing");
+    }
+
+    #[test]
+    fn what_was_only_wished_for_makes_no_instance_the_leases() {
+        let mut journal = journal(&[(Some("created: 1"), Some(1), 7)]);
+        journal.wish(Some(StepKind::Destroy), OTHER, 10);
+        journal.wish(Some(StepKind::Destroy), ONE, 10);
+        assert_eq!(journal.open_destroys(None), [ONE], "a create was answered with it");
+        journal.begin(StepKind::Destroy, OTHER, 20);
+        assert_eq!(journal.open_destroys(None), [OTHER, ONE]);
     }
 
     #[test]

@@ -279,3 +279,26 @@ async fn a_lease_of_crabboxs_counts_to_the_end_of_its_time_and_not_of_its_idle_t
     let counted = bench.store.day_cost(&lease(1), DollarsPerHour(2.0), NOW).await.unwrap();
     assert_eq!(counted, cost(2.0, 8.0));
 }
+
+#[tokio::test]
+async fn a_lease_may_cost_what_the_day_has_left_for_it_and_what_it_costs_anyhow() {
+    let bench = Bench::new();
+    // crabbox's, for two hours more: as dear as it may be.
+    put(&bench, 2, &claim(2, NOW, Some(NOW + 2 * HOUR), false));
+    let mut own = bare(1, NOW - HOUR, Some(10));
+    create(&mut own, 0.5, NOW - HOUR, Some(FIVE));
+    let rate = async |journal: &Journal, limit: f64| {
+        let rate = bench.store.day_rate(journal, Dollars(limit), NOW).await.unwrap().0;
+        (rate * 1e6).round() / 1e6
+    };
+    // It has cost $0.50 and may cost $4.50 more; the other one $1.
+    assert_eq!(rate(&own, 12.0).await, ((12.0_f64 - 1.0 - 0.5) / 9.0 * 1e6).round() / 1e6);
+    own.request.cap = Some(0.9);
+    assert_eq!(rate(&own, 12.0).await, ((12.0_f64 - 1.8 - 0.5) / 9.0 * 1e6).round() / 1e6);
+    own.request.cap = Some(0.2);
+    assert_eq!(rate(&own, 12.0).await, ((12.0_f64 - 1.0 - 0.5) / 9.0 * 1e6).round() / 1e6);
+    assert_eq!(rate(&own, 1.0).await, 0.5, "it is counted at that already");
+    // Its time is over: whatever it costs, the day is not asked.
+    own.request.ttl_secs = Some(60);
+    assert_eq!(rate(&own, 12.0).await, 0.5);
+}

@@ -1,11 +1,11 @@
 //! Taking a lease over that has its claim here: what a dead process had meant to do with its machine is called off, and
 //! nothing else.
 
-use crate::support::{Warm, claim, edit, journal_of, leave, open, rented_elsewhere, stop, warm, warnings};
+use crate::support::{claim, edit, journal_of, leave, open, rented_elsewhere, stop, surplus, warm, warnings};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::{AdoptRequest, Adopted, CleanupRequest, ReleaseRequest};
-use crabbox_vast_engine::store::{Attempt, StepKind};
+use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_engine::{Code, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
@@ -13,20 +13,6 @@ use serde_json::json;
 async fn adopt(stage: &Stage, process: &Process, identifier: &str) -> Result<Adopted> {
     let request = AdoptRequest { identifier: identifier.to_owned(), keep: false };
     process.engine.adopt(&request, &stage.call()).await
-}
-
-/// A second machine of the lease, whose create was answered late and which is still to be destroyed.
-async fn surplus(stage: &Stage, process: &Process, lease: &Warm) -> u64 {
-    let label = format!("cbx1|{}|{}|provisioning", lease.id, lease.slug);
-    let surplus = rented_elsewhere(stage, &label);
-    let now = stage.unix_now();
-    leave(process, lease, |journal| {
-        let outcome = Some(format!("surplus: {surplus}"));
-        journal.attempts.push(Attempt { instance: Some(surplus), outcome, ..Attempt::default() });
-        journal.begin(StepKind::Destroy, InstanceId(surplus), now);
-    })
-    .await;
-    surplus
 }
 
 #[tokio::test(start_paused = true)]

@@ -490,3 +490,17 @@ async fn a_claim_whose_machine_is_gone_is_named_and_forgotten_after_the_window_o
     pass(Duration::from_secs(100)).await;
     assert_eq!(cleanup(&stage, &process, true).await.summary.planned, 1);
 }
+
+/// A journal that cannot be read tells nobody what is to be finished: whoever cleans up is told so.
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_cannot_be_read_is_a_problem() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let journal = stage.settings().paths.journal().join(format!("{}.json", lease.id));
+    std::fs::write(&journal, b"{").expect("written");
+    let cleaned = process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+    let told = cleaned.problems.iter().any(|one| one.contains("lease one") && one.contains("unreadable"));
+    assert!(told, "{cleaned:?}");
+    assert_eq!(open(&stage), [lease.instance]);
+}

@@ -3,7 +3,7 @@
 use crate::support::{Warm, leave, open, pass, stop, warm};
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::Code;
-use crabbox_vast_engine::lease::InstanceId;
+use crabbox_vast_engine::lease::{InstanceId, LeaseId};
 use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest};
 use crabbox_vast_engine::store::StepKind;
 use std::time::Duration;
@@ -102,4 +102,39 @@ async fn an_acquire_whose_lease_was_taken_away_leaves_the_proof_that_its_machine
     let gone: Vec<u64> = journal.tombstones().map(|(gone, _)| gone.0).collect();
     assert_eq!(gone, [instance], "{journal:?}");
     assert!(journal.steps.iter().all(|step| !step.is_open()), "{journal:?}");
+}
+
+/// Many leases that crabbox gave back a day ago leave the time to the lease that is due.
+#[tokio::test(start_paused = true)]
+async fn many_old_journals_hold_no_cleanup_up() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let kept = warm(&stage, &process, "kept", true).await;
+    let journal = process.engine.store().journal(&kept.id).await.expect("readable").expect("a journal");
+    let gone: Vec<LeaseId> = (0..60).map(|number| LeaseId::from_entropy([9, 9, 9, 9, 9, number])).collect();
+    for (number, id) in gone.iter().enumerate() {
+        let mut journal = journal.clone();
+        journal.lease = id.to_string();
+        let attempt = journal.attempts.last_mut().expect("one create");
+        attempt.instance = Some(90_000_000 + number as u64);
+        journal.instance = attempt.instance;
+        process.engine.store().write_journal(&journal).await.expect("written");
+    }
+    pass(Duration::from_secs(26 * 3600)).await;
+    let due = warm(&stage, &process, "due", false).await;
+    pass(Duration::from_secs(3 * 3600)).await;
+    let began = tokio::time::Instant::now();
+    let cleaned =
+        stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans");
+    assert_eq!(open(&stage), [kept.instance], "{} is due: {cleaned:?}", due.instance);
+    assert!(began.elapsed() < Duration::from_secs(310), "it took {:?}", began.elapsed());
+    assert_eq!(cleaned.summary.failed, 0, "{cleaned:?}");
+    // What there was no time for is done by the next ones.
+    for _ in 0..5 {
+        stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans");
+    }
+    for id in gone {
+        let left = process.engine.store().journal(&id).await.expect("readable");
+        assert!(left.is_none(), "{left:?}");
+    }
 }

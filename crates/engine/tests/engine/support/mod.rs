@@ -4,7 +4,7 @@ use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId};
 use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, Released, RunRequest, RunResult};
 use crabbox_vast_engine::ssh::command::Script;
-use crabbox_vast_engine::store::Journal;
+use crabbox_vast_engine::store::{Attempt, Journal, StepKind};
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Engine, Event, Result};
 use serde_json::json;
@@ -101,6 +101,20 @@ pub async fn leave(process: &Process, lease: &Warm, change: impl FnOnce(&mut Jou
     let mut journal = journal_of(process, &lease.id).await;
     change(&mut journal);
     process.engine.store().write_journal(&journal).await.expect("written");
+}
+
+/// A second machine of the lease, whose create was answered late and which is still to be destroyed.
+pub async fn surplus(stage: &Stage, process: &Process, lease: &Warm) -> u64 {
+    let label = format!("cbx1|{}|{}|provisioning", lease.id, lease.slug);
+    let surplus = rented_elsewhere(stage, &label);
+    let now = stage.unix_now();
+    leave(process, lease, |journal| {
+        let outcome = Some(format!("surplus: {surplus}"));
+        journal.attempts.push(Attempt { instance: Some(surplus), outcome, ..Attempt::default() });
+        journal.begin(StepKind::Destroy, InstanceId(surplus), now);
+    })
+    .await;
+    surplus
 }
 
 /// What the vendor is asked to make of a machine.

@@ -1,0 +1,69 @@
+//! A caller who gives up once the work is done, and before it is told so: what it would have got is given back.
+
+use crate::support::{leave, open, pass, warm};
+use crate::virtual_time::Stage;
+use crabbox_vast_engine::lease::InstanceId;
+use crabbox_vast_engine::ops::AcquireRequest;
+use crabbox_vast_engine::store::StepKind;
+use crabbox_vast_engine::{Call, Code, Event};
+use crabbox_vast_sim::api::{Effect, Fault};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const ID: &str = "cbx_0123456789ab";
+
+fn request(keep: bool) -> AcquireRequest {
+    AcquireRequest { keep, slug: Some("one".into()), lease_id: Some(ID.into()) }
+}
+
+/// What was rented for nobody is released, whether or not it was to be kept.
+#[tokio::test(start_paused = true)]
+async fn a_new_lease_whose_caller_gave_up_is_released() {
+    for keep in [false, true] {
+        let stage = Stage::new();
+        let cancel = CancellationToken::new();
+        let cancels = cancel.clone();
+        let gives_up = move |event| {
+            if matches!(event, Event::Provisioned { .. }) {
+                cancels.cancel();
+            }
+        };
+        let call = Call::new(gives_up, cancel.clone());
+        let error = stage.process().engine.acquire(&request(keep), &call).await.err().expect("given up");
+        assert_eq!(error.code(), Code::Cancelled, "{error}");
+        assert!(
+            cancel.is_cancelled() && open(&stage).is_empty() && stage.claims().is_empty(),
+            "keep: {keep}"
+        );
+    }
+}
+
+/// A lease that a repeated acquire only opened was there before: it stays, whoever has it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_there_before_stays_when_a_repeated_call_is_given_up() {
+    for keep in [false, true] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let first = process.engine.acquire(&request(keep), &stage.call()).await.expect("a lease");
+        let instance = first.facts().instance;
+        drop(first);
+        // What is finished beside it takes its time.
+        let other = warm(&stage, &process, "other", true).await;
+        let now = stage.unix_now();
+        leave(&process, &other, |journal| journal.begin(StepKind::Destroy, InstanceId(other.instance), now))
+            .await;
+        let path = format!("/api/v0/instances/{}/", other.instance);
+        stage.vast(|vast, _| vast.add_fault(Fault::once("DELETE", &path, Effect::Html(500)).times(None)));
+        let cancel = CancellationToken::new();
+        let call = stage.call_with(cancel.clone());
+        let again = stage.process();
+        let wanted = request(keep);
+        let (given_up, ()) = tokio::join!(again.engine.acquire(&wanted, &call), async {
+            pass(Duration::from_secs(15)).await;
+            cancel.cancel();
+        });
+        assert_eq!(given_up.err().expect("given up").code(), Code::Cancelled, "keep: {keep}");
+        assert_eq!(open(&stage), [instance.0, other.instance], "keep: {keep}");
+        assert!(stage.claims().contains(&ID.to_owned()), "keep: {keep}");
+    }
+}
