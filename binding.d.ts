@@ -20,6 +20,8 @@ export declare class Cancel {
    * Only for the end of the process, where no promise is delivered any more.
    */
   wait(millis: number): boolean
+  /** Resolves once every call of this token has ended, with what it still gives back after its promise. */
+  settled(): Promise<void>
 }
 
 /** Something that runs on an instance: a command, a whole run, a shell. */

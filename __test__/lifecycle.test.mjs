@@ -78,6 +78,33 @@ simulated('an abort during the acquire leaves nothing, whenever it comes', async
   assert.equal((await sim.ledger()).created, created)
 })
 
+simulated('an abort once it is rented leaves nothing when the caller hears of it, kept or not', async (sim) => {
+  for (const keep of [false, true]) {
+    const controller = new AbortController()
+    const reason = new Error('gave up at the end')
+    const onEvent = ({ type }) => type === 'provisioned' && controller.abort(reason)
+    const acquired = crabbox.acquire({ ...sim.options, keep, signal: controller.signal, onEvent })
+    // Either it was handed over before that, or it is gone by now.
+    const lease = await acquired.catch((error) => assert.equal(error, reason))
+    await lease?.release()
+    await sim.nothingLeft()
+  }
+})
+
+simulated('an abort of a repeated acquire leaves the lease that was there', async (sim) => {
+  const options = { ...sim.options, keep: true, leaseId: 'cbx_0123456789ab' }
+  const lease = await crabbox.acquire(options)
+  for (const when of ['recover', 'connect']) {
+    const controller = new AbortController()
+    const onEvent = ({ phase }) => phase === when && controller.abort(new Error('no more'))
+    const again = await crabbox.acquire({ ...options, signal: controller.signal, onEvent }).catch(() => undefined)
+    await again?.close?.()
+    assert.equal((await sim.ledger()).destroyed, 0)
+  }
+  await lease.release()
+  await sim.nothingLeft()
+})
+
 function canParse(code) {
   try {
     return Boolean(new Function(code))

@@ -18,8 +18,8 @@ struct Running {
     ended: Condvar,
 }
 
-/// Longer than any release takes.
-const LONGEST: Duration = Duration::from_secs(3600);
+/// How often a promise looks whether calls have ended; it seldom has to.
+const LOOKS: Duration = Duration::from_millis(20);
 
 impl Running {
     /// Waits until none runs, at most `limit`; whether none does.
@@ -76,8 +76,9 @@ impl Cancel {
     pub fn settled(&self, env: &Env) -> Result<AsyncBlock<()>> {
         let running = Arc::clone(&self.running);
         let waiting = async move {
-            // Releases have limits of their own.
-            let _ = tokio::task::spawn_blocking(move || running.wait(LONGEST)).await;
+            while !running.wait(Duration::ZERO) {
+                tokio::time::sleep(LOOKS).await;
+            }
             Ok(())
         };
         promise(env, waiting, |_, ()| Ok(()))

@@ -192,7 +192,10 @@ impl Undelivered {
                 () = cancelled.cancelled() => {
                     let left = take(&slot);
                     if let Some(LeaseHandle { lease, .. }) = left {
-                        lease.undeliver(&call).await;
+                        let left = lease.undeliver(&call).await;
+                        if left.details().contains_key("lease") {
+                            call.warn(format!("{left}; {}", left.hint_text().unwrap_or_default()));
+                        }
                     }
                 }
             }

@@ -10,6 +10,7 @@ use super::rent::{Acquiring, Choice};
 use super::replay::{Stand, TakenUp, busy, elsewhere, given_id, released};
 use super::unfinished::Unfinished;
 use super::{Call, Engine, Lease, Phase};
+use crate::Result;
 use crate::config::InstanceType;
 use crate::lease::labels;
 use crate::lease::{self, Claim, LabelPlan, LeaseId, Slug, State, claim_state};
@@ -17,7 +18,6 @@ use crate::store::{Journal, JournalRequest, LeaseKey, OperationGuard};
 use crate::vast::decode::Account;
 use crate::vast::select::select;
 use crate::vast::{Filter, Instance};
-use crate::{Code, Error, Result};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -72,10 +72,7 @@ impl Engine {
         Box::pin(async move {
             let (lease, lock) = self.acquire_as(request, false, call).await?;
             if call.is_cancelled() {
-                // It goes on from here without the lock, which a release takes.
-                drop(lock);
-                lease.undeliver(call).await;
-                return Err(Error::new(Code::Cancelled, "cancelled"));
+                return Err(lease.give_up(Some(lock), call).await);
             }
             Ok(lease)
         })

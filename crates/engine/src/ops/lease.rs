@@ -361,17 +361,21 @@ impl Lease {
         Box::pin(async move { Facts { deadman: self.deadman(call).await, ..self.facts().clone() } })
     }
 
-    /// Gives back what reaches nobody, for its caller gave up: a lease that this very call rented is released, one that was
-    /// there before, and may be somebody's, is only closed. Where the release fails, the claim leads to the machine.
-    pub fn undeliver<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            if !self.inner.rented {
-                return self.close().await;
-            }
-            if let Err(error) = self.release(None, &call.uncancelled()).await {
-                call.warn(error.to_string());
-            }
-        })
+    /// Gives back what reaches nobody, for its caller gave up: what this very call rented is destroyed, as by an acquire that
+    /// is cancelled earlier; what was there before, and may be somebody's, is only closed. Returns what to tell the caller.
+    pub fn undeliver<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Error> {
+        Box::pin(self.give_up(None, call))
+    }
+
+    /// [`Lease::undeliver`] for who may hold the lease's operation lock.
+    pub(super) async fn give_up(&self, lock: Option<OperationGuard>, call: &Call) -> Error {
+        self.close().await;
+        let (Inner { engine, facts, key, rented, .. }, error) =
+            (&*self.inner, Error::new(Code::Cancelled, "cancelled"));
+        if !rented {
+            return error;
+        }
+        engine.take_back(facts, key, lock, error, call).await
     }
 
     /// Closes the sessions, nothing else. The next command opens another one.

@@ -100,9 +100,10 @@ impl Engine {
                 let mut items = Vec::new();
                 for suspect in of_lease {
                     let Suspect { id, claim, why, .. } = suspect;
-                    // What went wrong with the first holds up the second no more than another lease.
-                    let first = (*why != of_lease[0].why).then_some(of_lease[0].why);
-                    let finishing = self.finish(id, first, patience, call);
+                    // What went wrong with the first holds up the second no more than another lease; what the first left is
+                    // no second.
+                    let only = (*why != of_lease[0].why).then_some(*why);
+                    let finishing = self.finish(id, only, patience, call);
                     let outcome = in_time(deadline, id.as_str(), &claim.slug, finishing).await;
                     let Some(outcome) = outcome.transpose() else { continue };
                     let reason = match outcome {
@@ -155,12 +156,12 @@ impl Engine {
         Ok(suspects)
     }
 
-    /// Finishes the first thing that is unfinished about a lease, but for `besides`; `None` where somebody lives who does, or
+    /// Finishes the first thing that is unfinished about a lease, or this one only; `None` where somebody lives who does, or
     /// where there is nothing to do after all or yet.
     async fn finish(
         &self,
         id: &LeaseId,
-        besides: Option<Unfinished>,
+        only: Option<Unfinished>,
         patience: Patience,
         call: &Call,
     ) -> Result<Option<ItemOutcome>> {
@@ -172,7 +173,7 @@ impl Engine {
         let Some(claim) = self.store.claim(id).await? else { return Ok(None) };
         let journal = self.store.journal(id).await?;
         let mut unfinished = unfinished(&claim, journal.as_ref()).into_iter();
-        let Some(why) = unfinished.find(|why| Some(*why) != besides) else { return Ok(None) };
+        let Some(why) = unfinished.find(|why| only.is_none_or(|only| only == *why)) else { return Ok(None) };
         let locked_out = patience.locked_out();
         let account = self.once_let_in("the account", locked_out, call, || self.client.account()).await?;
         if check_account(&claim, account.id, &self.settings.api_url, "recover").is_err() {

@@ -267,6 +267,21 @@ impl Engine {
         instance: InstanceId,
         claim: &Claim,
         action: Option<ReleaseAction>,
+        wish: Wish,
+        call: &Call,
+    ) -> Result<Released> {
+        match self.release_bound(id, instance, claim, action, wish, call).await {
+            Err(error) => Err(self.with_ending(id, instance, error).await),
+            released => released,
+        }
+    }
+
+    async fn release_bound(
+        &self,
+        id: &LeaseId,
+        instance: InstanceId,
+        claim: &Claim,
+        action: Option<ReleaseAction>,
         mut wish: Wish,
         call: &Call,
     ) -> Result<Released> {
@@ -278,7 +293,8 @@ impl Engine {
                 if is_refusal(error.code()) || call.is_cancelled() {
                     self.withdraw(id, &mut wish, call).await;
                 }
-                return Err(self.tell_of_wish(claim, &wish, error, call));
+                self.tell_of_wish(claim, &wish, call);
+                return Err(error);
             }
         };
         let action = self.action_for(&lease.claim, action);

@@ -1,13 +1,54 @@
 //! The way back from an acquire that failed: nothing rented is left, or a claim that leads to it.
 
 use super::authorised::{Doomed, Ground, Why};
+use super::lease::Facts;
 use super::recovery::{changed, is_in_use};
 use super::rent::Acquiring;
 use super::unfinished::{Unfinished, is_somebodys};
 use super::verdict::goes_whoever_uses_it;
-use super::{Call, Event};
+use super::{Call, Engine, Event};
 use crate::lease::{self, Claim, InstanceId, State, moment};
+use crate::store::{LeaseKey, OperationGuard};
 use crate::{Code, Error, Result};
+use tokio::time::Instant;
+
+impl Engine {
+    /// Ends what an acquire rented and nobody gets: as an acquire that fails. Who got in to it meanwhile, or works on it, keeps
+    /// it. Returns `error` with what is left.
+    pub(super) async fn take_back(
+        &self,
+        facts: &Facts,
+        key: &LeaseKey,
+        lock: Option<OperationGuard>,
+        error: Error,
+        call: &Call,
+    ) -> Error {
+        let (id, instance) = (&facts.id, Some(facts.instance));
+        let lock = match lock {
+            Some(lock) => Some(lock),
+            None => self.store.operation_lock(id).await.ok().flatten(),
+        };
+        let (claim, journal) = (self.store.claim(id).await, self.store.journal(id).await);
+        let (Some(_lock), Ok(Some(claim)), Ok(Some(journal))) = (lock, claim, journal) else {
+            return left_over(error, facts);
+        };
+        let (Some(slug), true) = (claim.slug(), claim.instance_id() == instance) else {
+            return left_over(error, facts);
+        };
+        let (id, key, keep) = (id.clone(), key.clone(), facts.keep);
+        let (state, began, sent) = (State::Ready, Instant::now(), None);
+        Acquiring { engine: self, id, slug, key, journal, state, instance, keep, began, sent }
+            .undo(error, call)
+            .await
+    }
+}
+
+/// Somebody else has a hand in it, or its records cannot be read.
+fn left_over(error: Error, facts: &Facts) -> Error {
+    error
+        .hint(format!("`crabbox-vast status {}` shows whether it bills; `stop` gives it back", facts.slug))
+        .with("lease", facts.id.as_str())
+}
 
 impl Acquiring<'_> {
     /// Destroys the instance of this attempt, proves it, and makes the claim an intent again.

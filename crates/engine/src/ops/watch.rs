@@ -9,7 +9,7 @@
 
 use super::authorised::{Doomed, Ground};
 use super::cleanup::ItemOutcome;
-use super::gone::LINGER;
+use super::gone::{LINGER, SECOND_LOOK};
 use super::open::IN_USE_AGAIN;
 use super::provenance::Provenance;
 use super::recovery::changed_claim;
@@ -23,12 +23,13 @@ use crate::vast::client::Inventory;
 use crate::vast::failure::LOCKED_OUT;
 use crate::vast::{Filter, Instance};
 use crate::{Code, Error, Result};
-use futures_util::future::join_all;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How long what was given up, or proved gone, is looked at again, seconds.
 const WATCH_SECS: i64 = 24 * 60 * 60;
+/// So long a cleanup looks for what is left of old journals: nothing bills for want of it.
+const BURYING: Duration = Duration::from_secs(60);
 
 /// An instance of ours without a claim, whose lease was over.
 pub(super) struct Latecomer {
@@ -152,17 +153,35 @@ impl Engine {
         if !late.is_empty() {
             self.store.write_journal(journal).await?;
         }
-        let mut outcome = ItemOutcome::AlreadyGone;
+        let (mut outcome, mut failed) = (ItemOutcome::AlreadyGone, None);
         for surplus in journal.open_destroys(claim.instance_id()) {
             call.warn(format!("instance {surplus} is a further one of lease {id} and is destroyed too"));
-            if let Some(live) = self.client.show(surplus).await? {
-                self.check_label(claim, &live).await?;
-                outcome = ItemOutcome::Destroyed;
+            match self.finish_surplus(id, claim, journal, surplus, call).await {
+                Ok(true) => outcome = ItemOutcome::Destroyed,
+                Ok(false) => {}
+                // One that cannot be ended holds up no other.
+                Err(error) => failed = failed.or(Some(error)),
             }
-            let doomed = Doomed::new(id, surplus, Ground::Surplus);
-            self.destroy_journalled(&doomed, Some(journal), Duration::ZERO, call).await?;
         }
-        Ok(outcome)
+        failed.map_or(Ok(outcome), Err)
+    }
+
+    /// Destroys one of them; whether it was still there.
+    async fn finish_surplus(
+        &self,
+        id: &LeaseId,
+        claim: &Claim,
+        journal: &mut Journal,
+        surplus: InstanceId,
+        call: &Call,
+    ) -> Result<bool> {
+        let live = self.client.show(surplus).await?;
+        if let Some(live) = &live {
+            self.check_label(claim, live).await?;
+        }
+        let doomed = Doomed::new(id, surplus, Ground::Surplus);
+        self.destroy_journalled(&doomed, Some(journal), Duration::ZERO, call).await?;
+        Ok(live.is_some())
     }
 
     /// Destroys a listed instance of a lease whose claim names another one; `None` where it is not the lease's own, or
@@ -365,7 +384,7 @@ impl Engine {
         until: Instant,
         call: &Call,
     ) -> Result<()> {
-        let now = self.unix_now();
+        let (now, until) = (self.unix_now(), until.min(Instant::now() + BURYING));
         let is_old = |journal: &Journal| {
             let since = journal.ended_at().unwrap_or(journal.created_at);
             let here =
@@ -373,28 +392,32 @@ impl Engine {
             here && now - since > WATCH_SECS && !journal.is_closed()
         };
         let old = self.store.scan_journals().await?.into_iter().filter(is_old);
-        let unseen = old.filter(|journal| shows_nothing_of(inventory, journal));
-        let burials = unseen.filter_map(|journal| LeaseId::parse(&journal.lease)).map(|id| {
-            let bury = async move {
-                let Some(_alone) = self.store.operation_lock(&id).await? else { return Ok(()) };
+        let unseen: Vec<Journal> = old.filter(|journal| shows_nothing_of(inventory, journal)).collect();
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        let burying = async {
+            tokio::time::sleep(SECOND_LOOK).await;
+            let again = self.client.list(&Filter::All).await?;
+            for id in unseen.iter().filter_map(|journal| LeaseId::parse(&journal.lease)) {
+                let Some(_alone) = self.store.operation_lock(&id).await? else { continue };
                 if !matches!(self.store.claim(&id).await, Ok(None)) {
-                    return Ok(());
+                    continue;
                 }
-                let Some(journal) = self.store.journal(&id).await?.filter(is_old) else { return Ok(()) };
-                let mut gone = true;
-                for missing in journal.unended() {
-                    gone &= self.prove_vanished(missing, Duration::ZERO, call).await.unwrap_or(false);
-                }
+                let Some(journal) = self.store.journal(&id).await?.filter(is_old) else { continue };
                 // What no create was answered with has its label only.
-                let again = self.client.list(&Filter::All).await;
-                gone &=
-                    again.is_ok_and(|again| shows_nothing_of(&again, &journal)) && self.vouch().await.is_ok();
-                if gone { self.store.remove_journal(&id).await } else { Ok(()) }
-            };
-            // Nothing is lost where there is no time: the next cleanup does it.
-            Box::pin(async move { timeout_at(until, bury).await.unwrap_or(Ok(())) })
-        });
-        call.until_cancelled(async { join_all(burials).await.into_iter().collect() }).await
+                let mut gone = shows_nothing_of(&again, &journal);
+                for missing in journal.unended() {
+                    gone = gone && matches!(self.client.show(missing).await, Ok(None));
+                }
+                if gone && self.vouch().await.is_ok() {
+                    self.store.remove_journal(&id).await?;
+                }
+            }
+            Ok(())
+        };
+        // Nothing is lost where there is no time: the next cleanup does it.
+        call.until_cancelled(async { timeout_at(until, burying).await.unwrap_or(Ok(())) }).await
     }
 
     /// Whether what is read here is what the lease was rented by, as far as its journal knows that.

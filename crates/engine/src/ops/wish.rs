@@ -101,18 +101,24 @@ impl Engine {
         drop(lock);
     }
 
-    /// Says what becomes of a wish that could not be carried out, and puts it into the error.
-    pub(super) fn tell_of_wish(&self, claim: &Claim, wish: &Wish, error: Error, call: &Call) -> Error {
+    /// Says what becomes of a wish that could not be carried out.
+    pub(super) fn tell_of_wish(&self, claim: &Claim, wish: &Wish, call: &Call) {
         let end = match wish.action {
-            ReleaseAction::Keep => return error,
+            ReleaseAction::Keep => return,
             ReleaseAction::Stop => StepKind::Stop,
             ReleaseAction::Destroy => StepKind::Destroy,
         };
-        if wish.written.as_ref().is_none_or(|written| written.failed) {
-            return error;
+        if wish.written.as_ref().is_some_and(|written| !written.failed) {
+            call.warn(format!("{} may bill on; {}", claim.slug, to_come(end, &claim.slug)));
         }
-        call.warn(format!("{} may bill on; {}", claim.slug, to_come(end, &claim.slug)));
-        error.with("ending", end.name())
+    }
+
+    /// A release failed: its error says what is to become of the instance all the same.
+    pub(super) async fn with_ending(&self, id: &LeaseId, instance: InstanceId, error: Error) -> Error {
+        match self.store.journal(id).await.ok().flatten().and_then(|journal| journal.ending(instance)) {
+            Some(end) => error.with("ending", end.name()),
+            None => error,
+        }
     }
 }
 

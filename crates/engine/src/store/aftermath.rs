@@ -81,11 +81,13 @@ impl Journal {
         self.attempts.iter().any(Attempt::was_unclear) || self.tombstones().any(|(gone, _)| gone != instance)
     }
 
-    /// Whether a destroy of this instance was recorded and not called off.
+    /// Whether a destroy of this instance was recorded and not called off; as with [`Journal::open_destroys`] a wish alone is
+    /// none, unless a create was answered with the instance.
     #[must_use]
     pub fn ended(&self, instance: InstanceId) -> bool {
         let of_it = |step: &Step| step.kind == StepKind::Destroy && step.instance == instance.0;
-        self.steps.iter().any(|step| of_it(step) && step.void.is_none())
+        let begun = |step: &Step| !step.wished || self.created(instance);
+        self.steps.iter().any(|step| of_it(step) && step.void.is_none() && begun(step))
     }
 
     /// The instances other than `but` whose destroy was recorded and never proved. That one was only wished for makes none of
@@ -241,7 +243,9 @@ mod tests {
         journal.wish(Some(StepKind::Destroy), OTHER, 10);
         journal.wish(Some(StepKind::Destroy), ONE, 10);
         assert_eq!(journal.open_destroys(None), [ONE], "a create was answered with it");
+        assert!(journal.ended(ONE) && !journal.ended(OTHER));
         journal.begin(StepKind::Destroy, OTHER, 20);
+        assert!(journal.ended(OTHER));
         assert_eq!(journal.open_destroys(None), [OTHER, ONE]);
     }
 

@@ -1,8 +1,8 @@
 //! A caller who gives up once the work is done, and before it is told so: what it would have got is given back.
 
-use crate::support::{leave, open, pass, warm};
+use crate::support::{leave, open, pass, run_on, warm};
 use crate::virtual_time::Stage;
-use crabbox_vast_engine::lease::InstanceId;
+use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
 use crabbox_vast_engine::ops::AcquireRequest;
 use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_engine::{Call, Code, Event};
@@ -16,10 +16,13 @@ fn request(keep: bool) -> AcquireRequest {
     AcquireRequest { keep, slug: Some("one".into()), lease_id: Some(ID.into()) }
 }
 
-/// What was rented for nobody is released, whether or not it was to be kept.
+/// What was rented for nobody is destroyed, whether or not it was to be kept, and whatever a release would do; the same call
+/// rents anew.
 #[tokio::test(start_paused = true)]
-async fn a_new_lease_whose_caller_gave_up_is_released() {
-    for keep in [false, true] {
+async fn a_new_lease_whose_caller_gave_up_is_destroyed() {
+    for (keep, action) in
+        [(false, ReleaseAction::Destroy), (true, ReleaseAction::Keep), (true, ReleaseAction::Stop)]
+    {
         let stage = Stage::new();
         let cancel = CancellationToken::new();
         let cancels = cancel.clone();
@@ -29,13 +32,30 @@ async fn a_new_lease_whose_caller_gave_up_is_released() {
             }
         };
         let call = Call::new(gives_up, cancel.clone());
-        let error = stage.process().engine.acquire(&request(keep), &call).await.err().expect("given up");
+        let process = stage.process_with(None, |settings| settings.release_action = action);
+        let error = process.engine.acquire(&request(keep), &call).await.err().expect("given up");
         assert_eq!(error.code(), Code::Cancelled, "{error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("proved gone")), "{error:?}");
         assert!(
             cancel.is_cancelled() && open(&stage).is_empty() && stage.claims().is_empty(),
             "keep: {keep}"
         );
+        process.engine.acquire(&request(keep), &stage.call()).await.expect("the same call rents anew");
+        assert_eq!(open(&stage).len(), 1);
     }
+}
+
+/// Who got in to it before its caller gave up keeps it.
+#[tokio::test(start_paused = true)]
+async fn a_new_lease_that_somebody_uses_is_theirs() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = process.engine.acquire(&request(true), &stage.call()).await.expect("a lease");
+    pass(Duration::from_secs(5)).await;
+    run_on(&stage.process().engine, Some("one"), false, &stage.call()).await.expect("it runs");
+    let left = lease.undeliver(&stage.call()).await;
+    assert_eq!((left.code(), left.details()["lease"].as_str()), (Code::Cancelled, Some(ID)), "{left:?}");
+    assert_eq!((open(&stage).len(), stage.claims().len()), (1, 1));
 }
 
 /// A lease that a repeated acquire only opened was there before: it stays, whoever has it.
