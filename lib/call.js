@@ -24,7 +24,11 @@ async function call({ signal, onEvent, atExit }, start) {
   } catch (error) {
     // What was given up too late for the engine is given back before anybody hears of it.
     if (error?.code === 'cancelled') await cancel.settled()
-    if (signal?.aborted && error?.code === 'cancelled') throw signal.reason
+    if (signal?.aborted && error?.code === 'cancelled') {
+      // The caller's reason has no room for what could not be given back.
+      if (error.details?.lease) warn(fromNative(error))
+      throw signal.reason
+    }
     throw fromNative(error)
   } finally {
     signal?.removeEventListener('abort', onAbort)

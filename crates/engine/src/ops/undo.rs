@@ -7,7 +7,7 @@ use super::rent::Acquiring;
 use super::unfinished::{Unfinished, is_somebodys};
 use super::verdict::goes_whoever_uses_it;
 use super::{Call, Engine, Event};
-use crate::lease::{self, Claim, InstanceId, State, moment};
+use crate::lease::{self, Claim, InstanceId, Slug, State, moment};
 use crate::store::{LeaseKey, OperationGuard};
 use crate::{Code, Error, Result};
 use tokio::time::Instant;
@@ -29,12 +29,14 @@ impl Engine {
             None => self.store.operation_lock(id).await.ok().flatten(),
         };
         let (claim, journal) = (self.store.claim(id).await, self.store.journal(id).await);
-        let (Some(_lock), Ok(Some(claim)), Ok(Some(journal))) = (lock, claim, journal) else {
+        let (Some(_lock), Ok(Some(journal)), Some(slug)) = (lock, journal, Slug::normalise(&facts.slug))
+        else {
             return left_over(error, facts);
         };
-        let (Some(slug), true) = (claim.slug(), claim.instance_id() == instance) else {
+        // One that cannot be read is looked at again before anything is sent; one that is gone is told apart there.
+        if claim.is_ok_and(|claim| claim.is_some_and(|claim| claim.instance_id() != instance)) {
             return left_over(error, facts);
-        };
+        }
         let (id, key, keep) = (id.clone(), key.clone(), facts.keep);
         let (state, began, sent) = (State::Ready, Instant::now(), None);
         Acquiring { engine: self, id, slug, key, journal, state, instance, keep, began, sent }
@@ -46,7 +48,10 @@ impl Engine {
 /// Somebody else has a hand in it, or its records cannot be read.
 fn left_over(error: Error, facts: &Facts) -> Error {
     error
-        .hint(format!("`crabbox-vast status {}` shows whether it bills; `stop` gives it back", facts.slug))
+        .hint(format!(
+            "`crabbox-vast status {0}` shows whether it bills; `crabbox-vast stop --vast-release-action destroy {0}` gives it back",
+            facts.slug
+        ))
         .with("lease", facts.id.as_str())
 }
 
