@@ -16,7 +16,8 @@ import type { DoctorReport, LeaseStatus, LeaseSummary, OfferList, Released, Touc
  *
  * A record of the lease is on disk before anything is rented. A failure or a cancellation destroys what was rented; where
  * even that fails, the error's `details.lease` names what `release` must be called with. A lease that was there before, and
- * that a repeated call only opened, stays.
+ * that a repeated call only opened, stays. A cancellation while a create is open waits for its answer, or for the proof that
+ * it rented nothing.
  */
 export declare function acquire(options?: AcquireOptions): Promise<Lease>
 

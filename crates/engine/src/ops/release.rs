@@ -294,7 +294,7 @@ impl Engine {
                     self.withdraw(id, &mut wish, call).await;
                 }
                 self.tell_of_wish(claim, &wish, call);
-                return Err(error);
+                return Err(if call.is_cancelled() { given_up(&error, claim) } else { error });
             }
         };
         let action = self.action_for(&lease.claim, action);
@@ -381,4 +381,12 @@ fn held_by(id: &LeaseId, holder: &Holder) -> Error {
         format!("process {} holds lease {id} and releases it at its end; it cannot be kept", holder.process),
     )
     .hint("try again once that process has ended")
+}
+
+/// What a release that was cancelled while nobody answered leaves.
+fn given_up(error: &Error, claim: &Claim) -> Error {
+    let slug = &claim.slug;
+    Error::new(Code::Cancelled, format!("cancelled before anything was sent: {error}"))
+        .hint(format!("{slug} stays, and bills; `crabbox-vast stop {slug}` gives it back"))
+        .with("lease", claim.lease_id.as_str())
 }

@@ -68,6 +68,59 @@ async fn a_key_that_works_no_more_proves_nothing_gone() {
     assert_eq!((open(&stage), stage.claims().len()), (vec![lease.instance], 1));
 }
 
+/// A destroy is accepted, and its record shows for a while: a list that is not whole and does not have it proves nothing.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_not_whole_proves_no_end() {
+    let lingers = Duration::from_secs(20);
+    let stage = Stage::with(|settings| settings.destroy_linger = lingers);
+    let process = stage.process();
+    warm(&stage, &process, "one", true).await;
+    let short = json!({"success": true, "instances": [], "total_instances": 1, "next_token": null});
+    let short = Fault::once("GET", "/api/v1/instances/", answer(200, &short));
+    stage.vast(|vast, _| vast.add_fault(short.times(None)));
+    let began = tokio::time::Instant::now();
+    let released = stop(&process.engine, "one", &stage.call()).await.expect("proved by the single read");
+    assert_eq!(released.outcome, ReleaseOutcome::Destroyed);
+    assert!(began.elapsed() >= lingers, "{:?}", began.elapsed());
+    assert_eq!(stage.vast(|vast, _| vast.idle_faults()), 0, "no list was read");
+}
+
+/// Reads that fail after a destroy are repeated while that may pass; a key that is refused ends the wait at once.
+#[tokio::test(start_paused = true)]
+async fn reads_after_a_destroy_are_repeated_where_that_may_help() {
+    for passes in [true, false] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let refused = json!({"success": false, "error": "auth_error", "msg": "Invalid user key"});
+        let effect = if passes { Effect::Html(502) } else { answer(404, &refused) };
+        // Until the destroy is answered all is well.
+        let mut account = Fault::once("GET", "/api/v0/users/current/", effect.clone());
+        let mut single = Fault::once("GET", "/api/v0/instances/*/", effect.clone());
+        (account.nth, single.nth) = (2, 2);
+        let list = Fault::once("GET", "/api/v1/instances/", effect);
+        stage.vast(|vast, _| {
+            [account, single, list].into_iter().for_each(|fault| vast.add_fault(fault.times(None)))
+        });
+        let began = tokio::time::Instant::now();
+        let call = stage.call();
+        let (released, ()) = tokio::join!(stop(&process.engine, "one", &call), async {
+            if passes {
+                pass(Duration::from_secs(60)).await;
+                stage.control("DELETE", "/_sim/faults", &json!({}));
+            }
+        });
+        if passes {
+            assert_eq!(released.expect("proved in the end").outcome, ReleaseOutcome::Destroyed);
+            assert!(began.elapsed() >= Duration::from_secs(60), "{:?}", began.elapsed());
+        } else {
+            let error = released.expect_err("nothing is proved");
+            assert!(began.elapsed() < Duration::from_secs(30), "{:?}: {error}", began.elapsed());
+            assert_eq!(stage.claims(), [lease.id.to_string()], "{error}");
+        }
+    }
+}
+
 /// `{}` to a destroy that did nothing: the instance is still there, and the claim with it.
 #[tokio::test(start_paused = true)]
 async fn a_destroy_that_is_not_said_to_be_accepted_is_proved_by_reading() {

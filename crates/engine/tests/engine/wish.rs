@@ -60,7 +60,7 @@ async fn a_release_that_is_refused_or_cancelled_leaves_no_wish() {
         ("relabelled", Code::IdentityMismatch),
         ("relabelled, of crabbox", Code::IdentityMismatch),
         ("cancelled while it is locked out", Code::Cancelled),
-        ("cancelled while nobody answers", Code::ApiUnavailable),
+        ("cancelled while nobody answers", Code::Cancelled),
         ("another API, where nobody answers", Code::ApiUnavailable),
     ] {
         let stage = Stage::new();
@@ -103,6 +103,9 @@ async fn a_release_that_is_refused_or_cancelled_leaves_no_wish() {
         });
         let error = outcome.expect_err(what);
         assert_eq!(error.code(), code, "{what}: {error}");
+        if code == Code::Cancelled {
+            assert!(error.hint_text().is_some_and(|hint| hint.contains("stop one")), "{what}: {error:?}");
+        }
         assert_eq!(store.journal(&lease.id).await.expect("readable"), before, "{what}");
         assert_eq!(open(&stage), [lease.instance], "{what}");
     }
