@@ -111,7 +111,8 @@ fn calls(stage: &Stage) -> Vec<(&'static str, String)> {
 }
 
 /// A lease whose times were written while the clock was wrong lives longer by as much. One that crabbox used may say that
-/// it is provisioning, and one on which a run died that it is running: both are swept half a day late.
+/// it is provisioning, and one on which a run died, or could not write its last word, that it is running: these are swept
+/// half a day late.
 fn afterwards(plan: &Plan) -> Duration {
     let wrong = plan.acts.iter().map(|incident| match &incident.act {
         Act::Clock(by) => Duration::from_millis(by.unsigned_abs()),
@@ -119,8 +120,9 @@ fn afterwards(plan: &Plan) -> Duration {
     });
     let crabbox = plan.actors.iter().any(|actor| actor.operation.is_crabbox());
     let runs = plan.actors.iter().any(|actor| actor.operation == Operation::RunOn);
-    let dies = plan.actors.iter().any(|actor| actor.treatment.kill.is_some());
-    let late = if crabbox || (runs && dies) { Duration::from_secs(12 * 3600) } else { Duration::ZERO };
+    let unsaid =
+        plan.actors.iter().any(|actor| actor.treatment.kill.is_some() || actor.treatment.disk.is_some());
+    let late = if crabbox || (runs && unsaid) { Duration::from_secs(12 * 3600) } else { Duration::ZERO };
     AFTERWARDS + late + wrong.sum::<Duration>()
 }
 
