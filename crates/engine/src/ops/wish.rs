@@ -62,12 +62,10 @@ impl Engine {
             return Ok(wish);
         }
         let Ok(before) = self.store.journal(id).await else { return Ok(wish) };
-        let kind = match action {
-            ReleaseAction::Keep if before.is_none() => return Ok(wish),
-            ReleaseAction::Keep => None,
-            ReleaseAction::Stop => Some(StepKind::Stop),
-            ReleaseAction::Destroy => Some(StepKind::Destroy),
-        };
+        let kind = step_of(action);
+        if kind.is_none() && before.is_none() {
+            return Ok(wish);
+        }
         let mut journal = before.clone().unwrap_or_else(|| self.journal_from(id, claim));
         journal.wish(kind, instance, self.unix_now());
         if before.as_ref() != Some(&journal) {
@@ -103,11 +101,7 @@ impl Engine {
 
     /// Says what becomes of a wish that could not be carried out.
     pub(super) fn tell_of_wish(&self, claim: &Claim, wish: &Wish, call: &Call) {
-        let end = match wish.action {
-            ReleaseAction::Keep => return,
-            ReleaseAction::Stop => StepKind::Stop,
-            ReleaseAction::Destroy => StepKind::Destroy,
-        };
+        let Some(end) = step_of(wish.action) else { return };
         if wish.written.as_ref().is_some_and(|written| !written.failed) {
             call.warn(format!("{} may bill on; {}", claim.slug, to_come(end, &claim.slug)));
         }
@@ -119,6 +113,15 @@ impl Engine {
             Some(end) => error.with("ending", end.name()),
             None => error,
         }
+    }
+}
+
+/// The step that a release takes; none where it is to keep the machine.
+fn step_of(action: ReleaseAction) -> Option<StepKind> {
+    match action {
+        ReleaseAction::Keep => None,
+        ReleaseAction::Stop => Some(StepKind::Stop),
+        ReleaseAction::Destroy => Some(StepKind::Destroy),
     }
 }
 
