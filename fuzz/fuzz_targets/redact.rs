@@ -21,6 +21,13 @@ fuzz_target!(|text: &str| {
         format!("{{\\\"api_key\\\":\\\"{SECRET}\\\"}}"),
         format!("'token': '{SECRET}'"),
         format!("Authorization: Bearer {SECRET}"),
+        format!("Authorization: Basic {SECRET}"),
+        format!("X-Api-Key: {SECRET}"),
+        format!("declare -x CONTAINER_API_KEY=\"{SECRET}\""),
+        format!("export CONTAINER_API_KEY='{SECRET}'"),
+        format!("login --password {SECRET} host"),
+        format!("[[\"JUPYTER_TOKEN\",\"{SECRET}\"]]"),
+        format!("https://user:{SECRET}@registry.example/v2/"),
         format!("https://logs.example/a?signature={SECRET}&x=1"),
         format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----"),
     ] {

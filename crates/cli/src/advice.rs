@@ -27,6 +27,11 @@ fn takes_sim(name: &str) -> bool {
     commands::definitions().iter().any(|command| command.get_name() == name && has(command))
 }
 
+/// The same text as it has to be typed, in a simulation or outside one.
+pub fn typed(text: &str, simulation: bool) -> String {
+    if simulation { simulated(text) } else { text.to_owned() }
+}
+
 /// A failure in a simulation, with a hint that can be typed as it stands.
 pub fn on_failure(error: Error) -> Error {
     match error.hint_text().map(simulated) {

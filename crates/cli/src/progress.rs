@@ -115,7 +115,7 @@ impl Progress {
         Self { printer: printer.clone(), mode, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The lease that an acquire is working on.
+    /// The lease that is being rented or given back.
     pub fn in_work(&self) -> Option<InWork> {
         self.state().lease.clone()
     }
@@ -317,7 +317,10 @@ impl Progress {
             Event::Transfer { files, total_files, bytes, total_bytes } => {
                 self.moved(*files, *total_files, *bytes, *total_bytes);
             }
-            Event::Releasing { lease, instance } => self.say(&format!("releasing {lease} server={instance}")),
+            Event::Releasing { lease, instance } => {
+                self.state().lease = Some(InWork { name: lease.to_string() });
+                self.say(&format!("releasing {lease} server={instance}"));
+            }
             Event::Outbid { lease, instance } => self
                 .say(&format!("outbid lease={lease} server={instance}: somebody bid more for its machine")),
             Event::Warning { message } => self.write(&format!("warning: {message}")),

@@ -70,7 +70,7 @@ impl Session {
         }
         let progress = Progress::new(printer, common.json || common.quiet);
         let cancel = CancellationToken::new();
-        let interrupted = signals::watch(cancel.clone(), progress.clone(), printer.clone());
+        let interrupted = signals::watch(cancel.clone(), progress.clone(), printer.clone(), common.sim);
         let (listener, sim) = (progress.clone(), common.sim);
         let tell = move |event| listener.show(if sim { advice::on_event(event) } else { event });
         let call = Call::new(tell, cancel.clone());
@@ -111,7 +111,12 @@ impl Session {
 
     /// What every hint to the user should carry: ` --sim` in a simulation.
     pub fn suffix(&self) -> &'static str {
-        if self.simulation.is_some() { " --sim" } else { "" }
+        if self.is_simulation() { " --sim" } else { "" }
+    }
+
+    /// Whether nothing of this is rented from Vast.
+    pub fn is_simulation(&self) -> bool {
+        self.simulation.is_some()
     }
 
     /// Whether leases cannot outlive this command.

@@ -1,6 +1,7 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first asks the command to end, which releases what it rented; the second leaves.
 //! The exit code is that of a program that the signal ended: 130, 143, 129.
 
+use crate::advice;
 use crate::printer::Printer;
 use crate::progress::Progress;
 use std::sync::Arc;
@@ -19,8 +20,14 @@ impl Interrupted {
     }
 }
 
-/// Cancels `token` at the first signal; at the second says what is left and ends the process.
-pub fn watch(token: CancellationToken, progress: Progress, printer: Printer) -> Interrupted {
+/// Cancels `token` at the first signal; at the second says what is left, and what to type in a simulation or outside one,
+/// and ends the process.
+pub fn watch(
+    token: CancellationToken,
+    progress: Progress,
+    printer: Printer,
+    simulation: bool,
+) -> Interrupted {
     let interrupted = Interrupted::default();
     let seen = interrupted.clone();
     tokio::spawn(async move {
@@ -33,13 +40,14 @@ pub fn watch(token: CancellationToken, progress: Progress, printer: Printer) -> 
         while tokio::time::timeout(Duration::from_millis(500), signals.next()).await.is_ok() {}
         signals.next().await;
         progress.pause();
-        match progress.in_work() {
-            Some(lease) => printer.note(&format!(
+        let left = match progress.in_work() {
+            Some(lease) => format!(
                 "left at once: lease {0} may still be rented and billed; run `crabbox-vast stop {0}`",
                 lease.name
-            )),
-            None => printer.note("left at once; `crabbox-vast list` shows what is rented"),
-        }
+            ),
+            None => "left at once; `crabbox-vast list` shows what is rented".to_owned(),
+        };
+        printer.note(&advice::typed(&left, simulation));
         crate::terminal::restore();
         std::process::exit(seen.exit_code().unwrap_or(130).into());
     });

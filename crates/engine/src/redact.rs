@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// JSON members whose value is never shown.
+/// The ends of names whose value is never shown; a hyphen counts as `_`.
 const SECRET_MEMBERS: &[&str] = &[
     "api_key",
     "apikey",
@@ -22,8 +22,9 @@ const SECRET_MEMBERS: &[&str] = &[
     "result_url",
 ];
 
-/// Replaces what a secret could be: values of telling JSON members, bearer tokens, private-key blocks, and query strings
-/// of URLs (a signed log URL is a credential). The rest stays as it is.
+/// Replaces what a secret could be: values of telling names, as JSON, headers, shells and command lines write them, bearer
+/// tokens, private-key blocks, and of URLs who asks and the query string (a signed log URL is a credential). The rest stays
+/// as it is.
 #[must_use]
 pub fn redact(text: &str) -> String {
     let mut out = Cow::Borrowed(text);
@@ -35,7 +36,7 @@ pub fn redact(text: &str) -> String {
     if let Some(next) = blank_members(&out) {
         out = Cow::Owned(next);
     }
-    blank_queries(&blank_words(&out))
+    blank_urls(&blank_words(&out))
 }
 
 const BEGIN: &str = "-----BEGIN";
@@ -54,7 +55,7 @@ fn block_length(block: &str) -> usize {
 /// Blanks the values of telling members in what may be JSON, broken JSON, JSON inside a JSON string, or a dictionary as
 /// Python prints it; `None` where there is none.
 fn blank_members(text: &str) -> Option<String> {
-    let lower = text.to_ascii_lowercase();
+    let lower = as_names(text);
     let mut out = String::new();
     let mut from = 0;
     while let Some(value_at) = next_value(&lower, from) {
@@ -80,28 +81,48 @@ fn blank_members(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Where the value of the next telling member begins: behind its name, a closing quote and a colon.
+/// Where the value of the next telling member begins: behind its name, a closing quote and a colon, or the comma of a pair
+/// in a list.
 fn next_value(lower: &str, from: usize) -> Option<usize> {
     lower[from..].match_indices(['"', '\'']).find_map(|(at, _)| {
         let name = lower[from..from + at].trim_end_matches('\\');
         if !is_telling(name) {
             return None;
         }
-        let value = lower[from + at + 1..].trim_start().strip_prefix(':')?.trim_start();
+        let rest = lower[from + at + 1..].trim_start();
+        let value = match rest.strip_prefix(':') {
+            Some(value) => value.trim_start(),
+            // Where it is a name itself, its own value follows.
+            None => rest.strip_prefix(',').map(str::trim_start).filter(|value| is_quoted_value(value))?,
+        };
         Some(lower.len() - value.len())
     })
+}
+
+/// Whether this begins with a quoted text that is no telling name.
+fn is_quoted_value(lower: &str) -> bool {
+    let quoted = &lower[..value_length(lower)];
+    lower.trim_start_matches('\\').starts_with(['"', '\''])
+        && !is_telling(quoted.trim_end_matches(['"', '\'', '\\']))
+}
+
+/// As names are compared; of the same length.
+fn as_names(text: &str) -> String {
+    text.to_ascii_lowercase().replace('-', "_")
 }
 
 fn is_telling(lower: &str) -> bool {
     SECRET_MEMBERS.iter().any(|name| lower.ends_with(name))
 }
 
-/// The length of a value: to its closing quote, or to whatever ends an unquoted one.
+/// The length of a value: to its closing quote or bracket, or to whatever ends an unquoted one.
 fn value_length(value: &str) -> usize {
     let bare = value.trim_start_matches('\\');
     let escapes = value.len() - bare.len();
-    let Some(quote @ ('"' | '\'')) = bare.chars().next() else {
-        return value.find([',', '}', ']', '\n']).unwrap_or(value.len());
+    let quote = match bare.chars().next() {
+        Some(quote @ ('"' | '\'')) => quote,
+        Some('[' | '{') => return escapes + bracket_length(bare),
+        _ => return value.find([',', '}', ']', '\n']).unwrap_or(value.len()),
     };
     let mut before = 0;
     for (at, c) in bare.char_indices().skip(1) {
@@ -117,24 +138,53 @@ fn value_length(value: &str) -> usize {
     value.len()
 }
 
-/// Blanks `Bearer …`, and `name=…` with a telling name, up to where a word ends.
+/// The length of a list or an object: to its closing bracket, or to the end of all where nothing closes it.
+fn bracket_length(text: &str) -> usize {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(found) = text[at..].find(['[', ']', '{', '}', '"', '\'', '\\']) {
+        at += found;
+        match text.as_bytes()[at] {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {
+                at += value_length(&text[at..]).max(1);
+                continue;
+            }
+        }
+        at += 1;
+        if depth == 0 {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// Blanks what stands behind `Bearer`, and behind a telling name: `name=…`, `name: …`, `--name …`, quoted or up to where
+/// the word ends.
 fn blank_words(text: &str) -> String {
-    let lower = text.to_ascii_lowercase();
-    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ',' | ';' | '<' | '>');
+    let lower = as_names(text);
     let mut out = String::new();
     let mut from = 0;
-    while let Some(found) = lower[from..].find(['=', ' ']) {
-        let value_at = from + found + 1;
-        let before = &lower[from..value_at - 1];
-        let telling = if lower.as_bytes()[from + found] == b'=' {
-            is_telling(before)
-        } else {
-            before.ends_with("bearer")
+    while let Some(found) = lower[from..].find(['=', ':', ' ', '\t']) {
+        let at = from + found;
+        let (before, behind) = (&lower[from..at], &text[at + 1..]);
+        let blanks = behind.len() - behind.trim_start_matches([' ', '\t']).len();
+        let skipped = match lower.as_bytes()[at] {
+            b'=' if is_telling(before) => Some(0),
+            b':' if is_telling(before) => Some(blanks),
+            b' ' | b'\t' if before.ends_with("bearer") => Some(blanks),
+            b' ' | b'\t' if is_telling(before) && is_option(&text[from..at]) => {
+                Some(blanks).filter(|_| !behind[blanks..].starts_with('-'))
+            }
+            _ => None,
         };
+        let value_at = at + 1 + skipped.unwrap_or(0);
         out.push_str(&text[from..value_at]);
         from = value_at;
-        let length = text[value_at..].find(ends).unwrap_or(text.len() - value_at);
-        if telling && length > 0 {
+        // What a header says of who asks is more than one word.
+        let whole_line = lower.as_bytes()[at] == b':' && before.ends_with("authorization");
+        let length = skipped.map_or(0, |_| word_length(&text[value_at..], whole_line));
+        if length > 0 {
             out.push_str("<redacted>");
             from += length;
         }
@@ -143,7 +193,25 @@ fn blank_words(text: &str) -> String {
     out
 }
 
-fn blank_queries(text: &str) -> String {
+/// Whether the last word is an option of a command line.
+fn is_option(text: &str) -> bool {
+    text.rsplit(char::is_whitespace).next().is_some_and(|word| word.starts_with('-'))
+}
+
+/// The length of a word, which may be quoted, or of the rest of its line.
+fn word_length(text: &str, whole_line: bool) -> usize {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ',' | ';' | '<' | '>');
+    if whole_line {
+        text.find('\n').unwrap_or(text.len())
+    } else if text.trim_start_matches('\\').starts_with(['"', '\'']) {
+        value_length(text)
+    } else {
+        text.find(ends).unwrap_or(text.len())
+    }
+}
+
+/// Blanks who asks, and the query string.
+fn blank_urls(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("://") {
@@ -152,6 +220,15 @@ fn blank_queries(text: &str) -> String {
             url.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).unwrap_or(url.len());
         let (url, tail) = url.split_at(length);
         out.push_str(&rest[..at]);
+        let host = "://".len();
+        let authority = url[host..].find(['/', '?', '#']).map_or(url.len(), |length| host + length);
+        let url = match url[..authority].rfind('@') {
+            Some(asks) => {
+                out.push_str("://<redacted>");
+                &url[asks..]
+            }
+            None => url,
+        };
         match url.split_once('?') {
             Some((path, query)) => {
                 out.push_str(path);
@@ -200,9 +277,27 @@ mod tests {
             "\"private_key\": -----BEGIN A-----\nCANARY\n-----END A-----",
             "-----BEGIN A-----\n-----END A----\n-----BEGIN B-----\nCANARY\n-----END B-----",
             "-----BEGIN A----- -----END A -----BEGIN B-----\nCANARY\n-----END B-----",
+            r#"declare -x CONTAINER_API_KEY="CAN ARY""#,
+            "export CONTAINER_API_KEY='CAN ARY'",
+            r#"sh -c \"export X_TOKEN=\'CAN ARY\' next\""#,
+            "api_key: CANARY",
+            "JUPYTER_TOKEN:\tCANARY",
+            r#"token: "CAN ARY""#,
+            "X-Api-Key: CANARY",
+            "Authorization: Basic CANARY",
+            r#"Authorization: Digest username="a", response="CANARY""#,
+            "Bearer  CANARY",
+            "https://user:CANARY@host.example/x",
+            "Get \"https://CANARY@host.example/v2/?a=@b\": denied",
+            "docker login --password CANARY registry.example",
+            "curl --token  'CAN ARY'",
+            r#"[["JUPYTER_TOKEN","CANARY"],["A","b"]]"#,
+            r#"["token", "api_key", "CANARY"]"#,
+            r#"{"token": ["a]", "CANARY", {"x": "CANARY"}], "b": 1}"#,
+            r#"{"secret": {"a": ["CANARY"#,
         ] {
             let shown = redact(text);
-            assert!(!shown.contains("CANARY"), "{text}: {shown}");
+            assert!(!shown.contains("CAN") && !shown.contains("ARY"), "{text}: {shown}");
             assert_eq!(redact(&shown), shown);
         }
         assert_eq!(redact("see https://x.example/a?b=c now"), "see https://x.example/a?<redacted> now");
@@ -214,6 +309,13 @@ mod tests {
 
     #[test]
     fn plain_text_stays() {
-        assert_eq!(redact("error 404/3603: no_such_ask  x"), "error 404/3603: no_such_ask  x");
+        for text in [
+            "error 404/3603: no_such_ask  x",
+            "docker login --password --verbose",
+            "see https://x.example/a@b and mail@x.example",
+            r#"{"names": ["a", "b"], "token_count": 3}"#,
+        ] {
+            assert_eq!(redact(text), text);
+        }
     }
 }

@@ -128,8 +128,10 @@ pub(crate) struct Live {
 /// Who last set out to destroy a machine.
 #[derive(Default)]
 struct Doom {
-    /// By a destroy that was sent.
+    /// By a destroy that was sent, and is on record.
     sent: Option<usize>,
+    /// By one that was sent while another process had the lease's lock: it is to be on record once that one is done.
+    beside: Option<usize>,
     /// As its user asked, who may have died before that: it was to be on record once the API was asked anything.
     asked: Option<usize>,
 }
@@ -184,6 +186,12 @@ impl<'a> Judge<'a> {
             && outcome != "ok"
         {
             self.failed.insert(*process);
+            for live in self.live.values_mut().filter(|live| live.doom.beside == Some(*process)) {
+                let lease = live.lease.as_deref().unwrap_or_default();
+                if !self.users.is_held_by_another(lease, *process) {
+                    live.doom.sent = live.doom.beside;
+                }
+            }
         }
         if let Happening::Called { process, .. } = happening
             && let Some((lease, destroy)) =
@@ -252,7 +260,7 @@ impl<'a> Judge<'a> {
                 let paused = promise == Some(Stay::Disk);
                 let nobodys = (unwanted || orphaned && !paused) && !live.entered;
                 // A destroy that nobody came to the end of is finished, unless somebody uses the machine.
-                let Doom { sent, asked } = live.doom;
+                let Doom { sent, asked, .. } = live.doom;
                 let unfinished = is(&self.failed, sent) || is(&self.dead, sent) || is(&self.dead, asked);
                 self.verdict.leaked += u64::from(nobodys || unfinished && !paused);
             }
@@ -324,7 +332,9 @@ impl<'a> Judge<'a> {
                 let destroys = *method == "DELETE" && !path.contains("/ssh/");
                 let live = self.live.get_mut(instance).filter(|_| destroys);
                 if let Some(live) = live.filter(|live| !spares(live)) {
-                    live.doom.sent = Some(*process);
+                    let lease = live.lease.as_deref().unwrap_or_default();
+                    let beside = self.users.is_held_by_another(lease, *process);
+                    *(if beside { &mut live.doom.beside } else { &mut live.doom.sent }) = Some(*process);
                 }
             }
             Happening::ForeignChanged { instance } => {

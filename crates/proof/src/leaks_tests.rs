@@ -129,6 +129,29 @@ fn a_machine_whose_destroy_nobody_finishes_is_a_leak() {
     }
 }
 
+/// Who does not have the lease's lock can put nothing on record before it is free again.
+#[test]
+fn a_destroy_that_fails_beside_a_living_process_is_finished_once_that_is_done() {
+    let failed = Happening::Ended { process: 4, outcome: "auth_failed".into() };
+    let died = Happening::Died { process: 4, step: 1, death: Death::Kill };
+    let done = Happening::Ended { process: 5, outcome: "ok".into() };
+    let leaks = |before: Vec<Happening>, end: &Happening| {
+        let began = |process| Happening::Began { process, what: "Acquire".into() };
+        let mut events = vec![claim("a", None), created(1, "a", 0.9, true), claim("a", Some(1))];
+        events.extend([began(5), Happening::Holds { process: 5, lease: "a".into() }]);
+        events.push(Happening::Began { process: 4, what: "Stop".into() });
+        events.push(called_by(4, "DELETE", "/instances/1/", Some(1)));
+        events.extend(before);
+        events.extend([end.clone(), Happening::Runs { instance: 1 }, gone(1)]);
+        of(events).leaked
+    };
+    assert_eq!(leaks(vec![], &failed), 0);
+    assert_eq!(leaks(vec![done.clone()], &failed), 1);
+    assert_eq!(leaks(vec![done.clone()], &died), 0);
+    let ready = Happening::Ready { process: 6, instance: 1 };
+    assert_eq!(leaks(vec![done, ready], &failed), 0, "it was handed over since");
+}
+
 /// Who asks for the end of a lease has it, also where the process that was asked dies before it sends anything.
 #[test]
 fn what_a_user_asked_for_outlives_the_process_that_was_asked() {

@@ -146,6 +146,12 @@ impl<'a> Users<'a> {
         self.living.keys().copied()
     }
 
+    /// Whether another process has the lock of this lease.
+    pub(crate) fn is_held_by_another(&self, lease: &str, process: usize) -> bool {
+        let holds = |one: &usize| self.holding.contains(&(*one, lease));
+        !holds(&process) && self.living.keys().any(holds)
+    }
+
     /// The lease whose end this process was asked for and of which it has the lock, and whether its machine is to be
     /// destroyed.
     pub(crate) fn wish(&self, process: usize) -> Option<(&'a str, bool)> {

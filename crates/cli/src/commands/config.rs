@@ -66,6 +66,7 @@ async fn show(matches: &ArgMatches, printer: &Printer) -> Result<()> {
 
 fn shown(options: &Options, snapshot: &Snapshot, overrides: &Overrides, printer: &Printer) -> Result<()> {
     let resolved = Resolved::load(snapshot, overrides)?;
+    resolved.notes.iter().for_each(|note| printer.note(&format!("warning: {note}")));
     match (options.json, options.origin) {
         (false, false) => printer.text(&show_text(&resolved)?),
         (false, true) => printer.text(&origins_text(&resolved)),

@@ -1,5 +1,6 @@
 //! `status`: one lease as it stands.
 
+use crate::advice;
 use crate::args::Target;
 use crate::session::Session;
 use clap::{ArgMatches, Args, Command};
@@ -55,6 +56,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
             session.progress.say(&format!("contract of its host: until {end}"));
         }
         if let Some(advice) = &status.advice {
+            let advice = advice::typed(advice, session.is_simulation());
             session.progress.say(&format!("hint: {advice}"));
         }
     }

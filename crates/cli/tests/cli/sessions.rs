@@ -82,6 +82,37 @@ fn an_interrupted_run_gives_the_machine_back() {
     assert!(words.contains("3 machines rented, 3 given back"), "{words}");
 }
 
+/// Whoever does not wait for the end is told what may be left, and what to type.
+#[test]
+fn a_second_signal_leaves_at_once_and_names_the_lease() {
+    let desk = Desk::new();
+    let sim = Sim::start(&desk);
+    let warm = desk.run(&["warmup", "--sim", "--json", "--slug", "trainer"]).exits(0).json();
+    let lease = warm["leaseId"].as_str().unwrap();
+    let fault = serde_json::json!({"method": "DELETE", "path": "/instances", "effect": "stall", "count": null});
+    sim.control("POST", "/_sim/faults", &fault.to_string());
+    let mut child = desk.command(&["stop", "--sim", "trainer"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut words = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("releasing ") {
+        assert!(words.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    signal(&child, "INT");
+    while !said.contains("interrupted: ") {
+        assert!(words.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    // One that comes at once is taken for the same key press.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    signal(&child, "INT");
+    std::io::Read::read_to_string(&mut words, &mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    let told = format!("left at once: lease {lease} may still be rented and billed; run `crabbox-vast stop {lease} --sim`");
+    assert!(said.contains(&told), "{said}");
+    sim.control("DELETE", "/_sim/faults", "");
+    desk.run(&["cleanup", "--sim"]).exits(0);
+    assert!(sim.end().contains("1 machines rented, 1 given back"));
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_the_run() {
     let desk = Desk::new();
@@ -109,6 +140,13 @@ fn configuration_is_shown_with_its_origin() {
     assert!(!done.stdout.contains(CANARY));
     assert!(done.stdout.contains("gpuCount=2  # flag --vast-gpu-count\n"), "{}", done.stdout);
     assert!(done.stdout.contains("crabbox.yaml:2\n"), "{}", done.stdout);
+    // A cap that is misspelt caps nothing: who looks at the settings, or at prices, is told.
+    std::fs::write(desk.repo().join("crabbox.yaml"), "vast:\n  maxDphTotl: 0.1\n  diskGB: 50\n").unwrap();
+    let told = "`vast.maxDphTotl` is no setting; did you mean `vast.maxDphTotal`?";
+    for command in [&["config", "show"][..], &["config", "show", "--json"], &["offers", "--sim"]] {
+        let done = desk.run(command).exits(0);
+        assert_eq!(done.stderr.matches(told).count(), 1, "{command:?}: {}", done.stderr);
+    }
     let path = desk.run(&["config", "path"]).exits(0).stdout;
     assert!(Path::new(path.trim_end()).ends_with(".config/crabbox/config.yaml"), "{path}");
     let document = desk.run(&["config", "show", "--json"]).exits(0).json();

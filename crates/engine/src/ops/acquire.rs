@@ -87,7 +87,7 @@ impl Engine {
         call: &Call,
     ) -> Result<(Lease, OperationGuard)> {
         let began = Instant::now();
-        self.settings.notes.iter().for_each(|note| call.warn(note.clone()));
+        self.warn_of_settings(call);
         let wanted = request.slug.as_deref().map_or(Ok(None), Slug::requested)?;
         let asked = self.journal_request(request.keep, wanted.as_ref().map(Slug::to_string));
         let Some(given) = request.lease_id.as_deref() else {

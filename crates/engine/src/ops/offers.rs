@@ -82,6 +82,7 @@ impl Engine {
     /// The API's refusals. An empty list is no error.
     pub fn offers<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<OfferList>> {
         Box::pin(async move {
+            self.warn_of_settings(call);
             let query = self.offer_query();
             let search = call.until_cancelled(async { Ok(self.client.search(&query).await?) });
             let (offers, machines) =
@@ -94,6 +95,11 @@ impl Engine {
                 refused: selection.refused,
             })
         })
+    }
+
+    /// Whoever looks at prices, or pays one, hears of a limit that is misspelt and limits nothing.
+    pub(super) fn warn_of_settings(&self, call: &Call) {
+        self.settings.notes.iter().for_each(|note| call.warn(note.clone()));
     }
 
     /// The search that the settings ask for.

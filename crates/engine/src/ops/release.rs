@@ -270,8 +270,14 @@ impl Engine {
         wish: Wish,
         call: &Call,
     ) -> Result<Released> {
+        let unheard = wish.is_unheard();
         match self.release_bound(id, instance, claim, action, wish, call).await {
-            Err(error) => Err(self.with_ending(id, instance, error).await),
+            Err(error) => {
+                if unheard && !is_refusal(error.code()) && !call.is_cancelled() {
+                    self.wish_again(id, instance, action).await;
+                }
+                Err(self.with_ending(id, instance, error).await)
+            }
             released => released,
         }
     }
@@ -368,7 +374,7 @@ impl Engine {
         }
     }
 
-    fn action_for(&self, claim: &Claim, asked: Option<ReleaseAction>) -> ReleaseAction {
+    pub(super) fn action_for(&self, claim: &Claim, asked: Option<ReleaseAction>) -> ReleaseAction {
         let configured = self.settings.release_action_explicit.then_some(self.settings.release_action);
         let recorded = claim.label(key::RELEASE_ACTION).and_then(|text| text.parse().ok());
         asked.or(configured).or(recorded).unwrap_or(self.settings.release_action)

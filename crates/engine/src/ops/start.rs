@@ -364,6 +364,11 @@ impl Starting<'_> {
             Ok::<(), Error>(())
         };
         match stopped.await {
+            Ok(()) if error.code() == Code::Cancelled => error.hint(format!(
+                "instance {instance} is stopped again, its disk is billed; `start {0}` tries again, `stop \
+                 --vast-release-action destroy {0}` ends it",
+                self.claim.slug
+            )),
             Ok(()) => error,
             Err(left) if left.code() == Code::ClaimChanged => error
                 .and(&left)

@@ -24,6 +24,13 @@ struct Written {
     failed: bool,
 }
 
+impl Wish {
+    /// Whether another process works on the lease, so that nothing could be written.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.lock.is_none()
+    }
+}
+
 /// Whether an error says that a lease is not to be ended, at least not by this call; any other says that it is not known.
 pub(super) fn is_refusal(code: Code) -> bool {
     matches!(
@@ -73,6 +80,18 @@ impl Engine {
             wish.written = Some(Written { before, now: journal, failed });
         }
         Ok(wish)
+    }
+
+    /// A release failed beside a process that worked on the lease: what was asked for is put on record, if that one is done
+    /// with it by now and left the instance.
+    pub(super) async fn wish_again(&self, id: &LeaseId, instance: InstanceId, action: Option<ReleaseAction>) {
+        let claim = self.store.claim(id).await.ok().flatten();
+        let Some(claim) = claim.filter(|claim| claim.instance_id() == Some(instance)) else { return };
+        let action = self.action_for(&claim, action);
+        if step_of(action).is_some() {
+            // One that cannot be written leaves what the error tells.
+            let _ = self.wish(id, instance, &claim, action, None).await;
+        }
     }
 
     /// Takes a wish back, if nothing was made of it yet: the records are as they were.

@@ -10,6 +10,7 @@ use crabbox_vast_engine::{Code, Result};
 use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// After the slowest heartbeat and its margin nobody uses a lease that was not touched.
 const SILENT: Duration = Duration::from_secs(361);
@@ -25,6 +26,32 @@ async fn cleanup(stage: &Stage) -> Cleaned {
 
 fn set(stage: &Stage, lease: &Warm, columns: &serde_json::Value) {
     stage.control("POST", &format!("/_sim/instances/{}", lease.instance), columns);
+}
+
+/// Who gives a start up gets the machine stopped again, and is told so and what can be done.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_given_up_says_that_the_machine_is_stopped_again() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let stops = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
+    process.engine.release(&stops, &stage.call()).await.expect("stopped");
+    mutations(&stage);
+    let cancel = CancellationToken::new();
+    let (call, starts) = (stage.call_with(cancel.clone()), StartRequest { identifier: "one".into() });
+    let (outcome, ()) = tokio::join!(process.engine.start(&starts, &call), async {
+        while mutations(&stage).is_empty() {
+            pass(Duration::from_millis(100)).await;
+        }
+        pass(Duration::from_secs(1)).await;
+        cancel.cancel();
+    });
+    let error = outcome.err().expect("given up");
+    assert_eq!(error.code(), Code::Cancelled, "{error}");
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(hint.contains("is stopped again") && hint.contains("`start one`"), "{hint}");
+    assert_eq!(claim(&process, &lease.id).await.state(), "stopped");
+    assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"));
 }
 
 /// Stopped by somebody else: the claim still says `ready`.

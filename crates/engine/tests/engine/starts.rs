@@ -370,3 +370,81 @@ async fn a_failed_start_is_explained_and_its_machine_remembered() {
         assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "{error}");
     }
 }
+
+/// A read that misses the machine once says nothing, however long the boot has taken by then; nor does a list that is not
+/// whole, nor a refusal that passes.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_single_reads_miss_is_waited_for() {
+    let single = "/api/v0/instances/*/";
+    let list = "/api/v1/instances/";
+    let short = r#"{"success":true,"instances":[],"instances_found":0,"total_instances":3,"next_token":null}"#;
+    let none = r#"{"success":true,"instances":[],"instances_found":0,"total_instances":0,"next_token":null}"#;
+    for (path, status, body, times) in [
+        (single, 200, r#"{"success":true,"instances":null}"#, 1),
+        (single, 404, r#"{"success":false,"error":"no_such_instance","msg":"error 404: no_such_instance"}"#, 2),
+        (single, 200, r#"{"success":false,"error":"server_busy","msg":"try again"}"#, 1),
+        (single, 410, r#"{"success":false,"error":"deprecated_endpoint","msg":"gone"}"#, 1),
+        (list, 200, short, 4),
+        (list, 200, none, 1),
+    ] {
+        for start in [false, true] {
+            let what = format!("start: {start}, {path} {status} {body}");
+            let stage = Stage::with(|settings| settings.boot = Duration::from_secs(150));
+            let process = stage.process();
+            if start {
+                warm(&stage, &process, "one", true).await;
+                let stops = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
+                process.engine.release(&stops, &stage.call()).await.expect("stopped");
+            }
+            let effect = Effect::Answer {
+                status,
+                content_type: "application/json".into(),
+                body: body.into(),
+                headers: Vec::new(),
+            };
+            let fault = Fault::once("GET", path, effect).times(Some(times));
+            let spoils = async {
+                pass(Duration::from_secs(100)).await;
+                stage.vast(|vast, _| vast.add_fault(fault));
+            };
+            let call = stage.call();
+            let (ready, ()) = tokio::join!(
+                async {
+                    if start {
+                        process.engine.start(&StartRequest { identifier: "one".into() }, &call).await
+                    } else {
+                        acquire(&process.engine, &call).await
+                    }
+                },
+                spoils
+            );
+            ready.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(stage.ledger().created, 1, "{what}");
+        }
+    }
+}
+
+/// One that no read has shown for long is given up, and said to be gone.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_no_read_shows_any_more_is_given_up() {
+    let stage = Stage::with(|settings| settings.boot = Duration::from_secs(600));
+    let (process, call) = (stage.process(), stage.call());
+    let hides = async {
+        pass(Duration::from_secs(100)).await;
+        let open = stage.ledger().open;
+        stage.control("POST", &format!("/_sim/instances/{}", open[0].id), &json!({"hidden": true}));
+        let unknown = Effect::Answer {
+            status: 404,
+            content_type: "application/json".into(),
+            body: r#"{"success":false,"error":"no_such_instance","msg":"error 404: no_such_instance"}"#.into(),
+            headers: Vec::new(),
+        };
+        stage.vast(|vast, _| {
+            vast.add_fault(Fault::once("GET", "/api/v0/instances/*/", unknown).times(None));
+        });
+    };
+    let began = tokio::time::Instant::now();
+    let (outcome, ()) = tokio::join!(acquire(&process.engine, &call), hides);
+    assert_eq!(error_of(outcome).code(), Code::InstanceGone);
+    assert!((185..400).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}

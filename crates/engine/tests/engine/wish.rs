@@ -1,6 +1,6 @@
 //! What a user asks to become of a lease outlives the process that was asked.
 
-use crate::support::{claim, journal_of, leave, open, run, run_on, stop, strangers, warm, warnings};
+use crate::support::{claim, journal_of, leave, open, pass, run, run_on, stop, strangers, warm, warnings};
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::{InstanceId, ReleaseAction};
@@ -129,13 +129,7 @@ async fn a_refused_release_takes_no_earlier_wish_back() {
 /// The API could not be asked: what was wished for is done by the next cleanup, unless the lease is used again before.
 #[tokio::test(start_paused = true)]
 async fn a_release_that_could_not_ask_is_done_later_unless_the_lease_is_used() {
-    let bad_key = Effect::Answer {
-        status: 404,
-        content_type: "application/json".into(),
-        body: r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#.into(),
-        headers: Vec::new(),
-    };
-    for (used, effect) in [(false, Effect::Html(502)), (true, Effect::Html(502)), (false, bad_key)] {
+    for (used, effect) in [(false, Effect::Html(502)), (true, Effect::Html(502)), (false, bad_key())] {
         let stage = Stage::new();
         let process = stage.process();
         let lease = warm(&stage, &process, "one", true).await;
@@ -152,6 +146,45 @@ async fn a_release_that_could_not_ask_is_done_later_unless_the_lease_is_used() {
         stage.process().engine.cleanup(&everything, &stage.call()).await.expect("cleans");
         let left = if used { vec![lease.instance] } else { vec![] };
         assert_eq!(open(&stage), left, "used: {used}");
+    }
+}
+
+/// As a revoked key is answered.
+fn bad_key() -> Effect {
+    Effect::Answer {
+        status: 404,
+        content_type: "application/json".into(),
+        body: r#"{"success":false,"error":"auth_error","msg":"Invalid user key"}"#.into(),
+        headers: Vec::new(),
+    }
+}
+
+/// Who works on a lease keeps its journal to himself: what is asked for meanwhile, and fails, is on record once that process
+/// is done with it.
+#[tokio::test(start_paused = true)]
+async fn a_release_that_fails_beside_a_living_process_is_done_later() {
+    for (held, left) in [(Duration::from_secs(2), 0), (Duration::from_secs(600), 1)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let lock = process.engine.store().operation_lock(&lease.id).await.expect("a folder").expect("free");
+        let path = format!("/api/v0/instances/{}/", lease.instance);
+        stage.vast(|vast, _| vast.add_fault(Fault::once("DELETE", &path, bad_key()).times(None)));
+        let other = stage.process();
+        let works = async {
+            pass(held).await;
+            drop(lock);
+        };
+        let call = stage.call();
+        let stopped = async { stop(&other.engine, "one", &call).await.expect_err("the key is refused") };
+        let (error, ()) = tokio::join!(stopped, works);
+        assert_eq!(error.code(), Code::AuthFailed, "{error}");
+        let ending = error.details().get("ending").and_then(Value::as_str);
+        assert_eq!(ending, (left == 0).then_some("destroy"), "{held:?}");
+        stage.control("DELETE", "/_sim/faults", &json!({}));
+        let everything = CleanupRequest::default();
+        stage.process().engine.cleanup(&everything, &stage.call()).await.expect("cleans");
+        assert_eq!(open(&stage).len(), left, "{held:?}");
     }
 }
 
