@@ -88,7 +88,7 @@ fn a_second_signal_leaves_at_once_and_names_the_lease() {
     let desk = Desk::new();
     let sim = Sim::start(&desk);
     let warm = desk.run(&["warmup", "--sim", "--json", "--slug", "trainer"]).exits(0).json();
-    let lease = warm["leaseId"].as_str().unwrap();
+    let lease = warm["id"].as_str().unwrap();
     let fault = serde_json::json!({"method": "DELETE", "path": "/instances", "effect": "stall", "count": null});
     sim.control("POST", "/_sim/faults", &fault.to_string());
     let mut child = desk.command(&["stop", "--sim", "trainer"]).stderr(Stdio::piped()).spawn().unwrap();

@@ -195,7 +195,7 @@ impl Engine {
         let listed = Notify::new();
         let listing = async {
             loop {
-                let looked = self.look_in_list(booting.instance).await;
+                let looked = self.sight(booting.instance).await;
                 listed.notify_one();
                 if let Some(error) = sightings.take_in(looked, booting, call) {
                     return error;
@@ -208,7 +208,7 @@ impl Engine {
             listed.notified().await;
             tokio::time::sleep(LimitClass::List.pace().interval / 2).await;
             loop {
-                let looked = self.client.show(booting.instance).await;
+                let looked = self.client.show(booting.instance).await.map(Sight::from);
                 if let Some(error) = sightings.take_in(looked, booting, call) {
                     return error;
                 }
@@ -238,18 +238,10 @@ impl Engine {
             }
         }
     }
-
-    async fn look_in_list(&self, id: InstanceId) -> Result<Option<Instance>, Failure> {
-        Ok(match self.sight(id).await? {
-            Sight::Present(instance) => Some(*instance),
-            Sight::Absent | Sight::Unclear => None,
-        })
-    }
 }
 
 /// What the reads have shown so far.
 struct Sightings {
-    began: Instant,
     whereabouts: watch::Sender<Whereabouts>,
     seen: Mutex<Seen>,
 }
@@ -257,12 +249,14 @@ struct Sightings {
 /// What was seen so far, and since when it reads so.
 struct Seen {
     last: Option<Instance>,
+    /// When; when the first read was asked for, where none has shown it yet.
+    last_at: Instant,
     status_since: Instant,
     /// Every status with its text. Reads of the two kinds, or of two servers, that do not agree take turns: only what
     /// none has shown before is progress.
     told: BTreeSet<(Option<String>, Option<String>)>,
     progress_at: Instant,
-    /// Since when no read was answered, but refused without a reason.
+    /// Since when no read was answered, but refused.
     refused_since: Option<Instant>,
 }
 
@@ -271,12 +265,13 @@ impl Sightings {
         let began = Instant::now();
         let seen = Seen {
             last: None,
+            last_at: began,
             status_since: began,
             told: BTreeSet::new(),
             progress_at: began,
             refused_since: None,
         };
-        Self { began, whereabouts, seen: Mutex::new(seen) }
+        Self { whereabouts, seen: Mutex::new(seen) }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -293,7 +288,7 @@ impl Sightings {
         if known.running && !known.endpoints.is_empty() { RELAXED } else { EAGER }
     }
 
-    /// For how long every read has been refused without a reason.
+    /// For how long every read has been refused.
     fn locked_out(&self) -> Duration {
         self.seen().refused_since.get_or_insert_with(Instant::now).elapsed()
     }
@@ -301,7 +296,7 @@ impl Sightings {
     /// Takes in one read; an error when the instance turns out unusable.
     fn take_in(
         &self,
-        looked: Result<Option<Instance>, Failure>,
+        looked: Result<Sight, Failure>,
         booting: &Booting<'_>,
         call: &Call,
     ) -> Option<Error> {
@@ -309,7 +304,7 @@ impl Sightings {
             self.seen().refused_since = None;
         }
         match looked {
-            Ok(Some(instance)) => {
+            Ok(Sight::Present(instance)) => {
                 if let Some(label) = instance.ownership()
                     && label.lease != booting.lease.as_str()
                 {
@@ -319,15 +314,18 @@ impl Sightings {
                 self.whereabouts.send_if_modified(|known| merge(known, &instance));
                 unusable(&instance, ages, booting.asked)
             }
-            Ok(None) => {
-                // A record may be missing from single reads for a while; only a long absence means anything.
-                let never = self.last().is_none();
+            Ok(Sight::Absent | Sight::Unclear) => {
+                // A record may be missing from reads of either kind for a while; only a long absence from both means
+                // anything, however long the boot has taken by then.
+                let seen = self.seen();
+                let never = seen.last.is_none();
                 let patience = if never { VISIBILITY * 2 } else { VISIBILITY };
-                let over = self.began.elapsed() > patience;
+                let over = seen.last_at.elapsed() > patience;
                 over.then(|| if never { phantom(booting.instance) } else { vanished(booting.instance) })
             }
             Err(failure) if failure.is_passing() => None,
-            Err(failure) if failure.may_pass() && self.locked_out() < LOCKED_OUT => None,
+            // The next read may be answered; but a key that is refused is told at once.
+            Err(failure) if !refuses_key(failure.kind) && self.locked_out() < LOCKED_OUT => None,
             Err(failure) => Some(Error::from(failure)),
         }
     }
@@ -346,7 +344,7 @@ impl Sightings {
         if seen.told.insert((instance.actual_status.clone(), instance.status_msg.clone())) {
             seen.progress_at = now;
         }
-        seen.last = Some(instance.clone());
+        (seen.last, seen.last_at) = (Some(instance.clone()), now);
         let ages = Ages { status: now - seen.status_since, progress: now - seen.progress_at };
         drop(seen);
         if new_text {
@@ -354,6 +352,11 @@ impl Sightings {
         }
         ages
     }
+}
+
+/// Whether the account's key is what was refused.
+fn refuses_key(kind: Kind) -> bool {
+    matches!(kind, Kind::BadKey | Kind::TwoFactor | Kind::Scope)
 }
 
 /// Takes in what a read showed; `true` if anything is new. Endpoints that one read lacks are kept as long as the

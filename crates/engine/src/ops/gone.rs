@@ -37,6 +37,13 @@ pub(super) enum Sight {
     Unclear,
 }
 
+impl From<Option<Instance>> for Sight {
+    /// What a single read showed.
+    fn from(shown: Option<Instance>) -> Self {
+        shown.map_or(Sight::Absent, |instance| Sight::Present(Box::new(instance)))
+    }
+}
+
 impl Engine {
     /// Looks for one instance in the list. A server that refuses the filter is asked for everything.
     pub(super) async fn sight(&self, id: InstanceId) -> Result<Sight, Failure> {
@@ -56,10 +63,7 @@ impl Engine {
         if !self.client.show_is_sooner().await {
             return self.sight(id).await;
         }
-        Ok(match self.client.show(id).await? {
-            Some(instance) => Sight::Present(Box::new(instance)),
-            None => Sight::Absent,
-        })
+        self.client.show(id).await.map(Sight::from)
     }
 
     /// Waits, after an accepted destroy, for the proof.
