@@ -62,9 +62,22 @@ fn forbidden() -> Effect {
     }
 }
 
-/// What a host says that cannot start the container.
-pub(crate) const BROKEN_START: &str =
-    "Error: OCI runtime create failed: nvidia-container-cli: initialization error";
+/// What a host says that cannot start the container, with the environment that it was to have.
+pub(crate) const BROKEN_START: &str = concat!(
+    "Error: OCI runtime create failed: nvidia-container-cli: initialization error; ",
+    "environment: [[\"JUPYTER_TOKEN\", \"canary-told-by-the-host\"]]"
+);
+
+/// What stands in texts of the host and in what the container prints.
+pub(crate) const TOLD: &str = "canary-told-by-the-host";
+
+/// Kinds in which nothing is lost, so that an operation should come to its end all the same.
+pub(crate) const PASSING: [&str; 4] = [
+    "act: the clock was set back",
+    "act: the clock stepped forward a little",
+    "act: the list left machines out",
+    "act: the list led to the same page",
+];
 
 /// Every kind.
 pub const KINDS: [Kind; 30] = [
@@ -92,7 +105,7 @@ pub const KINDS: [Kind; 30] = [
         name: "act: the image was not found",
         draw: |_| {
             alter(
-                json!({"freeze": true, "status_msg": "docker: manifest for nosuch/image:1 not found: manifest unknown"}),
+                json!({"freeze": true, "status_msg": "docker: Get https://user:canary-told-by-the-host@registry.example/v2/: manifest for nosuch/image:1 not found: manifest unknown"}),
             )
         },
     },

@@ -220,6 +220,17 @@ pub fn kinds() -> Vec<Kind> {
     kinds
 }
 
+/// Kinds of which one on a single call, other than a create, is to be survived.
+const PASSING: [&str; 8] =
+    ["500", "502 html", "504 html", "reset", "truncated", "empty", "429", "429 with retry-after"];
+
+/// Whether an operation should come to its end all the same when this kind strikes this call once.
+#[must_use]
+pub fn is_passing(kind: &str, fault: &Fault) -> bool {
+    let method = fault.method.as_deref().unwrap_or_default();
+    PASSING.contains(&kind) && not_creates(method, &fault.path)
+}
+
 /// The call as a rule names it: the numbers in its path may be others.
 #[must_use]
 pub fn pattern(path: &str) -> String {

@@ -99,6 +99,8 @@ pub(crate) struct Live {
     price: f64,
     priced: Duration,
     spent: f64,
+    /// When the first machine of its lease was created.
+    since: Duration,
     /// It was rented on other terms than it was asked for.
     pub unfit: bool,
     /// When its price went above the cap, and who was shown it since.
@@ -174,6 +176,8 @@ struct Judge<'a> {
     users_of_leases: BTreeMap<usize, &'a str>,
     /// For how many hours of a day what a process rents lives at most, and what it may cost.
     spends: BTreeMap<usize, (f64, Limits)>,
+    /// When the first machine of a lease was created, by whom, and what those that are gone have cost, $.
+    past: BTreeMap<(usize, Option<String>), (Duration, f64)>,
     /// When each process began to speak of gone machines.
     began: BTreeMap<usize, Duration>,
     users: Users<'a>,
@@ -227,12 +231,17 @@ impl<'a> Judge<'a> {
                 let day_cost = price * hours;
                 let others = self.live.values().filter(|other| !other.disowned).map(|other| other.day_cost);
                 let day = day_cost + others.sum::<f64>();
+                // What the lease has cost on machines before this one, and since when its time is used up.
+                let before = creator.and_then(|creator| self.past.get(&(creator, lease.clone()))).copied();
+                let (since, spent) = before.unwrap_or((at, 0.0));
                 let beyond = limits.day.is_some_and(|limit| day > limit + ROUNDING);
                 let mut new = Live {
                     day_cost,
                     may_cost: limits.lease.map(|limit| (limit, hours)),
                     price: *price,
                     priced: at,
+                    since,
+                    spent,
                     lease: lease.clone(),
                     creator,
                     created: at,
@@ -321,6 +330,9 @@ impl<'a> Judge<'a> {
             }
             Happening::Destroyed { instance, by } => {
                 if let Some(gone) = self.live.remove(instance) {
+                    if let Some(creator) = gone.creator {
+                        self.past.insert((creator, gone.lease.clone()), (gone.since, gone.spent_by(at)));
+                    }
                     let taken = by.is_some_and(|by| self.users.need(*instance, &gone, by, true, at));
                     self.verdict.taken += u64::from(taken);
                 }
@@ -470,7 +482,7 @@ impl Live {
 
     /// Whether it would be too dear at this price: above the cap, or in the rest of its time beyond what it may cost.
     fn is_above(&self, at: Duration, price: f64, cap: f64) -> bool {
-        let lived = hours(self.created, at);
+        let lived = hours(self.since, at);
         let beyond = self.may_cost.is_some_and(|(limit, hours)| {
             self.spent_by(at) + price * (hours - lived).max(0.0) > limit + ROUNDING
         });

@@ -37,7 +37,7 @@ fn cleanup_after(quarters: usize) -> Plan {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 28] = [
+pub const SCENES: [Scene; 29] = [
     Scene { name: "acquire", ends: "ok", plan: || single(Operation::Acquire) },
     Scene { name: "run", ends: "ok", plan: || single(Operation::Run) },
     Scene { name: "run-on", ends: "ok", plan: || single(Operation::RunOn) },
@@ -48,6 +48,16 @@ pub const SCENES: [Scene; 28] = [
     Scene { name: "start", ends: "ok", plan: || single(Operation::Start) },
     Scene { name: "again", ends: "ok", plan: || single(Operation::Again) },
     Scene { name: "adopt", ends: "ok", plan: || single(Operation::Adopt) },
+    // Longer than a machine may be missing from reads.
+    Scene {
+        name: "acquire-slow",
+        ends: "ok",
+        plan: || {
+            let mut plan = single(Operation::Acquire);
+            plan.vendor.boot = Duration::from_secs(100);
+            plan
+        },
+    },
     // A run gets in to a machine before its acquire does, which is given up.
     Scene {
         name: "acquire-joined",

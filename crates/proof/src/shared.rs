@@ -58,6 +58,8 @@ pub(crate) struct Books {
     pub(crate) promised: BTreeMap<String, (Stay, i64)>,
     /// How long what a process rents is to live.
     pub(crate) wishes: BTreeMap<usize, Lifetime>,
+    /// When each process sent its first create: from then on the time of its lease is used up.
+    pub(crate) since: BTreeMap<usize, Duration>,
     /// Processes that the disk has refused something.
     pub(crate) hindered: BTreeSet<usize>,
     /// Processes that found the operation lock of a lease held by another one.
@@ -262,10 +264,16 @@ impl Shared {
 
     /// A create was sent: what it rents ends by itself when it was asked to, and never otherwise.
     fn look_at_lifetime(&self, process: usize, request: &Request) {
-        let wish = lock(&self.books).wishes.get(&process).copied();
+        let now = self.now();
+        let (wish, used) = {
+            let mut books = lock(&self.books);
+            let since = *books.since.entry(process).or_insert(now);
+            (books.wishes.get(&process).copied(), now - since)
+        };
         let script = field(&request.body, "onstart");
         let armed = script.as_deref().map_or_else(Lifetime::default, start_script::lifetime);
-        if let Some(wish) = wish.filter(|wish| *wish != armed) {
+        if let Some(wish) = wish.map(|wish| wish.after(used)).filter(|wish| !armed.is_about(wish)) {
+            let armed = &armed;
             self.note(Happening::Misarmed {
                 process,
                 ends: armed.ends(),

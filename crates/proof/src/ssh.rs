@@ -1,5 +1,6 @@
 //! SSH in memory: whether it lets a key in is the simulated vendor's answer; commands end at once.
 
+use crate::acts::TOLD;
 use crate::history::Happening;
 use crate::life::Life;
 use crate::secrets::Secret;
@@ -55,7 +56,16 @@ impl Host for Ports {
     fn wipe(&mut self, _id: u64) {}
     fn destroy(&mut self, _id: u64) {}
     fn output(&self, _id: u64) -> String {
-        String::new()
+        let told = [
+            format!("+ export CONTAINER_API_KEY='{TOLD}'"),
+            format!("declare -x JUPYTER_TOKEN=\"{TOLD}\""),
+            format!("X-Api-Key: {TOLD}"),
+            format!("Authorization: Basic {TOLD}"),
+            format!("docker login --password {TOLD} registry.example"),
+            format!("pulling https://user:{TOLD}@registry.example/v2/"),
+            format!("api_key={TOLD}"),
+        ];
+        told.join("\n")
     }
 }
 

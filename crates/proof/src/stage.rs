@@ -1,5 +1,6 @@
 //! The stage: one simulated vendor, disk and clock, on which processes come, work, die and are followed by others.
 
+use crate::acts::TOLD;
 use crate::ambient::ProcessAmbient;
 use crate::disk::Platter;
 use crate::files::{DiskFault, ProcessFiles, ProcessTurn};
@@ -106,6 +107,9 @@ impl Process {
     pub(crate) fn look_at_error(&self, error: &Error) {
         let text = format!("{error:?}");
         self.shared.look_at_text(&text, || format!("the error {}", error.code()));
+        if error.details().contains_key("log") {
+            self.shared.reach("a log was attached to an error");
+        }
     }
 }
 
@@ -149,7 +153,7 @@ impl Stage {
     pub fn new(seed: u64, vendor: &Vendor) -> Self {
         let settings = settings(Side::Ours);
         let doors = Doors::default();
-        let secrets = Arc::new(Mutex::new(vec![Secret::new(KEY)]));
+        let secrets = Arc::new(Mutex::new(vec![Secret::new(KEY), Secret::new(TOLD)]));
         let lifetimes = Arc::default();
         let ports = Ports {
             doors: Arc::clone(&doors),

@@ -24,6 +24,20 @@ impl Lifetime {
         Self { ttl: (!keep || asked).then(|| minutes(90)), idle: (!keep).then(|| minutes(30)) }
     }
 
+    /// What is left of it once a lease has used up so much of its time on machines before this one.
+    pub(crate) fn after(self, used: Duration) -> Self {
+        Self { ttl: self.ttl.map(|ttl| ttl.saturating_sub(used)), ..self }
+    }
+
+    /// Whether it is the same but for a second: a process knows when it sends a create, not when that arrives.
+    pub(crate) fn is_about(&self, other: &Self) -> bool {
+        let near = match (self.ttl, other.ttl) {
+            (Some(one), Some(other)) => one.abs_diff(other) <= Duration::from_secs(1),
+            (one, other) => one == other,
+        };
+        near && self.idle == other.idle
+    }
+
     /// Whether anything ends it.
     pub(crate) fn ends(&self) -> bool {
         self.ttl.is_some() || self.idle.is_some()

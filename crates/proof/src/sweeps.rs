@@ -1,8 +1,8 @@
 //! Sweeps: one thing wrong at every place where it can go wrong. Each case has a name by which it can be run again.
 
-use crate::acts::{Incident, KINDS, When};
+use crate::acts::{self, Incident, KINDS, When};
 use crate::aims::Target;
-use crate::catalogue::faults_at;
+use crate::catalogue::{faults_at, is_passing};
 use crate::dice::Dice;
 use crate::files::DiskFault;
 use crate::history::Death;
@@ -17,6 +17,7 @@ use crabbox_vast_sim::api::Fault;
 use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// What is swept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +118,10 @@ impl FromStr for Case {
 pub struct Rehearsal {
     scene: &'static Scene,
     clean: Ran,
-    /// Every fault at every call of it.
-    faults: Vec<Fault>,
+    /// How many calls stand before the first one that is struck.
+    first: usize,
+    /// Every fault at every call from there on, with the name of its kind.
+    faults: Vec<(&'static str, Fault)>,
     /// The order in which pairs are made of them.
     order: Vec<usize>,
     /// The latest fault that pairs were made of, by its number.
@@ -146,6 +149,10 @@ impl Struck {
 const DEATHS: usize = 10;
 /// Half of these come so soon after the fault, in steps.
 const SOON: usize = 12;
+/// A machine that takes longer to boot is looked at so often that only the last calls are struck.
+const LONG: Duration = Duration::from_secs(60);
+/// So many.
+const LAST: usize = 30;
 /// So many faults may miss before one strikes.
 const MISSES: usize = 10_000;
 /// From here on the numbers of further faults, where one leaves too few steps to die in.
@@ -155,19 +162,21 @@ impl Rehearsal {
     /// Plays the scene once with nothing else wrong.
     #[must_use]
     pub fn of(scene: &'static Scene) -> Self {
-        let clean = run(&(scene.plan)());
-        let mut faults: Vec<Fault> = Vec::new();
-        for (at, (method, path)) in clean.calls.iter().enumerate() {
+        let plan = (scene.plan)();
+        let clean = run(&plan);
+        let first = if plan.vendor.boot > LONG { clean.calls.len().saturating_sub(LAST) } else { 0 };
+        let mut faults: Vec<(&str, Fault)> = Vec::new();
+        for (at, (method, path)) in clean.calls.iter().enumerate().skip(first) {
             let mut these = faults_at(1, method, path);
             let like = |(method, path): &&(&str, String)| these[0].1.concerns(method, path);
             let nth = clean.calls[..=at].iter().filter(like).count() as u64;
             these.iter_mut().for_each(|(_, fault)| fault.nth = nth);
-            faults.extend(these.into_iter().map(|(_, fault)| fault));
+            faults.extend(these);
         }
         let mut dice = Dice::new(SEED, 6);
         let mut order: Vec<usize> = (0..faults.len()).collect();
         order.sort_by_cached_key(|_| dice.below(usize::MAX));
-        Self { scene, clean, faults, order, latest: RefCell::default() }
+        Self { scene, clean, first, faults, order, latest: RefCell::default() }
     }
 
     /// What was played.
@@ -199,7 +208,7 @@ impl Rehearsal {
                 Quirk::ALL.len()
             }
             Sweep::Quirk => 0,
-            Sweep::Act => self.clean.calls.len() * KINDS.len(),
+            Sweep::Act => (self.clean.calls.len() - self.first) * KINDS.len(),
             Sweep::Dead => bounds(Operation::Acquire).steps,
             Sweep::Pair => usize::MAX,
         }
@@ -209,6 +218,16 @@ impl Rehearsal {
     fn needs_space(&self, number: usize) -> bool {
         let full = Treatment { disk: Some(DiskFault::Full(number + 1)), ..Treatment::default() };
         run(&(self.scene.plan)().treated(full)).aims.of(Target::Disk).met > 0
+    }
+
+    /// Whether the operation should come to its end all the same in this case: what goes wrong passes.
+    #[must_use]
+    pub fn is_passing(&self, sweep: Sweep, number: usize) -> bool {
+        match sweep {
+            Sweep::Fault => self.faults.get(number).is_some_and(|(kind, fault)| is_passing(kind, fault)),
+            Sweep::Act => acts::PASSING.contains(&KINDS[number % KINDS.len()].name),
+            _ => false,
+        }
     }
 
     /// The plan of a case.
@@ -240,13 +259,13 @@ impl Rehearsal {
             Sweep::Quirk => Plan { quirk: Some((1, Quirk::ALL[number])), ..plan },
             Sweep::Fault => {
                 let mut plan = plan;
-                plan.faults.push(self.faults[number].clone());
+                plan.faults.push(self.faults[number].1.clone());
                 plan
             }
             Sweep::Act => {
                 let kind = KINDS[number % KINDS.len()];
                 let act = (kind.draw)(&mut Dice::new(number as u64, 4));
-                let when = When::Call(1 + number / KINDS.len());
+                let when = When::Call(1 + self.first + number / KINDS.len());
                 let mut plan = plan;
                 plan.acts.push(Incident { when, name: kind.name, act });
                 plan
@@ -292,7 +311,7 @@ impl Rehearsal {
                 plan.actors[0].treatment.disk = Some(DiskFault::Fails(at));
             } else {
                 // One after the other in their order, from where the number says.
-                plan.faults.push(self.faults[self.order[(group + missed) % self.order.len()]].clone());
+                plan.faults.push(self.faults[self.order[(group + missed) % self.order.len()]].1.clone());
             }
             let counts = run(&plan).counts[0];
             // Something has to be left in which it can die.

@@ -30,22 +30,19 @@ pub struct Tally {
 impl Tally {
     /// Runs a plan and adds it. `what` names it for people. A panic is a failure like others.
     pub fn play(&mut self, plan: &Plan, what: impl FnOnce() -> String) {
-        match catch_unwind(|| run(plan)) {
-            Ok(ran) => self.add(&ran, what),
-            Err(_) => self.panicked(&what()),
-        }
+        self.look(plan, what);
     }
 
-    /// Runs a plan and adds it. Whether what it plans of these kinds has happened.
-    pub fn aim(&mut self, plan: &Plan, targets: &[Target], what: impl FnOnce() -> String) -> bool {
+    /// Runs a plan and adds it. What came of it, where it did not panic.
+    pub fn look(&mut self, plan: &Plan, what: impl FnOnce() -> String) -> Option<Ran> {
         match catch_unwind(|| run(plan)) {
             Ok(ran) => {
                 self.add(&ran, what);
-                targets.iter().all(|target| ran.aims.met(*target))
+                Some(ran)
             }
             Err(_) => {
                 self.panicked(&what());
-                true
+                None
             }
         }
     }

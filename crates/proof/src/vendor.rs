@@ -2,7 +2,7 @@
 //! world meanwhile.
 
 use crate::acts::BROKEN_START;
-use crate::shared::Shared;
+use crate::shared::{ORIGIN, Shared};
 use crate::stage::CAP;
 use crabbox_vast_sim::api::{self, Effect, Fault, Reply};
 use serde_json::{Value, json};
@@ -45,6 +45,8 @@ impl Default for Vendor {
 
 impl Vendor {
     pub(crate) fn apply(&self, settings: &mut api::Settings) {
+        // Logs are fetched from there.
+        settings.origin = ORIGIN.to_owned();
         settings.boot = self.boot;
         // More offers than an acquire tries, and not many more: writing them out is what takes the time.
         settings.market = 18;

@@ -89,7 +89,8 @@ fn a_second_signal_leaves_at_once_and_names_the_lease() {
     let sim = Sim::start(&desk);
     let warm = desk.run(&["warmup", "--sim", "--json", "--slug", "trainer"]).exits(0).json();
     let lease = warm["id"].as_str().unwrap();
-    let fault = serde_json::json!({"method": "DELETE", "path": "/instances", "effect": "stall", "count": null});
+    let fault =
+        serde_json::json!({"method": "DELETE", "path": "/instances", "effect": "stall", "count": null});
     sim.control("POST", "/_sim/faults", &fault.to_string());
     let mut child = desk.command(&["stop", "--sim", "trainer"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut words = BufReader::new(child.stderr.take().unwrap());
@@ -106,7 +107,9 @@ fn a_second_signal_leaves_at_once_and_names_the_lease() {
     signal(&child, "INT");
     std::io::Read::read_to_string(&mut words, &mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
-    let told = format!("left at once: lease {lease} may still be rented and billed; run `crabbox-vast stop {lease} --sim`");
+    let told = format!(
+        "left at once: lease {lease} may still be rented and billed; run `crabbox-vast stop {lease} --sim`"
+    );
     assert!(said.contains(&told), "{said}");
     sim.control("DELETE", "/_sim/faults", "");
     desk.run(&["cleanup", "--sim"]).exits(0);

@@ -74,6 +74,8 @@ pub struct Settings {
     pub bid: Option<DollarsPerHour>,
     /// The most one lease may cost in its TTL; `None` means no limit.
     pub max_cost: Option<Dollars>,
+    /// Whether that was said, also where it was said that there is no limit.
+    pub max_cost_explicit: bool,
     /// The most all leases of this state directory may cost in a day; `None` means no limit.
     pub max_cost_per_day: Option<Dollars>,
     /// Lowest reliability, 0 to 1.
@@ -193,6 +195,7 @@ impl Resolved {
             max_dph_total: Some(self.parsed("maxDphTotal")?).filter(|cap| *cap > 0.0).map(DollarsPerHour),
             bid: Some(self.parsed("bid")?).filter(|bid| *bid > 0.0).map(DollarsPerHour),
             max_cost: Some(self.parsed("maxCost")?).filter(|limit| *limit > 0.0).map(Dollars),
+            max_cost_explicit: self.explicit("maxCost")?,
             max_cost_per_day: Some(self.parsed("maxCostPerDay")?).filter(|limit| *limit > 0.0).map(Dollars),
             min_reliability: self.parsed("minReliability")?,
             order_terms: parse_order(&order).unwrap_or_default(),

@@ -294,12 +294,7 @@ impl Sightings {
     }
 
     /// Takes in one read; an error when the instance turns out unusable.
-    fn take_in(
-        &self,
-        looked: Result<Sight, Failure>,
-        booting: &Booting<'_>,
-        call: &Call,
-    ) -> Option<Error> {
+    fn take_in(&self, looked: Result<Sight, Failure>, booting: &Booting<'_>, call: &Call) -> Option<Error> {
         if looked.is_ok() {
             self.seen().refused_since = None;
         }

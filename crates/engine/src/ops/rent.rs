@@ -39,8 +39,8 @@ pub(super) struct Acquiring<'a> {
     pub instance: Option<InstanceId>,
     pub keep: bool,
     pub began: Instant,
-    /// When this process sent its last create; none before it sent one.
-    pub sent: Option<Instant>,
+    /// When this process sent its first create and its last; none before it sent one.
+    pub sent: Option<(Instant, Instant)>,
 }
 
 /// What the offers are chosen from.
@@ -122,7 +122,12 @@ impl Acquiring<'_> {
         call.until_cancelled(slot).await.map_err(Next::Stop)?;
         let what = self.create_body(candidate).map_err(Next::Stop)?;
         self.before_create(candidate, call).await.map_err(Next::Stop)?;
-        self.sent = Some(Instant::now());
+        if call.is_cancelled() {
+            self.note("nothing: cancelled before it was sent".into(), None).await.map_err(Next::Stop)?;
+            return Err(Next::Stop(Error::new(Code::Cancelled, "cancelled")));
+        }
+        let now = Instant::now();
+        self.sent = Some((self.sent.map_or(now, |(first, _)| first), now));
         // Not cancelled: an answer that nobody reads would leave a machine to be searched for.
         match self.engine.client.create(candidate.offer.id, &what).await {
             Created::Instance(id) => self.created(id, "created").await.map_err(Next::Stop)?,
@@ -218,6 +223,10 @@ impl Acquiring<'_> {
         if blame == Blame::Nobody || late {
             return Err(Next::Stop(error));
         }
+        if self.is_over() {
+            call.warn("no other machine is tried: failed starts have used up the lease's time to live");
+            return Err(Next::Stop(error));
+        }
         call.warn(format!("{error}; trying another machine"));
         match self.discard(&error, call).await {
             Ok(()) => Err(Next::Another(rental.machine, error)),
@@ -272,7 +281,7 @@ impl Acquiring<'_> {
         let settings = &self.engine.settings;
         let mut env = serde_json::Map::new();
         env.insert("CRABBOX".into(), "1".into());
-        let watchdog = self.engine.watchdog(&self.journal)?;
+        let watchdog = self.engine.watchdog(&self.journal, self.used())?;
         Ok(CreateBody {
             image: settings.image.clone(),
             template: settings.template_id.clone(),
@@ -283,6 +292,17 @@ impl Acquiring<'_> {
             onstart: Some(crate::ssh::onstart::script(&self.key.public, watchdog.as_deref())),
             bid: candidate.bid,
         })
+    }
+
+    /// How much of its time the lease has used up: from the first create on, whatever became of that machine.
+    fn used(&self) -> Duration {
+        self.sent.map_or(Duration::ZERO, |(first, _)| first.elapsed())
+    }
+
+    /// Whether failed starts have used up the whole time of the lease.
+    fn is_over(&self) -> bool {
+        let ttl = self.journal.deadman.as_ref().and_then(|record| record.ttl_secs);
+        ttl.is_some_and(|ttl| self.used() >= Duration::from_secs(ttl))
     }
 
     fn label(&self, state: &str) -> String {
@@ -317,7 +337,7 @@ impl Acquiring<'_> {
     pub(super) fn fresh(&self) -> Duration {
         let age = self.journal.last_create_at().map_or(0, |at| self.engine.unix_now() - at);
         let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
-        let age = self.sent.map_or(age, |sent| age.min(sent.elapsed()));
+        let age = self.sent.map_or(age, |(_, last)| age.min(last.elapsed()));
         VISIBILITY.saturating_sub(age)
     }
 

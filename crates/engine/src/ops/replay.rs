@@ -127,7 +127,20 @@ impl Engine {
             self.same_request(id, &journal.request, asked)?;
             let spent = journal.forgotten_at.is_some()
                 || last_instance(&journal).is_some_and(|last| !journal.discarded(last));
-            return if spent { Err(released(id)) } else { Ok(Stand::New(Some(Box::new(journal)))) };
+            if spent {
+                return Err(released(id));
+            }
+            // Somebody removed its claim. What it may have rented is collected once it shows; until then there is no second.
+            let sent = journal.last_create_at().filter(|_| journal.is_unanswered());
+            let age = sent.map_or(VISIBILITY, |at| {
+                Duration::from_secs(u64::try_from(self.unix_now() - at).unwrap_or(0))
+            });
+            if age < VISIBILITY {
+                return Err(busy(id).hint(
+                    "its create is not answered, and its claim was removed: try again in two minutes",
+                ));
+            }
+            return Ok(Stand::New(Some(Box::new(journal))));
         };
         if !claim.is_vast() {
             return Err(Error::new(
@@ -284,7 +297,8 @@ impl Engine {
     /// ends and costs as it was asked for at first.
     pub(super) fn as_before(&self, before: &JournalRequest) -> Self {
         let mut settings = Settings::clone(&self.settings);
-        settings.max_cost = settings.max_cost.or(before.max_cost.map(Dollars));
+        let limit = before.max_cost.map(Dollars).filter(|_| !settings.max_cost_explicit);
+        settings.max_cost = settings.max_cost.or(limit);
         if let Some(secs) = before.ttl_secs.filter(|_| !settings.ttl_explicit) {
             settings.ttl = Duration::from_secs(secs);
             // A lease that is not kept ends by its TTL whether somebody asked for one or not.

@@ -59,8 +59,9 @@ impl Engine {
         account: &Account,
     ) -> Result<StartTerms> {
         let settings = &self.settings;
-        // A limit that is given now beats the one the lease was made with, as an action does.
-        let limit = settings.max_cost.or(journal.request.max_cost.map(Dollars));
+        // A limit that is given now beats the one the lease was made with, as an action does; so does that there is none.
+        let before = journal.request.max_cost.map(Dollars).filter(|_| !settings.max_cost_explicit);
+        let limit = settings.max_cost.or(before);
         let on_record = recorded(journal);
         let recorded_only = live.dph_total.is_none();
         let Some(price) = live.dph_total.or(on_record) else {

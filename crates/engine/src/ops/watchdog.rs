@@ -36,13 +36,14 @@ impl Engine {
         })
     }
 
-    /// The watchdog's line in the start script of a create call.
-    pub(super) fn watchdog(&self, journal: &Journal) -> Result<Option<String>> {
+    /// The watchdog's line in the start script of a create call, for a lease of whose time so much is `used` up by machines
+    /// that did not come up: however many there are, together they cost what one may.
+    pub(super) fn watchdog(&self, journal: &Journal, used: Duration) -> Result<Option<String>> {
         let record = journal.deadman.as_ref().filter(|record| !record.over_ssh);
         let plan = |record: &DeadmanRecord| {
             let idle = record.idle_secs.map(Duration::from_secs);
             Plan {
-                ttl: record.ttl_secs.map(Duration::from_secs),
+                ttl: record.ttl_secs.map(Duration::from_secs).map(|ttl| ttl.saturating_sub(used)),
                 idle,
                 grace: idle.unwrap_or(self.settings.idle_timeout),
             }

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const DAY: i64 = 24 * 60 * 60;
+/// How long after its end a lease is taken for one that is about to be ended, seconds.
+const OVERDUE: i64 = 10 * 60;
 /// The idle timeout of a lease without a record of it, seconds.
 const IDLE: u64 = 30 * 60;
 
@@ -112,8 +114,14 @@ fn lives_until(journal: &Journal, gone: Option<i64>, from: i64, claimed: bool, n
         let idle = journal.deadman.as_ref().and_then(|deadman| deadman.idle_secs).unwrap_or(IDLE);
         let restarted =
             started(journal).map(|(_, last)| last.saturating_add(i64::try_from(idle).unwrap_or(i64::MAX)));
-        // Over its time and not proved gone: whatever should have ended it may not have.
-        Some(from.saturating_add(ttl).max(now).max(restarted.unwrap_or(now)))
+        let end = from.saturating_add(ttl).max(restarted.unwrap_or(from));
+        let armed = journal
+            .deadman
+            .as_ref()
+            .is_some_and(|deadman| deadman.ends_at.is_some() && deadman.why_not.is_none());
+        // Over its time and not proved gone: whatever should have ended it may not have. Where that is no dead-man switch,
+        // nothing does any more.
+        (armed || now <= end.saturating_add(OVERDUE)).then_some(end.max(now))
     })
 }
 
@@ -300,7 +308,11 @@ mod tests {
             "no more than a day in any day"
         );
         assert_eq!(shown(&rented(journal(1, NOW - 30 * HOUR, None))), (48.0, 0.0));
-        assert_eq!(shown(&rented(journal(1, NOW - 5 * HOUR, ttl))), (10.0, 0.0), "not proved gone");
+        assert_eq!(
+            shown(&rented(journal(1, NOW - 5 * HOUR, ttl))),
+            (10.0, 38.0),
+            "not proved gone, and nothing ends it"
+        );
         let elsewhere = DayCost::of(&rented(journal(1, NOW - 5 * HOUR, ttl)), false, NOW);
         assert_eq!(
             elsewhere,

@@ -64,6 +64,26 @@ fn a_day_has_twenty_four_hours_and_an_idle_time_of_no_record_half_an_hour() {
     assert_eq!(DayCost::of(&endless, true, NOW).total(), Dollars(24.0));
 }
 
+/// Nobody ended it at its end, and no dead-man switch does: it is counted like one that nothing ends.
+#[test]
+fn what_outlives_its_time_counts_all_day_unless_a_switch_is_known_to_end_it() {
+    let mut over = bare(1, NOW - 3 * HOUR, Some(2));
+    create(&mut over, 1.0, NOW - 3 * HOUR, Some(FIVE));
+    assert_eq!(DayCost::of(&over, true, NOW), cost(3.0, 21.0));
+    assert_eq!(DayCost::of(&over, false, NOW), cost(2.0, 0.0), "released by others");
+    over.deadman = Some(DeadmanRecord { ends_at: Some(NOW - HOUR), ..DeadmanRecord::default() });
+    assert_eq!(DayCost::of(&over, true, NOW), cost(3.0, 0.0), "it ends it");
+    over.deadman = Some(DeadmanRecord {
+        ends_at: Some(NOW - HOUR),
+        why_not: Some("no HTTPS client".to_owned()),
+        ..DeadmanRecord::default()
+    });
+    assert_eq!(DayCost::of(&over, true, NOW), cost(3.0, 21.0), "it does not work any more");
+    let mut due = bare(1, NOW - 2 * HOUR - OVERDUE, Some(2));
+    create(&mut due, 1.0, NOW - 2 * HOUR, Some(FIVE));
+    assert_eq!(DayCost::of(&due, true, NOW), cost(2.0, 0.0), "it may be ended by now");
+}
+
 #[test]
 fn a_start_counts_from_the_first_and_lasts_from_the_last() {
     let mut other = bare(1, NOW - 9 * HOUR, Some(3));

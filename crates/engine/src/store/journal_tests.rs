@@ -33,6 +33,34 @@ fn what_was_given_up_is_told_by_instance() {
     assert!(journal.discarded(ONE) && !journal.discarded(OTHER), "only the one before it");
 }
 
+/// One that is given up is the lease's own, which need not be the last that was made.
+#[test]
+fn the_leases_own_instance_is_given_up_and_found() {
+    let mut journal = empty();
+    for (instance, price) in [(ONE, 1.0), (OTHER, 2.0)] {
+        journal.attempts.push(Attempt { price, ..Attempt::default() });
+        journal.note(format!("created: {instance}"), Some(instance));
+    }
+    let price = |instance| journal.attempt_of(instance).map(|attempt| attempt.price);
+    assert_eq!((price(ONE), price(OTHER), price(InstanceId(3))), (Some(1.0), Some(2.0), None));
+    journal.instance = Some(1);
+    journal.discard("too slow");
+    assert!(journal.discarded(ONE) && !journal.discarded(OTHER));
+}
+
+#[test]
+fn the_newest_create_tells_how_far_the_clocks_were_apart() {
+    let mut journal = empty();
+    assert_eq!(journal.skew(), None);
+    let sent = |started_at, vendor_at| Attempt { started_at, vendor_at, ..Attempt::default() };
+    journal.attempts.push(sent(100, Some(40)));
+    assert_eq!(journal.skew(), Some(60));
+    journal.attempts.push(sent(200, Some(270)));
+    assert_eq!(journal.skew(), Some(-70));
+    journal.attempts.push(sent(300, None));
+    assert_eq!(journal.skew(), None, "no answer had told it");
+}
+
 /// A kill between the claim and the journal: the number stands in the claim alone.
 #[test]
 fn an_instance_of_which_only_the_claim_knows_is_an_unclear_creates() {
@@ -53,6 +81,63 @@ fn an_instance_of_which_only_the_claim_knows_is_an_unclear_creates() {
     assert!(!journal.disowns(ONE) && journal.disowns(OTHER), "it is known, and another one is not");
     journal.discard("too slow");
     assert!(journal.disowns(ONE), "it was given up");
+}
+
+/// The last word counts; what was sent meanwhile is not only a wish any more.
+#[test]
+fn a_wish_replaces_what_was_asked_for_before() {
+    use StepKind::{Destroy, Start, Stop};
+    let open = |journal: &Journal| [Destroy, Stop].map(|kind| journal.is_open(kind, ONE));
+    let wishes = |journal: &Journal| [Destroy, Stop].map(|kind| journal.is_wish(kind, ONE));
+    let mut journal = empty();
+    journal.wish(Some(Stop), ONE, 10);
+    assert_eq!((open(&journal), wishes(&journal)), ([false, true], [false, true]));
+    assert!(!journal.is_wish(Stop, OTHER) && !journal.is_wish(Start, ONE));
+    journal.wish(Some(Destroy), ONE, 20);
+    assert_eq!((open(&journal), wishes(&journal)), ([true, false], [true, false]));
+    journal.wish(Some(Stop), ONE, 30);
+    assert_eq!(open(&journal), [false, true], "the destroy is not asked for any more");
+    journal.begin(Stop, ONE, 40);
+    assert_eq!(wishes(&journal), [false, false], "it is about to be sent");
+    journal.wish(Some(Destroy), ONE, 50);
+    assert_eq!(open(&journal), [true, true], "a stop that was sent may have had its effect");
+    journal.wish(Some(Destroy), ONE, 60);
+    assert_eq!(open(&journal), [true, true]);
+    let asked = journal.steps.iter().find(|step| step.kind == Destroy && step.is_open());
+    assert_eq!(asked.map(|step| step.requested_at), Some(60), "asked for again");
+    journal.holder = Some(crate::store::Holder::default());
+    journal.wish(None, OTHER, 70);
+    assert_eq!((open(&journal), journal.holder.take()), ([true, true], None), "of another instance");
+    journal.wish(None, ONE, 80);
+    assert_eq!(open(&journal), [false, false], "it is kept");
+}
+
+/// Who got in calls off the stop by which a start is taken back, and none that was asked for.
+#[test]
+fn a_start_that_came_to_its_end_is_not_taken_back() {
+    use StepKind::{Start, Stop};
+    for asked in [false, true] {
+        let mut journal = empty();
+        journal.begin(Start, ONE, 10);
+        match asked {
+            true => journal.begin(Stop, ONE, 20),
+            false => journal.begin_taking_back(Stop, ONE, 20),
+        }
+        journal.started(OTHER, 30);
+        assert!(journal.is_open(Start, ONE) && journal.is_open(Stop, ONE), "another machine");
+        journal.started(ONE, 40);
+        assert_eq!((journal.is_open(Start, ONE), journal.is_open(Stop, ONE)), (false, asked));
+        assert_eq!(journal.steps[0].proved_at, Some(40));
+    }
+}
+
+#[test]
+fn steps_have_the_names_that_are_written() {
+    use StepKind::{Destroy, Start, Stop};
+    assert_eq!([Destroy, Stop, Start].map(StepKind::name), ["destroy", "stop", "start"]);
+    for kind in [Destroy, Stop, Start] {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
 }
 
 /// A destroy by which an acquire gives its machine up is told from one that somebody asked for.

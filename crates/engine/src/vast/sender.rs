@@ -24,6 +24,8 @@ use tokio::time::Instant;
 /// Largest answer in bytes: an unfiltered search is several MiB.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 const REDIRECTS: usize = 10;
+/// The longest wait before a call that ends a bill.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Why a call that is asked about right before each send came to nothing.
 #[derive(Debug)]
@@ -275,6 +277,9 @@ impl Sender {
             .reserve_slot(&self.scope, class.name(), interval, pace.burst)
             .await
             .unwrap_or(interval);
+        // What ends a bill is not put off by what somebody else was asked to wait.
+        let ends = matches!(class, LimitClass::Destroy | LimitClass::Manage);
+        let wait = if ends { wait.min(LONGEST) } else { wait };
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }

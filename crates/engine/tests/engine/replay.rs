@@ -1,10 +1,10 @@
 //! One lease id, many calls: whatever became of the first one, there is one instance, and it is the second one's.
 
-use crate::support::strangers;
+use crate::support::{pass, strangers};
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::lease::{LeaseId, Slug};
 use crabbox_vast_engine::ops::Lease;
-use crabbox_vast_engine::ops::{AcquireRequest, ReleaseRequest, RunRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, ReleaseRequest, RunRequest};
 use crabbox_vast_engine::ssh::command::Script;
 use crabbox_vast_engine::world::ExecIo;
 use crabbox_vast_engine::{Call, Code, Engine, Result};
@@ -36,6 +36,31 @@ async fn a_repeated_acquire_gets_the_same_lease() {
     assert_eq!((first.facts().id.as_str(), first.facts().slug.as_str()), (ID, "same"));
     assert_eq!(first.facts().instance, second.facts().instance);
     assert_eq!(stage.ledger().created, 1);
+}
+
+/// The claim goes by other hands while the create is not answered: the same call does not rent a second machine beside what
+/// may come to light.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_removed_over_an_unanswered_create_waits_for_what_it_may_have_made() {
+    let stage = Stage::with(|settings| {
+        settings.read_lag = Duration::from_secs(45);
+        settings.list_lag = Duration::from_secs(45);
+    });
+    let lost = Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset).after_commit();
+    stage.vast(|vast, _| vast.add_fault(lost));
+    let (process, call) = (stage.process(), stage.call());
+    let dead = tokio::time::timeout(Duration::from_secs(10), acquire(&process.engine, &call)).await;
+    assert!(dead.is_err());
+    drop(process);
+    let claim = stage.settings().paths.claims().join(format!("{ID}.json"));
+    std::fs::remove_file(claim).expect("removed");
+    let error = acquire(&stage.process().engine, &stage.call()).await.err().expect("it waits");
+    assert_eq!((error.code(), stage.ledger().created), (Code::LeaseBusy, 1), "{error}");
+    pass(Duration::from_secs(120)).await;
+    let error = acquire(&stage.process().engine, &stage.call()).await.err().expect("it came to light");
+    assert_eq!((error.code(), stage.ledger().created), (Code::LeaseIdConflict, 1), "{error}");
+    stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans");
+    assert_eq!(stage.ledger().open.len(), 0, "it is collected");
 }
 
 /// A kill at every step of an acquire, then the same acquire again: one machine, no more, and it works.

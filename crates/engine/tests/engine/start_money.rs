@@ -59,6 +59,17 @@ async fn a_start_keeps_within_the_limit_of_its_lease() {
     assert_eq!(journal.price, Some(0.7));
 }
 
+/// That there is no limit beats the one the lease was made with, where somebody says so.
+#[tokio::test(start_paused = true)]
+async fn a_start_without_a_limit_can_be_asked_for() {
+    let stage = Stage::new();
+    let limit = |settings: &mut Settings| settings.max_cost = Some(Dollars(0.9));
+    let lease = stopped(&stage, limit, false, &json!(0.7)).await;
+    refused(&stage, &lease, |_| ()).await;
+    let unlimited = stage.process_with(None, |settings| settings.max_cost_explicit = true);
+    start(&unlimited.engine, &stage).await.expect("without a limit");
+}
+
 /// What the lease cost before it was stopped counts.
 #[tokio::test(start_paused = true)]
 async fn the_past_of_a_lease_counts_against_its_limit() {

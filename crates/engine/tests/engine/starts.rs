@@ -377,11 +377,17 @@ async fn a_failed_start_is_explained_and_its_machine_remembered() {
 async fn a_machine_that_single_reads_miss_is_waited_for() {
     let single = "/api/v0/instances/*/";
     let list = "/api/v1/instances/";
-    let short = r#"{"success":true,"instances":[],"instances_found":0,"total_instances":3,"next_token":null}"#;
+    let short =
+        r#"{"success":true,"instances":[],"instances_found":0,"total_instances":3,"next_token":null}"#;
     let none = r#"{"success":true,"instances":[],"instances_found":0,"total_instances":0,"next_token":null}"#;
     for (path, status, body, times) in [
         (single, 200, r#"{"success":true,"instances":null}"#, 1),
-        (single, 404, r#"{"success":false,"error":"no_such_instance","msg":"error 404: no_such_instance"}"#, 2),
+        (
+            single,
+            404,
+            r#"{"success":false,"error":"no_such_instance","msg":"error 404: no_such_instance"}"#,
+            2,
+        ),
         (single, 200, r#"{"success":false,"error":"server_busy","msg":"try again"}"#, 1),
         (single, 410, r#"{"success":false,"error":"deprecated_endpoint","msg":"gone"}"#, 1),
         (list, 200, short, 4),
@@ -389,12 +395,16 @@ async fn a_machine_that_single_reads_miss_is_waited_for() {
     ] {
         for start in [false, true] {
             let what = format!("start: {start}, {path} {status} {body}");
-            let stage = Stage::with(|settings| settings.boot = Duration::from_secs(150));
+            // A start takes a third of a boot: the image is there.
+            let boot = Duration::from_secs(if start { 450 } else { 150 });
+            let stage = Stage::with(|settings| settings.boot = boot);
             let process = stage.process();
             if start {
                 warm(&stage, &process, "one", true).await;
                 let stops = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
                 process.engine.release(&stops, &stage.call()).await.expect("stopped");
+                // One that still runs would only run on.
+                pass(Duration::from_secs(60)).await;
             }
             let effect = Effect::Answer {
                 status,
@@ -419,6 +429,7 @@ async fn a_machine_that_single_reads_miss_is_waited_for() {
                 spoils
             );
             ready.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(stage.vast(|vast, _| vast.struck()), u64::from(times), "{what}");
             assert_eq!(stage.ledger().created, 1, "{what}");
         }
     }
@@ -436,7 +447,8 @@ async fn a_machine_that_no_read_shows_any_more_is_given_up() {
         let unknown = Effect::Answer {
             status: 404,
             content_type: "application/json".into(),
-            body: r#"{"success":false,"error":"no_such_instance","msg":"error 404: no_such_instance"}"#.into(),
+            body: r#"{"success":false,"error":"no_such_instance","msg":"error 404: no_such_instance"}"#
+                .into(),
             headers: Vec::new(),
         };
         stage.vast(|vast, _| {

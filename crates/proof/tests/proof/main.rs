@@ -67,7 +67,7 @@ fn judge<'a>(tally: &Tally, branches: impl IntoIterator<Item = &'a str>) {
 }
 
 /// Branches that are reached by what the engine does about it, not by what the plan is made of.
-const BRANCHES: [&str; 41] = [
+const BRANCHES: [&str; 42] = [
     "a 429 was waited for and the call repeated",
     "a bad key was reported",
     "a create without an answer was adopted by its label",
@@ -78,6 +78,7 @@ const BRANCHES: [&str; 41] = [
     "a later process found an unclear create by its label",
     "a lease was taken away while it started",
     "a lock was waited for",
+    "a log was attached to an error",
     "a lost create was proved never to have been",
     "a machine above the price cap was refused",
     "a machine beyond what a day may cost was refused",

@@ -133,9 +133,11 @@ fn nothing_in_a_file_or_variable_is_nothing() {
     assert_eq!(settings.max_dph_total, Some(DollarsPerHour(0.5)));
     assert_eq!(settings.gpu_name.as_deref(), Some("H100"));
     assert_eq!(settings.ttl.as_secs(), 7200);
-    desk.flag("gpuName", "").flag("diskGB", "0").flag("maxDphTotal", "0");
+    assert!(!settings.max_cost_explicit, "nobody spoke of it");
+    desk.flag("gpuName", "").flag("diskGB", "0").flag("maxDphTotal", "0").flag("maxCost", "0");
     let settings = desk.settings();
     assert_eq!((settings.gpu_name, settings.disk_gb, settings.max_dph_total), (None, 20, None));
+    assert_eq!((settings.max_cost, settings.max_cost_explicit), (None, true));
 }
 
 #[test]
