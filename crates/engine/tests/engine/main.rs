@@ -16,6 +16,7 @@ mod documents;
 mod faults;
 mod fixtures;
 mod given_up;
+mod latecomers;
 mod lifecycle;
 mod lockout;
 mod money;

@@ -429,7 +429,7 @@ async fn a_machine_that_single_reads_miss_is_waited_for() {
                 spoils
             );
             ready.unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert_eq!(stage.vast(|vast, _| vast.struck()), u64::from(times), "{what}");
+            assert_eq!(stage.vast(|vast, _| vast.struck()), times, "{what}");
             assert_eq!(stage.ledger().created, 1, "{what}");
         }
     }
