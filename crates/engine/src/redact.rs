@@ -27,6 +27,22 @@ const SECRET_MEMBERS: &[&str] = &[
 /// as it is.
 #[must_use]
 pub fn redact(text: &str) -> String {
+    let mut shown = blank(text);
+    // What is blanked may be what a name or a quote was taken for: what it hid is looked at again.
+    for _ in 0..MOST_PASSES {
+        let next = blank(&shown);
+        if next == shown {
+            break;
+        }
+        shown = next;
+    }
+    shown
+}
+
+/// More have never been needed.
+const MOST_PASSES: usize = 8;
+
+fn blank(text: &str) -> String {
     let mut out = Cow::Borrowed(text);
     // Blocks first: their opening line may pass for the value of a member.
     while let Some(at) = out.find(BEGIN) {
@@ -218,9 +234,15 @@ fn blank_urls(text: &str) -> String {
         let url = &rest[at..];
         let length =
             url.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).unwrap_or(url.len());
+        // In a path another one may begin; a query goes as a whole.
+        let host = "://".len();
+        let length = url[host..length]
+            .find("://")
+            .map(|length| host + length)
+            .filter(|length| !url[..*length].contains('?'))
+            .unwrap_or(length);
         let (url, tail) = url.split_at(length);
         out.push_str(&rest[..at]);
-        let host = "://".len();
         let authority = url[host..].find(['/', '?', '#']).map_or(url.len(), |length| host + length);
         let url = match url[..authority].rfind('@') {
             Some(asks) => {
@@ -291,6 +313,9 @@ mod tests {
             "Get \"https://CANARY@host.example/v2/?a=@b\": denied",
             "docker login --password CANARY registry.example",
             "curl --token  'CAN ARY'",
+            "https://@a://user:CANARY@/y?z=1 ?b",
+            r#""token","x://a/?-sid" : "CANARY""#,
+            "https://a/x?u=https://user:CANARY@b/y",
             r#"[["JUPYTER_TOKEN","CANARY"],["A","b"]]"#,
             r#"["token", "api_key", "CANARY"]"#,
             r#"{"token": ["a]", "CANARY", {"x": "CANARY"}], "b": 1}"#,

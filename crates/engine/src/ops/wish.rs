@@ -60,7 +60,7 @@ impl Engine {
     ) -> Result<Wish> {
         let here = claim.is_vast() && claim.label(key::VAST_API_URL) == Some(self.settings.api_url.as_str());
         let lock = match lock {
-            None if here => self.store.operation_lock(id).await?,
+            None => self.store.operation_lock(id).await?,
             lock => lock,
         };
         let mut wish = Wish { action, lock, written: None };

@@ -62,6 +62,7 @@ async fn a_release_that_is_refused_or_cancelled_leaves_no_wish() {
         ("cancelled while it is locked out", Code::Cancelled),
         ("cancelled while nobody answers", Code::Cancelled),
         ("another API, where nobody answers", Code::ApiUnavailable),
+        ("cancelled while it may be too new, of crabbox", Code::Cancelled),
     ] {
         let stage = Stage::new();
         let process = stage.process();
@@ -83,6 +84,14 @@ async fn a_release_that_is_refused_or_cancelled_leaves_no_wish() {
             "cancelled while nobody answers" | "another API, where nobody answers" => Some(Effect::Html(502)),
             _ => None,
         };
+        let too_new = what.contains("too new");
+        if too_new {
+            stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &json!({"hidden": true}));
+            let unknown =
+                answer(404, r#"{"success":false,"error":"no_such_instance","msg":"no_such_instance"}"#);
+            let path = format!("/api/v0/instances/{}/", lease.instance);
+            stage.vast(|vast, _| vast.add_fault(Fault::once("GET", &path, unknown).times(None)));
+        }
         if let Some(effect) = refuses {
             stage.vast(|vast, _| vast.add_fault(Fault::once("GET", "/api/*", effect).times(None)));
         } else if what.starts_with("relabelled") {
@@ -95,15 +104,18 @@ async fn a_release_that_is_refused_or_cancelled_leaves_no_wish() {
             }
         });
         let call = stage.call_with(cancel.clone());
-        let (outcome, ()) = tokio::join!(stop(&process.engine, "one", &call), async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        // A stop is to leave the disk.
+        let action = too_new.then_some(ReleaseAction::Stop);
+        let request = ReleaseRequest { identifier: "one".to_owned(), action };
+        let (outcome, ()) = tokio::join!(process.engine.release(&request, &call), async {
+            tokio::time::sleep(Duration::from_secs(if too_new { 5 } else { 1 })).await;
             if what.starts_with("cancelled") {
                 cancel.cancel();
             }
         });
         let error = outcome.expect_err(what);
         assert_eq!(error.code(), code, "{what}: {error}");
-        if code == Code::Cancelled {
+        if code == Code::Cancelled && !too_new {
             assert!(error.hint_text().is_some_and(|hint| hint.contains("stop one")), "{what}: {error:?}");
         }
         assert_eq!(store.journal(&lease.id).await.expect("readable"), before, "{what}");
@@ -134,8 +146,12 @@ async fn a_release_that_could_not_ask_is_done_later_unless_the_lease_is_used() {
         let process = stage.process();
         let lease = warm(&stage, &process, "one", true).await;
         stage.vast(|vast, _| vast.add_fault(Fault::once("GET", "/api/*", effect).times(None)));
+        let asked = stage.unix_now();
         let error = stop(&process.engine, "one", &stage.call()).await.expect_err("it is not let through");
         assert_eq!(error.details()["ending"], "destroy", "{error}");
+        // A use since then speaks against it, however long it was tried.
+        let step = journal_of(&process, &lease.id).await.steps.pop().expect("a wish");
+        assert!((asked..=asked + 1).contains(&step.requested_at), "{asked}: {step:?}");
         stage.control("DELETE", "/_sim/faults", &json!({}));
         shows(&stage, Some(StepKind::Destroy)).await;
         if used {
@@ -199,6 +215,23 @@ async fn shows(stage: &Stage, ending: Option<StepKind>) {
     assert_eq!(listed[0].ending, ending);
     assert_eq!(listed[0].to_json().get("ending").and_then(Value::as_str), ending.map(StepKind::name));
     assert_eq!(listed[0].line().ends_with(" ending=destroy"), ending.is_some(), "{}", listed[0].line());
+}
+
+/// What stands still need not be stopped any more, and is still to be destroyed.
+#[tokio::test(start_paused = true)]
+async fn what_is_to_become_of_a_stopped_machine_is_told() {
+    for (end, told) in [(StepKind::Destroy, Some(StepKind::Destroy)), (StepKind::Stop, None)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let request = ReleaseRequest { identifier: "one".into(), action: Some(ReleaseAction::Stop) };
+        process.engine.release(&request, &stage.call()).await.expect("stopped");
+        pass(Duration::from_secs(60)).await;
+        let now = stage.unix_now();
+        leave(&process, &lease, |journal| journal.wish(Some(end), InstanceId(lease.instance), now)).await;
+        let status = stage.process().engine.status("one", &stage.call()).await.expect("it is there");
+        assert_eq!(status.ending, told);
+    }
 }
 
 /// The last word counts: who could not get through with a stop, and then asks for something else, gets that.
