@@ -7,8 +7,10 @@ use crabbox_vast_engine::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, mom
 use crabbox_vast_engine::ops::{AcquireRequest, Cleaned, CleanupRequest};
 use crabbox_vast_engine::store::StepKind;
 use crabbox_vast_engine::{Code, Error, Result};
+use crabbox_vast_sim::api::{Effect, Fault};
 use serde_json::json;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 async fn cleanup(stage: &Stage) -> Cleaned {
     stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up")
@@ -247,5 +249,50 @@ async fn what_an_acquire_died_giving_up_is_whose_who_got_in() {
         let left = journal_of(&process, &lease.id).await;
         assert!(left.steps.iter().all(|step| !step.is_open()), "{left:?}");
         assert!(!got_in || !left.discarded(instance), "{left:?}");
+    }
+}
+
+/// Whatever hinders an acquire that gives up, its error says what is left, and how to end it.
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_acquire_could_not_give_back_is_told() {
+    for (what, told, claims) in [
+        ("the destroy is refused", "its claim is kept: run `crabbox-vast stop one`", 1),
+        ("the claim is removed meanwhile", "may still run and bill", 0),
+        ("the create is not answered, nor any list", "its claim is kept: run `crabbox-vast stop one`", 1),
+    ] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let cancel = CancellationToken::new();
+        let call = stage.call_with(cancel.clone());
+        let refuses = |method: &str, path: &str| {
+            stage.vast(|vast, _| vast.add_fault(Fault::once(method, path, Effect::Html(500)).times(None)));
+        };
+        if what.starts_with("the create") {
+            let lost = Fault::once("PUT", "/api/v0/asks/*/", Effect::Reset);
+            stage.vast(|vast, _| vast.add_fault(lost));
+        }
+        let request = AcquireRequest { keep: true, slug: Some("one".into()), ..AcquireRequest::default() };
+        let (acquired, ()) = tokio::join!(process.engine.acquire(&request, &call), async {
+            while stage.claims().is_empty() {
+                pass(Duration::from_millis(1)).await;
+            }
+            if what.starts_with("the create") {
+                return refuses("GET", "/api/*");
+            }
+            while open(&stage).is_empty() {
+                pass(Duration::from_millis(10)).await;
+            }
+            pass(Duration::from_secs(3)).await;
+            refuses("DELETE", "/api/v0/instances/*/");
+            cancel.cancel();
+            pass(Duration::from_secs(5)).await;
+            if what.starts_with("the claim") {
+                let claims = stage.settings().paths.claims();
+                std::fs::remove_file(claims.join(format!("{}.json", stage.claims()[0]))).expect("removed");
+            }
+        });
+        let error = acquired.err().expect("it failed");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains(told)), "{what}: {error:?}");
+        assert_eq!(stage.claims().len(), claims, "{what}");
     }
 }
