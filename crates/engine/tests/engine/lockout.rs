@@ -149,3 +149,26 @@ async fn a_recovery_beside_another_command_waits_for_no_lock_out() {
     assert_eq!(outcome.map_err(|error| error.code()), Err(Code::PermissionDenied));
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
+
+/// What ends a bill is not put off by a server that asks everybody to come back in an hour: another process is done in a minute.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_an_hour_does_not_keep_a_machine_billing() {
+    let stage = Stage::new();
+    let lease = warm(&stage, &stage.process(), "one", true).await;
+    let away = Effect::Answer {
+        status: 429,
+        content_type: "text/plain".into(),
+        body: "API requests too frequent".into(),
+        headers: vec![("retry-after".into(), "3600".into())],
+    };
+    let path = format!("/api/v0/instances/{}/", lease.instance);
+    stage.vast(|vast, _| vast.add_fault(Fault::once("DELETE", &path, away)));
+    // Whoever was asked may give up meanwhile.
+    let (process, call) = (stage.process(), stage.call());
+    let first = tokio::time::timeout(Duration::from_secs(20), stop(&process.engine, "one", &call)).await;
+    drop((first, process));
+    let began = tokio::time::Instant::now();
+    let left = open(&stage).is_empty() || stop(&stage.process().engine, "one", &stage.call()).await.is_ok();
+    assert!(left && began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
+    assert!(open(&stage).is_empty());
+}

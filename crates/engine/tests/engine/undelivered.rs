@@ -45,6 +45,24 @@ async fn a_new_lease_whose_caller_gave_up_is_destroyed() {
     }
 }
 
+/// Who gives up right before the create is sent gets no machine.
+#[tokio::test(start_paused = true)]
+async fn a_create_is_not_sent_for_a_caller_who_gave_up() {
+    let stage = Stage::new();
+    let cancel = CancellationToken::new();
+    let cancels = cancel.clone();
+    let gives_up = move |event| {
+        if matches!(event, Event::Provisioning { .. }) {
+            cancels.cancel();
+        }
+    };
+    let call = Call::new(gives_up, cancel);
+    let error = stage.process().engine.acquire(&request(true), &call).await.err().expect("given up");
+    assert_eq!((error.code(), stage.ledger().created), (Code::Cancelled, 0), "{error}");
+    assert!(stage.claims().is_empty());
+    stage.process().engine.acquire(&request(true), &stage.call()).await.expect("the same call rents");
+}
+
 /// Who got in to it before its caller gave up keeps it.
 #[tokio::test(start_paused = true)]
 async fn a_new_lease_that_somebody_uses_is_theirs() {
