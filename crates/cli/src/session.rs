@@ -72,16 +72,16 @@ impl Session {
         let cancel = CancellationToken::new();
         let interrupted = signals::watch(cancel.clone(), progress.clone(), printer.clone(), common.sim);
         let (listener, sim) = (progress.clone(), common.sim);
-        let tell = move |event| listener.show(if sim { advice::on_event(event) } else { event });
+        let tell = move |event| listener.show(advice::on_event(event, sim));
         let call = Call::new(tell, cancel.clone());
         let snapshot = snapshot()?;
         let (settings, simulation) = if common.sim {
             let (mut keyless, mut overrides) = (snapshot.clone(), overrides);
             let simulation = simulated(&mut keyless, &mut overrides).await?;
-            let mut settings = crabbox_vast_engine::config::resolve(&keyless, &overrides)?;
-            settings.paths = simulation.paths.clone();
+            let settings = crabbox_vast_engine::config::resolve(&keyless, &overrides);
+            let settings = settings.map(|settings| Settings { paths: simulation.paths.clone(), ..settings });
             progress.say(&format!("simulation at {}: nothing is rented, nothing is billed", simulation.url));
-            (Ok(settings), Some(simulation))
+            (settings, Some(simulation))
         } else {
             (crabbox_vast_engine::config::resolve(&snapshot, &overrides), None)
         };

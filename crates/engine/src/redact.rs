@@ -1,40 +1,24 @@
 //! Takes secrets out of text that came from outside, before it enters an error, an event or a log.
+//!
+//! Each rule marks spans of one and the same text, and all spans are blanked together: no rule can hide from another
+//! what that one would have found.
+
+mod values;
+mod written;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-/// The ends of names whose value is never shown; a hyphen counts as `_`.
-const SECRET_MEMBERS: &[&str] = &[
-    "api_key",
-    "apikey",
-    "instance_api_key",
-    "jupyter_token",
-    "token",
-    "access_token",
-    "refresh_token",
-    "password",
-    "passwd",
-    "secret",
-    "sid",
-    "signature",
-    "access_key",
-    "secret_key",
-    "credentials",
-    "registry_auth",
-    "authorization",
-    "private_key",
-    "ssh_key",
-    "image_login",
-    "result_url",
-];
-
-/// Replaces what a secret could be: values of telling names, as JSON, headers, shells and command lines write them, bearer
-/// tokens, private-key blocks, and of URLs who asks and the query string (a signed log URL is a credential). The rest stays
-/// as it is.
+/// Replaces what a secret could be: values of telling names, as JSON, headers, shells, tables and command lines write
+/// them, bearer tokens, private-key blocks, long hexadecimal words (so the vendor makes its keys), and of URLs who asks
+/// and the query string (a signed log URL is a credential). Colours and other control sequences go; the rest stays as
+/// it is.
 #[must_use]
 pub fn redact(text: &str) -> String {
-    let mut shown = blank(text);
-    // What is blanked may be what a name or a quote was taken for: what it hid is looked at again.
-    for _ in 0..MOST_PASSES {
+    // A colour between a name and its value would part them.
+    let mut shown = anstream::adapter::strip_str(text).to_string();
+    // What is blanked may join what it parted: it is looked at again. More passes have never been needed.
+    for _ in 0..4 {
         let next = blank(&shown);
         if next == shown {
             break;
@@ -44,236 +28,40 @@ pub fn redact(text: &str) -> String {
     shown
 }
 
-/// More have never been needed.
-const MOST_PASSES: usize = 8;
+/// Takes out one secret that is known, wherever it stands.
+#[must_use]
+pub fn without<'a>(secret: &str, text: &'a str) -> Cow<'a, str> {
+    if secret.is_empty() || !text.contains(secret) { text.into() } else { text.replace(secret, BLANK).into() }
+}
+
+const BLANK: &str = "<redacted>";
+
+type Span = Range<usize>;
 
 fn blank(text: &str) -> String {
-    let mut out = Cow::Borrowed(text);
-    // Blocks first: their opening line may pass for the value of a member.
-    while let Some(at) = out.find(BEGIN) {
-        let stop = at + block_length(&out[at..]);
-        out = Cow::Owned(format!("{}<redacted>{}", &out[..at], &out[stop..]));
-    }
-    if let Some(next) = blank_members(&out) {
-        out = Cow::Owned(next);
-    }
-    blank_urls(&blank_words(&out))
-}
-
-const BEGIN: &str = "-----BEGIN";
-const END: &str = "-----END";
-
-/// The length of a block of key text: to the dashes that close it, to the end of that line where they are missing, or
-/// to the end of all where nothing ends it.
-fn block_length(block: &str) -> usize {
-    let Some(end) = block.find(END).map(|at| at + END.len()) else { return block.len() };
-    let line = block[end..].find('\n').map_or(block.len(), |length| end + length);
-    let Some(closed) = block[end..line].find("-----").map(|at| end + at) else { return line };
-    // Those dashes may already open the next block.
-    if block[closed..].starts_with(BEGIN) { closed } else { closed + 5 }
-}
-
-/// Blanks the values of telling members in what may be JSON, broken JSON, JSON inside a JSON string, or a dictionary as
-/// Python prints it; `None` where there is none.
-fn blank_members(text: &str) -> Option<String> {
-    let lower = as_names(text);
+    let mut spans = values::spans(text);
+    spans.extend(written::spans(text));
+    spans.retain(|span| !span.is_empty());
+    spans.sort_by_key(|span| span.start);
     let mut out = String::new();
     let mut from = 0;
-    while let Some(value_at) = next_value(&lower, from) {
-        let mut end = value_at + value_length(&text[value_at..]);
-        // Where quotes are missing a name may pass for a value: then its own value follows.
-        while text[end..].trim_start().starts_with(':') && end > value_at {
-            let colon = end + text[end..].find(':').unwrap_or_default() + 1;
-            let next = text.len() - text[colon..].trim_start().len();
-            let length = value_length(&text[next..]);
-            if length == 0 {
-                break;
+    for span in spans {
+        if span.start >= from {
+            out.push_str(&text[from..span.start]);
+            // One that begins where the last one ended goes with it.
+            if span.start > from || !out.ends_with(BLANK) {
+                out.push_str(BLANK);
             }
-            end = next + length;
         }
-        out.push_str(&text[from..value_at]);
-        out.push_str("\"<redacted>\"");
-        from = end;
-    }
-    if out.is_empty() {
-        return None;
+        from = from.max(span.end);
     }
     out.push_str(&text[from..]);
-    Some(out)
-}
-
-/// Where the value of the next telling member begins: behind its name, a closing quote and a colon, or the comma of a pair
-/// in a list.
-fn next_value(lower: &str, from: usize) -> Option<usize> {
-    lower[from..].match_indices(['"', '\'']).find_map(|(at, _)| {
-        let name = lower[from..from + at].trim_end_matches('\\');
-        if !is_telling(name) {
-            return None;
-        }
-        let rest = lower[from + at + 1..].trim_start();
-        let value = match rest.strip_prefix(':') {
-            Some(value) => value.trim_start(),
-            // Where it is a name itself, its own value follows.
-            None => rest.strip_prefix(',').map(str::trim_start).filter(|value| is_quoted_value(value))?,
-        };
-        Some(lower.len() - value.len())
-    })
-}
-
-/// Whether this begins with a quoted text that is no telling name.
-fn is_quoted_value(lower: &str) -> bool {
-    let quoted = &lower[..value_length(lower)];
-    lower.trim_start_matches('\\').starts_with(['"', '\''])
-        && !is_telling(quoted.trim_end_matches(['"', '\'', '\\']))
-}
-
-/// As names are compared; of the same length.
-fn as_names(text: &str) -> String {
-    text.to_ascii_lowercase().replace('-', "_")
-}
-
-fn is_telling(lower: &str) -> bool {
-    SECRET_MEMBERS.iter().any(|name| lower.ends_with(name))
-}
-
-/// The length of a value: to its closing quote or bracket, or to whatever ends an unquoted one.
-fn value_length(value: &str) -> usize {
-    let bare = value.trim_start_matches('\\');
-    let escapes = value.len() - bare.len();
-    let quote = match bare.chars().next() {
-        Some(quote @ ('"' | '\'')) => quote,
-        Some('[' | '{') => return escapes + bracket_length(bare),
-        _ => return value.find([',', '}', ']', '\n']).unwrap_or(value.len()),
-    };
-    let mut before = 0;
-    for (at, c) in bare.char_indices().skip(1) {
-        // A quote closes if as many backslashes precede it as precede the opening one.
-        if c == quote && before <= escapes {
-            return escapes + at + 1;
-        }
-        if c == '\n' {
-            return escapes + at;
-        }
-        before = if c == '\\' { before + 1 } else { 0 };
-    }
-    value.len()
-}
-
-/// The length of a list or an object: to its closing bracket, or to the end of all where nothing closes it.
-fn bracket_length(text: &str) -> usize {
-    let (mut depth, mut at) = (0_usize, 0);
-    while let Some(found) = text[at..].find(['[', ']', '{', '}', '"', '\'', '\\']) {
-        at += found;
-        match text.as_bytes()[at] {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {
-                at += value_length(&text[at..]).max(1);
-                continue;
-            }
-        }
-        at += 1;
-        if depth == 0 {
-            return at;
-        }
-    }
-    text.len()
-}
-
-/// Blanks what stands behind `Bearer`, and behind a telling name: `name=…`, `name: …`, `--name …`, quoted or up to where
-/// the word ends.
-fn blank_words(text: &str) -> String {
-    let lower = as_names(text);
-    let mut out = String::new();
-    let mut from = 0;
-    while let Some(found) = lower[from..].find(['=', ':', ' ', '\t']) {
-        let at = from + found;
-        let (before, behind) = (&lower[from..at], &text[at + 1..]);
-        let blanks = behind.len() - behind.trim_start_matches([' ', '\t']).len();
-        let skipped = match lower.as_bytes()[at] {
-            b'=' if is_telling(before) => Some(0),
-            b':' if is_telling(before) => Some(blanks),
-            b' ' | b'\t' if before.ends_with("bearer") => Some(blanks),
-            b' ' | b'\t' if is_telling(before) && is_option(&text[from..at]) => {
-                Some(blanks).filter(|_| !behind[blanks..].starts_with('-'))
-            }
-            _ => None,
-        };
-        let value_at = at + 1 + skipped.unwrap_or(0);
-        out.push_str(&text[from..value_at]);
-        from = value_at;
-        // What a header says of who asks is more than one word.
-        let whole_line = lower.as_bytes()[at] == b':' && before.ends_with("authorization");
-        let length = skipped.map_or(0, |_| word_length(&text[value_at..], whole_line));
-        if length > 0 {
-            out.push_str("<redacted>");
-            from += length;
-        }
-    }
-    out.push_str(&text[from..]);
-    out
-}
-
-/// Whether the last word is an option of a command line.
-fn is_option(text: &str) -> bool {
-    text.rsplit(char::is_whitespace).next().is_some_and(|word| word.starts_with('-'))
-}
-
-/// The length of a word, which may be quoted, or of the rest of its line.
-fn word_length(text: &str, whole_line: bool) -> usize {
-    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '&' | ',' | ';' | '<' | '>');
-    if whole_line {
-        text.find('\n').unwrap_or(text.len())
-    } else if text.trim_start_matches('\\').starts_with(['"', '\'']) {
-        value_length(text)
-    } else {
-        text.find(ends).unwrap_or(text.len())
-    }
-}
-
-/// Blanks who asks, and the query string.
-fn blank_urls(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let url = &rest[at..];
-        let length =
-            url.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).unwrap_or(url.len());
-        // In a path another one may begin; a query goes as a whole.
-        let host = "://".len();
-        let length = url[host..length]
-            .find("://")
-            .map(|length| host + length)
-            .filter(|length| !url[..*length].contains('?'))
-            .unwrap_or(length);
-        let (url, tail) = url.split_at(length);
-        out.push_str(&rest[..at]);
-        let authority = url[host..].find(['/', '?', '#']).map_or(url.len(), |length| host + length);
-        let url = match url[..authority].rfind('@') {
-            Some(asks) => {
-                out.push_str("://<redacted>");
-                &url[asks..]
-            }
-            None => url,
-        };
-        match url.split_once('?') {
-            Some((path, query)) => {
-                out.push_str(path);
-                // One that is blanked already stays as it is.
-                let blank = query.is_empty() && tail.starts_with("<redacted>");
-                out.push_str(if blank { "?" } else { "?<redacted>" });
-            }
-            None => out.push_str(url),
-        }
-        rest = tail;
-    }
-    out.push_str(rest);
     out
 }
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::{redact, without};
 
     #[test]
     fn members_tokens_blocks_and_queries_go() {
@@ -328,16 +116,60 @@ mod tests {
             r#"["token", "api_key", "CANARY"]"#,
             r#"{"token": ["a]", "CANARY", {"x": "CANARY"}], "b": 1}"#,
             r#"{"secret": {"a": ["CANARY"#,
+            "CONTAINER_API_KEY = CANARY",
+            "CONTAINER_API_KEY : CANARY",
+            "Authorization : Basic CANARY",
+            "CONTAINER_API_KEY=\tCANARY",
+            "CONTAINER_API_KEY\t=CANARY",
+            "CONTAINER_API_KEY\u{1b}[0m=\u{1b}[32mCANARY\u{1b}[0m",
+            "JUPYTER_TOKEN\tCANARY",
+            "JUPYTER_TOKEN CANARY",
+            "CONTAINER_API_KEY is CANARY",
+            r#""CONTAINER_API_KEY" => "CANARY""#,
+            "(CONTAINER_API_KEY, CANARY)",
+            "[('CONTAINER_API_KEY', 'CANARY')]",
+            r"CONTAINER_API_KEY=$'CAN\'ARY'",
+            "CONTAINER_API_KEY:='CANARY'",
+            r#"CONTAINER_API_KEY='CAN'"ARY""#,
+            "export CONTAINER_API_KEY=\\\n  CANARY",
+            "- name: CONTAINER_API_KEY\n  value: CANARY",
+            r#"{"name": "CONTAINER_API_KEY", "value": "CANARY"}"#,
+            "SECRET_KEY=CANARY",
+            "DB_PASS=CANARY",
+            "SSHPASS=CANARY",
+            "GITHUB_PAT=CANARY",
+            "FOO_KEY=CANARY",
+            "AZURE_CREDENTIALS=CANARY",
+            "Cookie: a=b; session=CANARY",
+            "docker login -u me -p CANARY registry.example",
+            "mysql -pCANARY",
+            "curl -s -u me:CANARY host",
+            r#"auth: {"auth": "CANARY"}"#,
+            "x.log?sig=CANARY",
+            r"https:\/\/user:CANARY@host.example\/v2",
+            "https%3A%2F%2Fuser%3ACANARY%40host.example%2Fv2",
+            "user:CANARY@registry.example",
+            "<password>CANARY</password>",
+            "api_key%3DCANARY",
+            "jwt=CANARY",
         ] {
             let shown = redact(text);
             assert!(!shown.contains("CAN") && !shown.contains("ARY"), "{text}: {shown}");
             assert_eq!(redact(&shown), shown);
         }
         assert_eq!(redact("see https://x.example/a?b=c now"), "see https://x.example/a?<redacted> now");
+        let key = "0123456789abcdef".repeat(4);
+        assert_eq!(redact(&format!("say {key}, and {key}")), "say <redacted>, and <redacted>");
         assert_eq!(
             redact("see https://x.example/a?<redacted> now"),
             "see https://x.example/a?<redacted> now"
         );
+    }
+
+    #[test]
+    fn what_is_known_goes_wherever_it_stands() {
+        assert_eq!(without("hunter2", "say hunter2, hunter22"), "say <redacted>, <redacted>2");
+        assert_eq!(without("", "nothing"), "nothing");
     }
 
     #[test]
@@ -346,6 +178,9 @@ mod tests {
             "error 404/3603: no_such_ask  x",
             "docker login --password --verbose",
             "see https://x.example/a@b and mail@x.example",
+            "ssh -p 22 host: no such token",
+            "pull access denied for a/b:c, authorization failed",
+            "image a/b:c@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef not found",
             r#"{"names": ["a", "b"], "token_count": 3}"#,
         ] {
             assert_eq!(redact(text), text);

@@ -172,7 +172,7 @@ async fn talk(matches: &ArgMatches, printer: &Printer, work: impl AsyncFnOnce(&S
         // Whoever reads our output went away on purpose: that ended the command.
         Err(error) if error.code() == Code::Cancelled && printer.reader_is_gone() => 0,
         Err(error) => {
-            let error = if sim { advice::on_failure(error) } else { error };
+            let error = advice::on_failure(error, sim);
             let code = printer.failure(&error, json);
             interrupted.exit_code().filter(|_| error.code() == Code::Cancelled).unwrap_or(code)
         }

@@ -83,7 +83,7 @@ pub async fn run(matches: &ArgMatches, session: &Session) -> Result<u8> {
         Err(error) if error.code() == Code::Cancelled => Ok(0),
         Err(error) if session.json => {
             // The one document is out: this one goes to standard error.
-            let error = if session.suffix().is_empty() { error } else { advice::on_failure(error) };
+            let error = advice::on_failure(error, session.is_simulation());
             session.printer.note(&error.to_json().to_string());
             Ok(error.exit_code())
         }

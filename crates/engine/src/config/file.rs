@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The section of which every key is known: other sections have settings of crabbox's that are none here.
-const OURS: &str = "vast";
+pub(super) const OURS: &str = "vast";
 
 /// The section that ends leases. crabbox may have settings there that are none here.
 const SHARED: &str = "lease";
@@ -39,7 +39,7 @@ pub(super) struct Content {
     pub entries: Entries,
     /// The places below `vast`, which is ours, that are none.
     pub unknown: Vec<String>,
-    /// Those below `lease`, where crabbox may have settings of its own.
+    /// Those below `lease` and at the top, where crabbox may have settings of its own.
     pub doubtful: Vec<String>,
 }
 
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for Section<'_> {
                 map.next_value::<IgnoredAny>()?;
                 match self.at.as_str() {
                     OURS => self.content.unknown.push(place),
-                    SHARED => self.content.doubtful.push(place),
+                    SHARED | "" => self.content.doubtful.push(place),
                     _ => {}
                 }
             }
@@ -254,7 +254,7 @@ lease:
         let text = "vast: {maxDphTotl: 1, image: x, deep: {er: 1}}\nrun: {maxDphTotal: 1}\nttll: 1\nlease: {tll: 1h}";
         let content = parse(text).unwrap();
         assert_eq!(content.unknown, ["vast.maxDphTotl", "vast.deep"]);
-        assert_eq!(content.doubtful, ["lease.tll"]);
+        assert_eq!(content.doubtful, ["run", "ttll", "lease.tll"]);
     }
 
     #[test]

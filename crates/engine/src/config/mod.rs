@@ -37,3 +37,4 @@ pub use setting::{Kind, Scope, Setting, Trust};
 pub use settings::{Bootstrap, InstanceType, Settings, SyncSettings, resolve};
 pub use show::{origins_json, origins_text, show_json, show_text};
 pub use snapshot::{OverrideOrigin, Overrides, Snapshot, has_api_key};
+pub use trust::Refusal;

@@ -2,9 +2,10 @@
 
 use super::check::{canonical, says_nothing};
 use super::directories::{Platform, directories_on, user_file_below};
-use super::file::{Content, read};
+use super::file::{Content, OURS, read};
 use super::repository::{lies_in, repository_root};
-use super::{ConfigFile, Kind, Level, Origin, OverrideOrigin, Overrides, SETTINGS, Setting, Snapshot, trust};
+use super::trust::{self, Refusal};
+use super::{ConfigFile, Kind, Level, Origin, OverrideOrigin, Overrides, SETTINGS, Setting, Snapshot, Trust};
 use crate::lease::parse_go_duration;
 use crate::store::Paths;
 use crate::{Code, Error, Result};
@@ -43,6 +44,8 @@ pub struct Resolved {
     pub home: Option<PathBuf>,
     /// What the files say that has no effect and was hardly meant so, one sentence each.
     pub notes: Vec<String>,
+    /// The limits of a repository's file that are not its to set, and are not in `values`.
+    pub refusals: Vec<Refusal>,
 }
 
 impl Resolved {
@@ -81,7 +84,7 @@ impl Resolved {
             };
             values.insert(setting.key, value);
         }
-        let resolved = Resolved {
+        let mut resolved = Resolved {
             values,
             files,
             user_file,
@@ -91,12 +94,16 @@ impl Resolved {
             api_key,
             home: snapshot.vars.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
             notes,
+            refusals: Vec::new(),
         };
-        trust::check(&resolved, |setting| {
+        resolved.refusals = trust::check(&mut resolved, |setting| {
             let own: Vec<Layer> =
                 layers.iter().filter(|layer| layer.file.level == Level::User).cloned().collect();
             decide(setting, &own, &Snapshot::default(), &Overrides::default())
         })?;
+        resolved
+            .notes
+            .extend(resolved.refusals.iter().map(|refusal| format!("{}; yours holds", refusal.error())));
         Ok(resolved)
     }
 
@@ -158,17 +165,30 @@ const LONGEST_NAME: usize = 40;
 
 /// The setting beside it that a misspelt place is nearest to, where one is near.
 fn nearest(place: &str) -> Option<&'static str> {
-    let (section, name) = place.rsplit_once('.')?;
+    let Some((section, name)) = place.rsplit_once('.') else { return misplaced(place) };
     if name.len() > LONGEST_NAME || !name.chars().all(|one| one.is_ascii_alphanumeric() || "_-".contains(one))
     {
         return None;
     }
-    let wanted = name.to_lowercase().replace(['_', '-'], "");
+    let wanted = squashed(name);
     let places = SETTINGS.iter().flat_map(|setting| setting.yaml.iter().copied());
     let beside = places.filter_map(|known| Some((known, known.strip_prefix(section)?.strip_prefix('.')?)));
     let measured =
         beside.map(|(known, one)| (strsim::damerau_levenshtein(&wanted, &one.to_lowercase()), known));
     measured.filter(|(distance, _)| distance * 3 <= wanted.len()).min().map(|(_, known)| known)
+}
+
+/// What a name at the top of a file was meant for: our section, or one of the limits, which limits nothing there.
+fn misplaced(name: &str) -> Option<&'static str> {
+    let wanted = squashed(name);
+    let limits = SETTINGS.iter().filter(|setting| matches!(setting.trust, Trust::CostCap | Trust::Lifetime));
+    let mut places = limits.flat_map(|setting| setting.yaml.iter().copied());
+    let below = |place: &&str| place.rsplit_once('.').is_some_and(|(_, last)| squashed(last) == wanted);
+    if wanted == OURS { Some(OURS) } else { places.find(below) }
+}
+
+fn squashed(name: &str) -> String {
+    name.to_lowercase().replace(['_', '-'], "")
 }
 
 /// The user's own configuration file, or the one that `CRABBOX_CONFIG` names in its place where that is the user's;

@@ -1,7 +1,7 @@
 //! The settings as typed values, with what follows from several of them.
 
 use super::check::{items, parse_order, ports};
-use super::{Environment, OrderTerm, Origin, Overrides, Resolved, Snapshot};
+use super::{Environment, OrderTerm, Origin, Overrides, Refusal, Resolved, Snapshot};
 use crate::lease::{Dollars, DollarsPerHour, ReleaseAction, Slug, parse_go_duration};
 use crate::store::Paths;
 use crate::sync::guard::Limits;
@@ -46,6 +46,8 @@ pub enum Bootstrap {
 pub struct Settings {
     /// What the configuration files say that has no effect and was hardly meant so. Whoever rents is told.
     pub notes: Vec<String>,
+    /// The limits that a repository's file may not set so: what would spend is refused.
+    pub refusals: Vec<Refusal>,
     /// The keys of the settings that a repository's file decided.
     pub from_repository: BTreeSet<&'static str>,
     /// Who chose the provider: `default`, `user`, `repository`, `environment` or `flag`.
@@ -163,6 +165,16 @@ pub fn resolve(snapshot: &Snapshot, overrides: &Overrides) -> Result<Settings> {
     Ok(settings)
 }
 
+impl Settings {
+    /// Whether anything may be spent under these settings.
+    ///
+    /// # Errors
+    /// [`Code::InvalidConfig`] where a repository's file sets a limit that is not its to set.
+    pub fn may_spend(&self) -> Result<()> {
+        self.refusals.first().map_or(Ok(()), |refusal| Err(refusal.error()))
+    }
+}
+
 impl Resolved {
     /// The typed form.
     ///
@@ -178,6 +190,7 @@ impl Resolved {
         let from_repository = self.values.iter().filter(|(_, value)| value.origin.is_repository());
         Ok(Settings {
             notes: self.notes.clone(),
+            refusals: self.refusals.clone(),
             from_repository: from_repository.map(|(key, _)| *key).collect(),
             provider_source: self.value("provider")?.origin.word().to_owned(),
             api_key: self.api_key.clone(),

@@ -5,15 +5,41 @@ use crate::lease::{ReleaseAction, parse_go_duration};
 use crate::{Code, Error, Result};
 use std::time::Duration;
 
-/// Refuses values that came from a repository's file and are not its to choose. `own` resolves a setting from the
-/// defaults and the user's own files alone. Values that the environment or a flag replaced do no harm.
-pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>) -> Result<()> {
+/// A limit that a repository's file may not set so. The user's own holds; what would spend under it is refused, for the
+/// repository may have been right.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    setting: &'static Setting,
+    origin: Origin,
+    complaint: String,
+}
+
+impl Refusal {
+    /// As the refusal of a command.
+    #[must_use]
+    pub fn error(&self) -> Error {
+        policy(self.setting, &self.origin, &self.complaint)
+    }
+}
+
+/// Refuses values that came from a repository's file and are not its to choose: limits are replaced by the user's own and
+/// returned, everything else is an error. `own` resolves a setting from the defaults and the user's own files alone. Values
+/// that the environment or a flag replaced do no harm.
+pub(super) fn check(
+    resolved: &mut Resolved,
+    own: impl Fn(&Setting) -> Result<Value>,
+) -> Result<Vec<Refusal>> {
     let repository_may = resolved.value("allowRepositoryPolicy")?.text == "true";
+    let mut refusals = Vec::new();
     for setting in SETTINGS {
-        let value = resolved.value(setting.key)?;
+        let value = resolved.value(setting.key)?.clone();
         if !value.origin.is_repository() {
             continue;
         }
+        let mut refuse = |allowed: Value, complaint: String| {
+            refusals.push(Refusal { setting, origin: value.origin.clone(), complaint });
+            resolved.values.insert(setting.key, allowed);
+        };
         match setting.trust {
             Trust::Free => {}
             Trust::UserOnly => {
@@ -26,7 +52,8 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
                 }
             }
             Trust::CostCap => {
-                let (allowed, wanted) = (number(&own(setting)?), number(value));
+                let yours = own(setting)?;
+                let (allowed, wanted) = (number(&yours), number(&value));
                 // Without a bid of the user's own the lowest that wins is sent: any other raises it.
                 let raises = if setting.key == "bid" {
                     wanted > allowed
@@ -41,18 +68,18 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
                         _ => format!("cost limit of ${allowed}"),
                     };
                     let complaint = format!("may not raise or remove your {limit} (it says {wanted})");
-                    return Err(policy(setting, &value.origin, &complaint));
+                    refuse(yours, complaint);
                 }
             }
             Trust::Lifetime => {
-                let allowed = own(setting)?.text;
-                if !repository_may && time(&value.text) > time(&allowed) {
-                    let complaint = format!("may not lengthen yours of {allowed} to {}", value.text);
-                    return Err(policy(setting, &value.origin, &complaint));
+                let yours = own(setting)?;
+                if !repository_may && time(&value.text) > time(&yours.text) {
+                    let complaint = format!("may not lengthen yours of {} to {}", yours.text, value.text);
+                    refuse(yours, complaint);
                 }
             }
             Trust::ReleaseAction => {
-                let (allowed, wanted) = (bill(&own(setting)?), bill(value));
+                let (allowed, wanted) = (bill(&own(setting)?), bill(&value));
                 if !repository_may && wanted > allowed {
                     let complaint = format!("may not weaken your release action to {}", value.text);
                     return Err(policy(setting, &value.origin, &complaint));
@@ -60,7 +87,7 @@ pub(super) fn check(resolved: &Resolved, own: impl Fn(&Setting) -> Result<Value>
             }
         }
     }
-    Ok(())
+    Ok(refusals)
 }
 
 fn time(text: &str) -> Duration {

@@ -346,7 +346,9 @@ impl Engine {
                     Code::ReleaseUnproved,
                     format!("cannot prove that instance {instance} is stopped: {last}"),
                 )
-                .hint("it may still be billing: run `stop` again in a minute")
+                .hint(format!(
+                    "it may still be billing: run `stop --vast-release-action stop {instance}` again in a minute"
+                ))
                 .with("instance", instance.0));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;

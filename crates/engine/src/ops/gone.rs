@@ -202,9 +202,9 @@ impl Engine {
             }
             if began.elapsed() > fresh + INSISTENCE {
                 return Err(Error::from(failure)
-                    .hint(
-                        "the instance may still be billing; its claim is kept: run `stop` again in a minute",
-                    )
+                    .hint(format!(
+                        "the instance may still be billing; its claim is kept: run `stop {id}` again in a minute"
+                    ))
                     .with("instance", id.0));
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -254,7 +254,7 @@ impl Engine {
                     Code::ClaimChanged,
                     format!("the claim of lease {} changed meanwhile", claim.lease_id),
                 )
-                .hint("another process works on it: run `stop` again")
+                .hint(format!("another process works on it: run `stop {}` again", claim.lease_id))
             })
         };
         // Looked at before the keys go: those of a lease that moved on to another machine are still needed.
@@ -278,6 +278,6 @@ pub(super) fn list_is_not_whole(what: &str) -> Error {
 
 fn unproved(id: InstanceId, why: &str) -> Error {
     Error::new(Code::ReleaseUnproved, format!("cannot prove that instance {id} is gone: {why}"))
-        .hint("it may still be billing; its claim is kept: run `stop` again in a minute")
+        .hint(format!("it may still be billing; its claim is kept: run `stop {id}` again in a minute"))
         .with("instance", id.0)
 }

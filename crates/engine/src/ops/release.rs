@@ -276,7 +276,8 @@ impl Engine {
                 if unheard && !is_refusal(error.code()) && !call.is_cancelled() {
                     self.wish_again(id, instance, action).await;
                 }
-                Err(self.with_ending(id, instance, error).await)
+                let action = self.action_for(claim, action);
+                Err(self.with_ending(id, instance, &claim.slug, action, error, call).await)
             }
             released => released,
         }

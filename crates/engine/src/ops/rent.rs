@@ -28,6 +28,9 @@ use tokio::time::Instant;
 /// waits.
 const MOST_ATTEMPTS: usize = 8;
 
+/// With less left of its time to live a lease tries no further machine: it would hardly be up before its end.
+const LEAST: Duration = Duration::from_secs(60);
+
 /// One acquire from its first create on.
 pub(super) struct Acquiring<'a> {
     pub engine: &'a Engine,
@@ -223,7 +226,7 @@ impl Acquiring<'_> {
         if blame == Blame::Nobody || late {
             return Err(Next::Stop(error));
         }
-        if self.is_over() {
+        if self.left().is_some_and(|left| left < LEAST) {
             call.warn("no other machine is tried: failed starts have used up the lease's time to live");
             return Err(Next::Stop(error));
         }
@@ -299,10 +302,10 @@ impl Acquiring<'_> {
         self.sent.map_or(Duration::ZERO, |(first, _)| first.elapsed())
     }
 
-    /// Whether failed starts have used up the whole time of the lease.
-    fn is_over(&self) -> bool {
+    /// What is left of the lease's time to live; `None` without one.
+    fn left(&self) -> Option<Duration> {
         let ttl = self.journal.deadman.as_ref().and_then(|record| record.ttl_secs);
-        ttl.is_some_and(|ttl| self.used() >= Duration::from_secs(ttl))
+        ttl.map(|ttl| Duration::from_secs(ttl).saturating_sub(self.used()))
     }
 
     fn label(&self, state: &str) -> String {
@@ -469,6 +472,12 @@ impl Acquiring<'_> {
         let took = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.journal.note_ready(took);
         self.engine.store.write_journal(&self.journal).await?;
+        if self.left().is_some_and(|left| left.is_zero()) {
+            call.warn(format!(
+                "the start took longer than the time to live of lease {}: its dead-man switch or the next cleanup destroys it",
+                self.id
+            ));
+        }
         let gpu = booted.instance.gpu_name.clone().unwrap_or_else(|| rental.gpu.clone());
         call.event(Event::Provisioned {
             lease: self.id.clone(),

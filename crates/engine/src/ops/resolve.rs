@@ -4,6 +4,7 @@
 //! numeric slug wins over an instance of that number, be the slug a claim's or that of an instance without one. Observing
 //! never changes a claim.
 
+use super::gone::list_is_not_whole;
 use super::{Call, Engine};
 use crate::lease::labels::key;
 use crate::lease::{AccountId, Claim, InstanceId, LeaseId, Slug};
@@ -126,8 +127,15 @@ impl Engine {
             None => None,
             Some(id) => match inventory.find(id) {
                 Some(instance) => Some(instance.clone()),
-                // The list may have missed it: the single read has the last word.
-                None => self.client.show(id).await?,
+                // The list may have missed it: the single read has the last word, beside a list that is whole.
+                None => match self.client.show(id).await? {
+                    None if !inventory.complete => {
+                        return Err(list_is_not_whole(&format!(
+                            "whether instance {id} is there is not known"
+                        )));
+                    }
+                    shown => shown,
+                },
             },
         };
         if let Some(instance) = &instance {
@@ -307,7 +315,10 @@ pub(super) fn gone(claim: &Claim) -> Error {
             Code::InstanceGone,
             format!("vast instance not found: {id} of lease {}", claim.lease_id),
         )
-        .hint(format!("it was destroyed elsewhere; `stop {slug}` clears the claim"))
+        .hint(
+            "it was destroyed elsewhere, or is too new to be seen: ask again; `cleanup` clears the claim once that is proved, and \
+             leaves a machine that lives",
+        )
         .with("instance", id.0),
         None => Error::new(
             Code::InvalidState,

@@ -34,9 +34,10 @@ impl Engine {
     /// Refuses what cannot be right whatever is for rent. Calls nothing.
     ///
     /// # Errors
-    /// [`Code::InvalidArgument`].
+    /// [`Code::InvalidArgument`]; [`Code::InvalidConfig`] for a limit of a repository's that is not its to set.
     pub(super) fn check_limits(&self, keep: bool) -> Result<()> {
         let settings = &self.settings;
+        settings.may_spend()?;
         let refuse = |message: String, hint: &str| Err(Error::new(Code::InvalidArgument, message).hint(hint));
         if let Some(bid) = settings.bid {
             if settings.instance_type != InstanceType::Interruptible {

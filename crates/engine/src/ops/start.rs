@@ -45,6 +45,7 @@ impl Engine {
     pub fn start<'a>(&'a self, request: &'a StartRequest, call: &'a Call) -> BoxFuture<'a, Result<Lease>> {
         Box::pin(async move {
             let began = Instant::now();
+            self.settings.may_spend()?;
             let identifier = request.identifier.trim();
             let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier, call)).await?;
             let id = lease_id(&claim)?;

@@ -2,7 +2,7 @@
 
 use super::halt::Halt;
 use super::lease::Address;
-use super::resolve::Resolved;
+use super::resolve::{Resolved, gone};
 use super::wish::{ending_of, to_come};
 use super::{Call, Deadman, Engine, Event, Phase};
 use crate::lease::labels::{self, Labels, key};
@@ -292,14 +292,9 @@ impl Engine {
             (None, None) => String::new(),
         };
         if let (Some(claim), None) = (&claim, &instance)
-            && let Some(id) = claim.instance_id()
+            && claim.instance_id().is_some()
         {
-            return Err(Error::new(
-                Code::InstanceGone,
-                format!("vast instance not found: {id} of lease {lease}"),
-            )
-            .hint(format!("it was destroyed elsewhere; `stop {}` clears the claim", claim.slug))
-            .with("instance", id.0));
+            return Err(gone(claim));
         }
         let endpoints = instance.as_ref().map(Instance::endpoints).unwrap_or_default();
         let id = LeaseId::parse(&lease);

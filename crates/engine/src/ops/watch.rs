@@ -125,7 +125,10 @@ impl Engine {
                         Code::ReleaseUnproved,
                         format!("instance {ended} is gone; whether a further one of lease {id} bills cannot be told"),
                     )
-                    .hint("the API's list is not complete: run `stop` again in a minute, or look at the Vast console and then `forget` the lease")
+                    .hint(format!(
+                        "the API's list is not complete: run `stop {id}` again in a minute, or look at the Vast console and \
+                         then `forget {id}`"
+                    ))
                     .with("lease", id.as_str()));
                 }
             }

@@ -126,10 +126,34 @@ impl Engine {
         }
     }
 
-    /// A release failed: its error says what is to become of the instance all the same.
-    pub(super) async fn with_ending(&self, id: &LeaseId, instance: InstanceId, error: Error) -> Error {
-        match self.store.journal(id).await.ok().flatten().and_then(|journal| journal.ending(instance)) {
+    /// A release failed: its error says what is to become of the instance all the same, or that nothing on record ends it.
+    pub(super) async fn with_ending(
+        &self,
+        id: &LeaseId,
+        instance: InstanceId,
+        slug: &str,
+        action: ReleaseAction,
+        error: Error,
+        call: &Call,
+    ) -> Error {
+        let end = self.store.journal(id).await.ok().flatten().and_then(|journal| journal.ending(instance));
+        match end {
+            // Whoever gave up is told so, and that it is done all the same.
+            Some(end)
+                if call.is_cancelled() && error.retryable() && error.code() != Code::ReleaseUnproved =>
+            {
+                Error::new(Code::Cancelled, format!("cancelled before the answer came: {error}"))
+                    .hint(format!("{slug} may bill on; {}", to_come(end, slug)))
+                    .with("lease", id.as_str())
+                    .with("ending", end.name())
+            }
             Some(end) => error.with("ending", end.name()),
+            None if step_of(action).is_some() && !is_refusal(error.code()) => {
+                let unended =
+                    format!("{slug} may bill on, and nothing on record ends it: run `stop {slug}` again");
+                let hint = error.hint_text().map_or(unended.clone(), |hint| format!("{hint}; {unended}"));
+                error.hint(hint)
+            }
             None => error,
         }
     }

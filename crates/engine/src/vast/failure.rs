@@ -3,11 +3,10 @@
 
 use super::field;
 use crate::lease::InstanceId;
-use crate::redact::redact;
+use crate::redact::{redact, without};
 use crate::world::{HttpReply, TransportError, TransportErrorKind};
 use crate::{Code, Error};
 use serde_json::Value;
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// The situations a call can fail in.
@@ -169,7 +168,10 @@ pub fn judge(call: &str, reply: &HttpReply, key: &str) -> Result<Value, Failure>
     let json: Option<Value> = serde_json::from_slice(&reply.body).ok();
     let success = (200..300).contains(&reply.status);
     let json = match json {
-        Some(body) if success && !says_failure(&body) => return Ok(body),
+        Some(mut body) if success && !says_failure(&body) => {
+            forget(key, &mut body);
+            return Ok(body);
+        }
         other => other,
     };
     if json.is_none() && success {
@@ -202,6 +204,19 @@ pub fn judge(call: &str, reply: &HttpReply, key: &str) -> Result<Value, Failure>
     failure.contradicts_itself =
         success && json.as_ref().is_none_or(|body| field::flag(body, "success") != Some(false));
     Err(failure)
+}
+
+/// Takes the key out of what instances are told to say of themselves. Names and addresses stay as they are: a short key
+/// may be part of them.
+fn forget(key: &str, body: &mut Value) {
+    match body {
+        Value::Array(items) => items.iter_mut().for_each(|item| forget(key, item)),
+        Value::Object(members) => members.iter_mut().for_each(|(name, member)| match member {
+            Value::String(text) if name == "status_msg" => *text = without(key, text).into_owned(),
+            _ => forget(key, member),
+        }),
+        _ => {}
+    }
 }
 
 /// The id of a rented instance, wherever an answer carries one.
@@ -299,10 +314,6 @@ fn retry_after(reply: &HttpReply, body: Option<&Value>) -> Option<Duration> {
     let seconds = header.or_else(|| body.and_then(|b| field::number(b, "retry_after")))?;
     // A server that asks for more than two minutes is not waited for blindly.
     (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(120.0)))
-}
-
-fn without<'a>(key: &str, text: &'a str) -> Cow<'a, str> {
-    if key.is_empty() || !text.contains(key) { text.into() } else { text.replace(key, "<redacted>").into() }
 }
 
 fn cut(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::field;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
-use crate::redact::redact;
+use crate::redact::{redact, without};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -82,8 +82,7 @@ impl Instance {
             intended_status: lower(raw, "intended_status"),
             cur_state: lower(raw, "cur_state"),
             next_state: lower(raw, "next_state"),
-            // It quotes what the container's host said, which may hold credentials.
-            status_msg: field::text(raw, "status_msg").map(|text| redact(&text)),
+            status_msg: field::text(raw, "status_msg").map(|text| told(raw, text)),
             label: field::text(raw, "label"),
             machine: field::id(raw, "machine_id").map(MachineId),
             proxy: proxy(raw),
@@ -166,6 +165,12 @@ impl Instance {
 
 fn lower(raw: &Value, name: &str) -> Option<String> {
     field::text(raw, name).map(|text| text.to_ascii_lowercase())
+}
+
+/// The status text without secrets: it quotes what the container's host said, which may hold those of this record.
+fn told(raw: &Value, text: String) -> String {
+    let known = ["instance_api_key", "jupyter_token"].into_iter().filter_map(|name| field::text(raw, name));
+    redact(&known.fold(text, |text, secret| without(&secret, &text).into_owned()))
 }
 
 /// `public_ipaddr` (which may end in a newline) and the first mapping of port 22.

@@ -8,6 +8,7 @@ use super::failure::{self, Failure, Kind};
 use super::pacing::LimitClass;
 use super::request::{self, Request, Version};
 use super::skew::Skew;
+use crate::redact::without;
 use crate::store::Store;
 use crate::world::{Ambient, Http, HttpReply, HttpRequest, Limits, Method};
 use crate::{Code, Error, Result};
@@ -16,6 +17,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -182,6 +184,11 @@ impl Sender {
             }
             failure
         })
+    }
+
+    /// A text from outside without our own key.
+    pub(super) fn without_key<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        without(self.key.expose_secret(), text)
     }
 
     async fn key_works(&self) -> bool {

@@ -411,7 +411,7 @@ async fn leases_that_are_stuck_share_one_limit_and_are_told() {
     assert_eq!((cleaned.items.len(), cleaned.summary.failed), (4, 4), "{cleaned:?}");
     for item in &cleaned.items {
         let hint = item.error.as_ref().and_then(|error| error["hint"].as_str()).unwrap_or_default();
-        assert!(hint.contains("`cleanup`") || hint.contains("`stop`"), "{item:?}");
+        assert!(hint.contains("`cleanup`") || hint.contains("`stop "), "{item:?}");
     }
     stage.control("DELETE", "/_sim/faults", &json!({}));
     assert_eq!(cleanup(&stage, &process, false).await.summary.destroyed, 4);

@@ -1,5 +1,6 @@
 //! Never overspend: bids, the cap on what was really rented, a lease's own limit, the day's budget, the credit.
 
+use crate::support::warnings;
 use crate::virtual_time::Stage;
 use crabbox_vast_engine::config::{InstanceType, Settings};
 use crabbox_vast_engine::lease::{Dollars, DollarsPerHour};
@@ -294,13 +295,37 @@ async fn a_limit_that_no_price_can_be_held_against_is_told() {
     }
 }
 
-fn warnings(stage: &Stage) -> Vec<String> {
-    let events = stage.events.lock().expect("not poisoned");
-    let warning = |event: &Event| match event {
-        Event::Warning { message } => Some(message.clone()),
-        _ => None,
-    };
-    events.iter().filter_map(warning).collect()
+/// A start that outlasts the lease's time says so; a machine that would hardly be up before its end is not rented.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_uses_the_time_up_is_told() {
+    for (ttl, fails, told) in [
+        (20, false, Some("took longer than the time to live")),
+        (80, true, Some("no other machine is tried")),
+        (600, false, None),
+    ] {
+        let stage = Stage::new();
+        let process = stage.process_with(None, |settings| {
+            settings.ttl = Duration::from_secs(ttl);
+            settings.ttl_explicit = true;
+        });
+        let call = stage.call();
+        let meddle = async {
+            while stage.ledger().open.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if fails {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+                let path = format!("/_sim/instances/{}", stage.ledger().open[0].id);
+                let broken = json!({"freeze": true, "status_msg": "OCI runtime create failed: x"});
+                stage.control("POST", &path, &broken);
+            }
+        };
+        let (outcome, ()) = tokio::join!(acquire(&process.engine, &call), meddle);
+        assert_eq!((outcome.is_err(), stage.ledger().created), (fails, 1), "{ttl}");
+        let said = warnings(&stage).into_iter().find(|text| text.contains("time to live"));
+        assert_eq!(said.is_some(), told.is_some(), "{ttl}: {said:?}");
+        assert!(told.is_none_or(|told| said.is_some_and(|said| said.contains(told))), "{ttl}");
+    }
 }
 
 /// What runs already spends the same credit.

@@ -1,7 +1,7 @@
 //! Starts that fail: whose fault it was, what the error says, and that the next acquire has learned from it.
 
 use crate::support::{claim, pass, warm};
-use crate::virtual_time::Stage;
+use crate::virtual_time::{self, Stage};
 use crabbox_vast_engine::config::Settings;
 use crabbox_vast_engine::lease::ReleaseAction;
 use crabbox_vast_engine::ops::{AcquireRequest, Lease, ReleaseRequest, StartRequest};
@@ -114,6 +114,27 @@ async fn an_image_fault_stops_at_once_and_shows_the_hosts_log() {
     assert!(!shown.contains("/s3/") && !shown.contains(".log"), "the signed address is never shown: {shown}");
     assert_eq!((stage.ledger().created, stage.ledger().open.len()), (1, 0));
     assert_eq!(machines(&stage), Vec::<String>::new(), "the machine is not to blame");
+}
+
+/// Neither the account's key nor the instance's own comes through, where the machine says it.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_the_machine_says_is_not_shown() {
+    let stage = Stage::new();
+    let hidden = [virtual_time::KEY, "hunter2hunter2", "f00dfeedf00dfeed"];
+    let [account, api, jupyter] = hidden;
+    let columns = json!({
+        "freeze": true,
+        "instance_api_key": api,
+        "jupyter_token": jupyter,
+        "status_msg": format!("manifest unknown: say {account}, {api} or {jupyter}; CONTAINER_API_KEY = {api}"),
+    });
+    let error = error_of(spoilt(&stage, 1, &columns).await);
+    let shown = format!("{error:?} {}", error.to_json());
+    let log = error.details()["log"].to_string();
+    assert!(log.contains("manifest unknown: say <redacted>"), "{log}");
+    assert!(error.to_string().contains("say <redacted>, <redacted> or <redacted>;"), "{error}");
+    assert!(!shown.contains(account), "{shown}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
 /// A log that never appears, or cannot be asked for, holds nothing up and hides nothing.

@@ -6,6 +6,8 @@ use crabbox_vast_engine::Code;
 use crabbox_vast_engine::lease::{InstanceId, LeaseId};
 use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest};
 use crabbox_vast_engine::store::StepKind;
+use crabbox_vast_sim::api::{Effect, Fault};
+use serde_json::json;
 use std::time::Duration;
 
 /// The journal of a lease is kept for a day, and no longer.
@@ -136,5 +138,37 @@ async fn many_old_journals_hold_no_cleanup_up() {
     for id in gone {
         let left = process.engine.store().journal(&id).await.expect("readable");
         assert!(left.is_none(), "{left:?}");
+    }
+}
+
+/// Reads that miss a machine which lives: who asks for its status is told what is known, and nothing that would destroy it.
+#[tokio::test(start_paused = true)]
+async fn what_reads_miss_is_not_called_destroyed() {
+    for (total, code) in [(1, Code::ApiMalformed), (0, Code::InstanceGone)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let answer = |status, body: String| Effect::Answer {
+            status,
+            content_type: "application/json".into(),
+            body,
+            headers: Vec::new(),
+        };
+        let unknown = r#"{"success":false,"error":"no_such_instance","msg":"no_such_instance"}"#;
+        let listed =
+            format!(r#"{{"success":true,"instances":[],"instances_found":0,"total_instances":{total}}}"#);
+        let one = format!("/api/v0/instances/{}/", lease.instance);
+        stage.vast(|vast, _| {
+            vast.add_fault(Fault::once("GET", &one, answer(404, unknown.into())).times(None));
+            vast.add_fault(Fault::once("GET", "/api/v1/instances/", answer(200, listed)).times(None));
+        });
+        let error = process.engine.status("one", &stage.call()).await.expect_err("it is not to be seen");
+        assert_eq!(error.code(), code, "{error}");
+        let hint = error.hint_text().unwrap_or_default();
+        assert!(!hint.contains("stop"), "{hint}");
+        // What is told is harmless, as it says.
+        stage.control("DELETE", "/_sim/faults", &json!({}));
+        process.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        assert_eq!(open(&stage), [lease.instance]);
     }
 }

@@ -197,10 +197,44 @@ async fn a_release_that_fails_beside_a_living_process_is_done_later() {
         assert_eq!(error.code(), Code::AuthFailed, "{error}");
         let ending = error.details().get("ending").and_then(Value::as_str);
         assert_eq!(ending, (left == 0).then_some("destroy"), "{held:?}");
+        let unended =
+            error.hint_text().is_some_and(|hint| hint.contains("nothing on record ends it: run `stop one`"));
+        assert_eq!(unended, left == 1, "{error:?}");
         stage.control("DELETE", "/_sim/faults", &json!({}));
         let everything = CleanupRequest::default();
         stage.process().engine.cleanup(&everything, &stage.call()).await.expect("cleans");
         assert_eq!(open(&stage).len(), left, "{held:?}");
+    }
+}
+
+/// Who gives up a stop whose destroy was sent is told so, and that the next command ends the lease all the same.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_was_given_up_behind_its_destroy_says_what_becomes_of_it() {
+    for (method, action) in [("DELETE", ReleaseAction::Destroy), ("PUT", ReleaseAction::Stop)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", true).await;
+        let path = format!("/api/v0/instances/{}/", lease.instance);
+        stage.vast(|vast, _| vast.add_fault(Fault::once(method, &path, Effect::Stall).times(None)));
+        let cancel = CancellationToken::new();
+        let call = stage.call_with(cancel.clone());
+        let request = ReleaseRequest { identifier: "one".to_owned(), action: Some(action) };
+        let (outcome, ()) = tokio::join!(process.engine.release(&request, &call), async {
+            pass(Duration::from_secs(3)).await;
+            cancel.cancel();
+        });
+        let error = outcome.expect_err("nobody answers");
+        assert_eq!(error.code(), Code::Cancelled, "{action:?}: {error}");
+        assert!(error.to_string().contains("before the answer came"), "{error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("is on record")), "{error:?}");
+        stage.control("DELETE", "/_sim/faults", &json!({}));
+        stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans");
+        // A stop shows in what is asked for at once, and in what the container does later.
+        pass(Duration::from_secs(60)).await;
+        let ledger = stage.ledger();
+        let running =
+            ledger.open.iter().filter(|one| one.actual_status.as_deref() == Some("running")).count();
+        assert_eq!(running, 0, "{action:?}");
     }
 }
 

@@ -69,7 +69,7 @@ impl Desk {
     }
 
     fn error(&self) -> Error {
-        self.load().unwrap_err()
+        self.load().and_then(|resolved| resolved.settings()?.may_spend()).unwrap_err()
     }
 
     fn value(&self, key: &str) -> (String, &'static str) {
@@ -172,6 +172,13 @@ fn what_is_no_setting_is_told_with_what_was_meant() {
     assert!(told(4, "crabbox.yaml: `lease.tll` is no setting; did you mean `lease.ttl`?"), "{notes:?}");
     assert_eq!(notes.len(), 5, "{notes:?}");
     assert!(!notes.concat().contains(CANARY));
+    // At the top of a file it would be none either; other names there are crabbox's.
+    desk.user("Vast: {maxDphTotal: 0.1}\nmax_dph_total: 0.1\nprofile: x\nimage: y")
+        .write("repo/crabbox.yaml", "ttl: 20m");
+    let notes = desk.settings().notes;
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].ends_with("`Vast` is no setting; did you mean `vast`?"), "{notes:?}");
+    assert!(notes[1].ends_with("did you mean `vast.maxDphTotal`?"), "{notes:?}");
     desk.user("vast: {maxDphTotal: 0.1}").write("repo/crabbox.yaml", "");
     assert_eq!(desk.settings().notes, Vec::<String>::new());
 }

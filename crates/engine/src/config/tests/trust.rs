@@ -105,8 +105,8 @@ fn a_repository_does_not_loosen_the_cap() {
     ] {
         desk.user(&format!("vast: {{maxDphTotal: {own}}}"));
         desk.write("repo/crabbox.yaml", &format!("vast: {{maxDphTotal: {repository}}}"));
-        match desk.load() {
-            Ok(_) => assert!(fine, "{own} {repository}"),
+        match desk.settings().may_spend() {
+            Ok(()) => assert!(fine, "{own} {repository}"),
             Err(error) => {
                 assert!(!fine, "{own} {repository}: {error}");
                 assert_eq!(error.code(), Code::InvalidConfig);
@@ -181,6 +181,12 @@ fn a_repository_does_not_lengthen_the_life_of_a_lease() {
         assert_eq!(error.code(), Code::InvalidConfig);
         assert!(error.to_string().contains(complaint), "{error}");
         assert!(error.hint_text().is_some_and(|hint| hint.contains("allowRepositoryPolicy")), "{error}");
+        assert_eq!(life(&desk), (5400, 1800), "what spends nothing goes on with the user's own");
+        let notes = desk.load().unwrap().notes;
+        assert!(
+            notes.len() == 1 && notes[0].contains(complaint) && notes[0].ends_with("yours holds"),
+            "{notes:?}"
+        );
     }
     // The flag or variable of the person who pays replaces it.
     desk.write("repo/crabbox.yaml", "ttl: 24h");

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-const KEY: &str = "canary-api-key-0123456789abcdef";
+pub const KEY: &str = "canary-api-key-0123456789abcdef";
 const EPOCH: u64 = 1_780_000_000;
 
 /// The vendor, the home directory and the clock; processes come and go.

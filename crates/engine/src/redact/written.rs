@@ -1,0 +1,62 @@
+//! What tells a secret by how it is written.
+
+use super::Span;
+use regex::Regex;
+use std::sync::LazyLock;
+
+const BEGIN: &str = "-----BEGIN";
+const END: &str = "-----END";
+
+/// Patterns whose group is a secret.
+static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    [
+        // A password on the command line of what takes it so.
+        r"(?:login|sshpass|mysql)\b[^\n|;&]*?\s-p[ =]*([^\s<>]+)",
+        r"curl\b[^\n|;&]*?\s-u[ =]*([^\s<>]+)",
+        // Who asks, where no scheme precedes it. An image's digest follows the same sign.
+        r#"(?:^|[\s"'=(,])[\w.+-]+:([^\s"'/@<>]+)@(?:[^s\s]|s[^h\s]|sh[^a\s])"#,
+        // So the vendor makes its keys. A digest is told by what precedes it.
+        r"(?:^|[^:0-9A-Za-z]|[^56]:)([0-9A-Fa-f]{64,})",
+    ]
+    .into_iter()
+    .filter_map(|pattern| Regex::new(pattern).ok())
+    .collect()
+});
+
+/// Key blocks, parts of URLs, and what the patterns find.
+pub fn spans(text: &str) -> Vec<Span> {
+    let mut spans: Vec<Span> =
+        text.match_indices(BEGIN).map(|(at, _)| at..at + block_length(&text[at..])).collect();
+    for pattern in PATTERNS.iter() {
+        spans.extend(pattern.captures_iter(text).filter_map(|found| found.get(1)).map(|group| group.range()));
+    }
+    let lower = text.to_ascii_lowercase();
+    for [scheme, slash, at_sign, query] in
+        [["://", "/", "@", "?"], [r":\/\/", r"\/", "@", "?"], ["%3a%2f%2f", "%2f", "%40", "%3f"]]
+    {
+        for (at, _) in lower.match_indices(scheme) {
+            let from = at + scheme.len();
+            let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>');
+            let url = &lower[from..lower[from..].find(ends).map_or(lower.len(), |length| from + length)];
+            let first = |signs: &[&str]| signs.iter().filter_map(|sign| url.find(sign)).min();
+            let authority = &url[..first(&[slash, query, "/", "?", "#"]).unwrap_or(url.len())];
+            if let Some(asks) = authority.rfind(at_sign) {
+                spans.push(from..from + asks);
+            }
+            if let Some(asked) = url.find(query) {
+                spans.push(from + asked + query.len()..from + url.len());
+            }
+        }
+    }
+    spans
+}
+
+/// The length of a block of key text: to the dashes that close it, to the end of that line where they are missing, or
+/// to the end of all where nothing ends it.
+fn block_length(block: &str) -> usize {
+    let Some(end) = block.find(END).map(|at| at + END.len()) else { return block.len() };
+    let line = block[end..].find('\n').map_or(block.len(), |length| end + length);
+    let Some(closed) = block[end..line].find("-----").map(|at| end + at) else { return line };
+    // Those dashes may already open the next block.
+    if block[closed..].starts_with(BEGIN) { closed } else { closed + 5 }
+}
