@@ -348,7 +348,11 @@ fn what_to_type_next_can_be_typed_in_a_simulation() {
     let desk = Desk::new();
     let _sim = warm(&desk);
     let refused = desk.run(&["forget", "--sim", "box"]).exits(2);
-    assert!(refused.stderr.contains("\nhint: `crabbox-vast stop box --sim` destroys it; "), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("\nhint: `crabbox-vast stop box --sim` destroys it; "),
+        "{}",
+        refused.stderr
+    );
     let hint = desk.run(&["forget", "--sim", "--json", "box"]).exits(2).json()["error"]["hint"].clone();
     assert!(hint.as_str().unwrap().starts_with("`stop box --sim` destroys it"), "{hint}");
 }

@@ -1,7 +1,6 @@
 //! List: every instance of ours, with what its claim says.
 
 use super::resolve::check_account;
-use super::wish::ending_of;
 use super::{Call, Engine};
 use crate::Result;
 use crate::lease::labels::{self, LabelDefaults, Labels, key};
@@ -175,14 +174,16 @@ impl Engine {
             }
             self.tell_of_missing(&inventory, &claims, call).await;
             let relabelled = self.relabelled(&inventory, &claims).await;
-            let listed = inventory.instances.iter().map(|instance| {
+            let mut listed = Vec::new();
+            for instance in &inventory.instances {
                 let mut line = self.listed(instance, &claims, &relabelled);
                 let journal = journals.iter().find(|journal| Some(journal.lease.as_str()) == line.lease());
                 line.accrued_dollars = self.cost_so_far(instance, &line.labels, journal).map(|cost| cost.0);
-                line.ending = ending_of(instance, journal);
-                line
-            });
-            let shown = listed.filter(|line| all || line.ownership != Ownership::Foreign);
+                let claim = claims.iter().find(|claim| Some(claim.lease_id.as_str()) == line.lease());
+                line.ending = self.ending(instance, claim.copied(), journal).await;
+                listed.push(line);
+            }
+            let shown = listed.into_iter().filter(|line| all || line.ownership != Ownership::Foreign);
             Ok(match self.kept_to_pond() {
                 None => shown.collect(),
                 Some(pond) => shown

@@ -3,7 +3,7 @@
 use super::halt::Halt;
 use super::lease::Address;
 use super::resolve::{Resolved, gone};
-use super::wish::{ending_of, to_come};
+use super::wish::to_come;
 use super::{Call, Deadman, Engine, Event, Phase};
 use crate::lease::labels::{self, Labels, key};
 use crate::lease::{Claim, DollarsPerHour, InstanceId, LeaseId, go_duration, moment};
@@ -348,7 +348,10 @@ impl Engine {
         let contract_end = instance.as_ref().and_then(Instance::contract_ends_at);
         let contract_warning =
             instance.as_ref().and_then(|instance| self.contract_warning(instance, &slug, &labels));
-        let ending = instance.as_ref().and_then(|instance| ending_of(instance, journal.as_ref()));
+        let ending = match &instance {
+            Some(instance) => self.ending(instance, claim.as_ref(), journal.as_ref()).await,
+            None => None,
+        };
         let to_come = ending.map(|end| to_come(end, &slug));
         let why_it_stands = halt.map(|halt| {
             format!(

@@ -150,6 +150,20 @@ pub(super) fn in_use(claim: &Claim, journal: Option<&Journal>, why: Unfinished, 
     now.saturating_sub(touched) < silent
 }
 
+/// What the next command makes of an instance that a process left which died; none where it leaves it alone.
+pub(super) fn end_to_come(claim: &Claim, journal: Option<&Journal>, now: i64) -> Option<StepKind> {
+    let instance = claim.instance_id()?;
+    let why = unfinished_own(claim, journal).filter(|why| !in_use(claim, journal, *why, now))?;
+    match why {
+        Unfinished::Start if reached_since(claim, journal, instance) => None,
+        Unfinished::Start | Unfinished::Stop => Some(StepKind::Stop),
+        Unfinished::Run if labels::release_action(&claim.labels) == ReleaseAction::Stop => {
+            Some(StepKind::Stop)
+        }
+        _ => Some(StepKind::Destroy),
+    }
+}
+
 /// Whether the claim says that commands run on the lease.
 pub(super) fn is_usable(claim: &Claim) -> bool {
     matches!(claim.state(), "ready" | "running")

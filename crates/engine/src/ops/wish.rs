@@ -1,6 +1,7 @@
 //! The wish to end a lease, or to keep it: on record before the API is asked about it, so that it outlives the process that
 //! was asked.
 
+use super::unfinished::end_to_come;
 use super::{Call, Engine};
 use crate::lease::labels::key;
 use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
@@ -58,14 +59,13 @@ impl Engine {
         action: ReleaseAction,
         lock: Option<OperationGuard>,
     ) -> Result<Wish> {
-        let here = claim.is_vast() && claim.label(key::VAST_API_URL) == Some(self.settings.api_url.as_str());
         let lock = match lock {
             None => self.store.operation_lock(id).await?,
             lock => lock,
         };
         let mut wish = Wish { action, lock, written: None };
         // A journal that cannot be read or written is told by the step itself.
-        if wish.lock.is_none() || !here {
+        if wish.lock.is_none() || !self.is_of_here(claim) {
             return Ok(wish);
         }
         let Ok(before) = self.store.journal(id).await else { return Ok(wish) };
@@ -126,6 +126,31 @@ impl Engine {
         }
     }
 
+    /// What is to become of an instance: what its user asked for, or what a process began that died. What stands still need
+    /// not be stopped.
+    pub(super) async fn ending(
+        &self,
+        instance: &Instance,
+        claim: Option<&Claim>,
+        journal: Option<&Journal>,
+    ) -> Option<StepKind> {
+        let ends = |end: &StepKind| *end == StepKind::Destroy || instance.is_running();
+        if let Some(end) = journal.and_then(|journal| journal.ending(instance.id)) {
+            return Some(end).filter(ends);
+        }
+        let claim =
+            claim.filter(|claim| claim.instance_id() == Some(instance.id) && self.is_of_here(claim))?;
+        let end = end_to_come(claim, journal, self.cautious_now(journal)).filter(ends)?;
+        // Whoever lives finishes it himself.
+        let alone = self.store.operation_lock(&LeaseId::parse(&claim.lease_id)?).await.ok().flatten();
+        alone.map(|_| end)
+    }
+
+    /// Whether a claim belongs to the address that these settings name.
+    fn is_of_here(&self, claim: &Claim) -> bool {
+        claim.is_vast() && claim.label(key::VAST_API_URL) == Some(self.settings.api_url.as_str())
+    }
+
     /// A release failed: its error says what is to become of the instance all the same, or that nothing on record ends it.
     pub(super) async fn with_ending(
         &self,
@@ -175,10 +200,4 @@ pub(super) fn to_come(end: StepKind, slug: &str) -> String {
         "that it is to be {ended} is on record, and done by the next command that rents, starts or ends anything; \
          `stop --vast-release-action keep {slug}` calls it off"
     )
-}
-
-/// What is to become of an instance, as its journal tells. What stands still need not be stopped.
-pub(super) fn ending_of(instance: &Instance, journal: Option<&Journal>) -> Option<StepKind> {
-    let ending = journal?.ending(instance.id)?;
-    (ending == StepKind::Destroy || instance.is_running()).then_some(ending)
 }

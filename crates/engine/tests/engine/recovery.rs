@@ -32,12 +32,19 @@ async fn steps_of_a_run() -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn cleanup_finishes_a_run_that_was_killed_at_any_step() {
-    let mut leaky = 0;
+    let (mut leaky, mut told) = (0, 0);
     for kill_at in 1..=steps_of_a_run().await {
         let stage = Stage::new();
         strangers(&stage);
         leaky += usize::from(killed_run(&stage, kill_at).await);
         let next = stage.process();
+        for line in next.engine.list(false, &stage.call()).await.expect("lists") {
+            // One whose create was not answered is nobody's yet.
+            let claims = next.engine.store().scan_claims().await.expect("readable").claims;
+            let known = claims.iter().any(|claim| claim.instance_id() == Some(line.instance));
+            assert_eq!(line.ending, known.then_some(StepKind::Destroy), "killed at step {kill_at}");
+            told += usize::from(known);
+        }
         let cleaned = next.engine.cleanup(&CleanupRequest::default(), &stage.call()).await;
         let cleaned = cleaned.unwrap_or_else(|error| panic!("killed at step {kill_at}: {error}"));
         assert_eq!(cleaned.summary.failed, 0, "killed at step {kill_at}: {cleaned:?}");
@@ -46,6 +53,7 @@ async fn cleanup_finishes_a_run_that_was_killed_at_any_step() {
         assert_eq!(stage.keys(), Vec::<String>::new(), "killed at step {kill_at}: {cleaned:?}");
     }
     assert!(leaky > 5, "the kills must leave machines running, or nothing was tested: {leaky}");
+    assert!(told > 3, "most of these are known by their claims: {told}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,13 @@ async fn a_start_that_goes_on_with_a_dead_ones_and_dies_too_is_taken_back() {
         let ended = second.live(start(&stage, &second)).await;
         begun += usize::from(ended.is_none());
         pass(Duration::from_secs(60)).await;
+        if ended.is_none() {
+            let ending = async || process.engine.list(false, &stage.call()).await.expect("lists")[0].ending;
+            assert_eq!(ending().await, Some(StepKind::Stop), "step {kill_at}");
+            let lock = process.engine.store().operation_lock(&lease.id).await.expect("a lock").expect("free");
+            assert_eq!(ending().await, None, "step {kill_at}: somebody may be about to finish it");
+            drop(lock);
+        }
         let cleaned = cleanup(&stage).await;
         assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"), "step {kill_at}: {cleaned:?}");
         assert_eq!(claim(&process, &lease.id).await.state(), "stopped", "step {kill_at}: {cleaned:?}");
