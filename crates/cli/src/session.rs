@@ -70,7 +70,8 @@ impl Session {
         }
         let progress = Progress::new(printer, common.json || common.quiet);
         let cancel = CancellationToken::new();
-        let interrupted = signals::watch(cancel.clone(), progress.clone(), printer.clone(), common.sim);
+        let interrupted =
+            signals::watch(cancel.clone(), progress.clone(), printer.clone(), common.sim, common.json);
         let (listener, sim) = (progress.clone(), common.sim);
         let tell = move |event| listener.show(advice::on_event(event, sim));
         let call = Call::new(tell, cancel.clone());

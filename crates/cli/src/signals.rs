@@ -4,6 +4,7 @@
 use crate::advice;
 use crate::printer::Printer;
 use crate::progress::Progress;
+use crabbox_vast_engine::{Code, Error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -21,12 +22,13 @@ impl Interrupted {
 }
 
 /// Cancels `token` at the first signal; at the second says what is left, and what to type in a simulation or outside one,
-/// and ends the process.
+/// and ends the process. Who waits for a document gets one.
 pub fn watch(
     token: CancellationToken,
     progress: Progress,
     printer: Printer,
     simulation: bool,
+    json: bool,
 ) -> Interrupted {
     let interrupted = Interrupted::default();
     let seen = interrupted.clone();
@@ -47,7 +49,11 @@ pub fn watch(
             ),
             None => "left at once; `crabbox-vast list` shows what is rented".to_owned(),
         };
-        printer.note(&advice::typed(&left, simulation));
+        let left = advice::typed(&left, simulation);
+        printer.note(&left);
+        if json {
+            printer.failure(&Error::new(Code::Cancelled, left), json);
+        }
         crate::terminal::restore();
         std::process::exit(seen.exit_code().unwrap_or(130).into());
     });

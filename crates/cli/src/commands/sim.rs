@@ -124,7 +124,7 @@ async fn serve(matches: &ArgMatches, printer: &Printer) -> Result<()> {
             .hint("`--sim` uses the simulator that runs already; `crabbox-vast sim stop` ends it")
     })?;
     let cancel = CancellationToken::new();
-    signals::watch(cancel.clone(), Progress::new(printer, true), printer.clone(), true);
+    signals::watch(cancel.clone(), Progress::new(printer, true), printer.clone(), true, false);
     if options.json {
         let control = running.control_url();
         printer.json(

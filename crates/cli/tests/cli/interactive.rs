@@ -354,7 +354,7 @@ fn what_to_type_next_can_be_typed_in_a_simulation() {
         refused.stderr
     );
     let hint = desk.run(&["forget", "--sim", "--json", "box"]).exits(2).json()["error"]["hint"].clone();
-    assert!(hint.as_str().unwrap().starts_with("`stop box --sim` destroys it"), "{hint}");
+    assert!(hint.as_str().unwrap().starts_with("`crabbox-vast stop box --sim` destroys it"), "{hint}");
 }
 
 #[test]

@@ -111,6 +111,28 @@ fn a_second_signal_leaves_at_once_and_names_the_lease() {
         "left at once: lease {lease} may still be rented and billed; run `crabbox-vast stop {lease} --sim`"
     );
     assert!(said.contains(&told), "{said}");
+    // A script that waits for a document gets one.
+    let mut child = desk
+        .command(&["stop", "--sim", "--json", "trainer"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut words = BufReader::new(child.stderr.take().unwrap());
+    let calls = || sim.control("GET", "/_sim/requests", "").to_string().matches("DELETE").count();
+    let before = calls();
+    while calls() == before {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    signal(&child, "INT");
+    let mut said = String::new();
+    while !said.contains("interrupted: ") {
+        assert!(words.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    signal(&child, "INT");
+    let told = Done::of(child.wait_with_output().unwrap()).exits(130).json();
+    assert_eq!(told["error"]["code"], "cancelled", "{told}");
     sim.control("DELETE", "/_sim/faults", "");
     desk.run(&["cleanup", "--sim"]).exits(0);
     assert!(sim.end().contains("1 machines rented, 1 given back"));

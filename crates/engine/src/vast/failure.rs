@@ -65,8 +65,9 @@ pub struct Failure {
     pub new_contract: Option<InstanceId>,
     /// How long the API asked to wait.
     pub retry_after: Option<Duration>,
-    /// The status is that of a success, and the body names an error without saying that there was no success.
-    pub contradicts_itself: bool,
+    /// The status is that of a success, and the body names an error without saying that there was no success; or the body
+    /// breaks off, and may have said more.
+    pub says_not_all: bool,
 }
 
 /// How long a 403 that names no permission is taken for one that passes: the API has been seen to lock a caller out for a
@@ -102,7 +103,7 @@ impl Failure {
         let lost = matches!(self.status, Some(300..=399 | 408 | 409 | 425 | 500..));
         self.new_contract.is_none()
             && !lost
-            && !self.contradicts_itself
+            && !self.says_not_all
             && matches!(
                 self.kind,
                 Kind::BadKey
@@ -152,7 +153,7 @@ impl Failure {
             message: one_line(&redact(message)),
             new_contract: None,
             retry_after: None,
-            contradicts_itself: false,
+            says_not_all: false,
         }
     }
 }
@@ -201,8 +202,9 @@ pub fn judge(call: &str, reply: &HttpReply, key: &str) -> Result<Value, Failure>
     // Only the field that names a new rental: other ids in a refusal may be anybody's.
     failure.new_contract = json.as_ref().and_then(|body| field::id(body, "new_contract")).map(InstanceId);
     failure.retry_after = retry_after(reply, json.as_ref());
-    failure.contradicts_itself =
-        success && json.as_ref().is_none_or(|body| field::flag(body, "success") != Some(false));
+    let breaks_off = json.is_none() && text.trim_start().starts_with('{');
+    failure.says_not_all =
+        breaks_off || success && json.as_ref().is_none_or(|body| field::flag(body, "success") != Some(false));
     Err(failure)
 }
 

@@ -111,6 +111,7 @@ fn only_definite_refusals_prove_that_nothing_was_created() {
         (400, r#"{"error":"insufficient_credit"}"#, true),
         (410, r#"{"error":"no_such_ask"}"#, true),
         (422, "{}", true),
+        (400, r#"{"error":"insufficient_credit","new_con"#, false),
         (400, r#"{"error":"invalid_args","new_contract":5}"#, false),
         (429, "API requests too frequent", false),
         (409, "{}", false),
