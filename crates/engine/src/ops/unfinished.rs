@@ -193,3 +193,7 @@ pub(super) fn reached_since(claim: &Claim, journal: Option<&Journal>, instance: 
     let touched = labels::last_touched_at(&claim.labels);
     is_usable(claim) && started.zip(touched).is_some_and(|(started, touched)| touched >= started)
 }
+
+#[cfg(test)]
+#[path = "unfinished_tests.rs"]
+mod tests;
