@@ -184,6 +184,14 @@ fn a_use_spares_what_is_unfinished_until_it_falls_silent() {
     ] {
         assert_eq!(spared(&claim, &stop, Unfinished::Stop, now), expected, "{what}");
     }
+    // Only what is open, and of this kind, dates it.
+    let other = journal(|journal| {
+        journal.begin(StepKind::Stop, ONE, BEGUN + 400);
+        journal.proved(StepKind::Stop, ONE, BEGUN + 401);
+        journal.begin(StepKind::Start, ONE, BEGUN + 300);
+        journal.begin(StepKind::Stop, ONE, BEGUN + 100);
+    });
+    assert!(spared(&touched(200, &[]), &other, Unfinished::Stop, 201));
     // A run that died is spared for a use by crabbox alone.
     let run = journal(held);
     assert!(!spared(&touched(150, &[by_us]), &run, Unfinished::Run, 151));
