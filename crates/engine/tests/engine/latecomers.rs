@@ -248,3 +248,24 @@ async fn a_kept_machine_that_the_lists_missed_for_a_while_is_not_destroyed() {
         assert!(cleaned.problems.iter().any(|one| one.starts_with(&told)), "{how}: {cleaned:?}");
     }
 }
+
+/// A machine that is too new to be seen is waited for before its claim is forgotten.
+#[tokio::test(start_paused = true)]
+async fn a_fresh_machine_that_no_read_shows_is_not_forgotten() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let lease = warm(&stage, &process, "one", true).await;
+    let hidden = |hidden: bool| {
+        stage.control("POST", &format!("/_sim/instances/{}", lease.instance), &json!({"hidden": hidden}))
+    };
+    hidden(true);
+    let request = ForgetRequest { identifier: "one".into(), yes: false };
+    let call = stage.call();
+    let (outcome, ()) = tokio::join!(process.engine.forget_claim(&request, &call), async {
+        pass(Duration::from_secs(25)).await;
+        hidden(false);
+    });
+    let error = outcome.map(|_| ()).expect_err("it lives");
+    assert!(error.to_string().contains("exists and bills"), "{error}");
+    assert_eq!(stage.claims(), [lease.id.to_string()]);
+}
