@@ -13,7 +13,9 @@ pub fn typed(text: &str, simulation: bool) -> String {
         // Behind `--` everything belongs to the remote command.
         let own = part.find(" -- ").unwrap_or(part.len());
         let mut words = part[..own].split(' ').skip_while(|word| *word == PROGRAM);
-        if !words.next().is_some_and(is_ours) {
+        let name = words.next().filter(|name| is_ours(name));
+        // A word alone may be something else: a release action, a value.
+        if name.is_none_or(|name| part == name && !ALONE.contains(&name)) {
             continue;
         }
         if simulation && !words.any(|word| word == "--sim") {
@@ -25,6 +27,9 @@ pub fn typed(text: &str, simulation: bool) -> String {
     }
     parts.join("`")
 }
+
+/// Commands that need nothing behind their name.
+const ALONE: &[&str] = &["list", "cleanup", "doctor", "offers", "warmup"];
 
 const PROGRAM: &str = "crabbox-vast";
 
@@ -71,6 +76,7 @@ mod tests {
             ),
             ("`stop one --sim`", "`crabbox-vast stop one --sim`"),
             ("`sim`, `stopped`, `ssh-keygen -R x` and stop", "`sim`, `stopped`, `ssh-keygen -R x` and stop"),
+            ("`stop` or `keep`, `cleanup`", "`stop` or `keep`, `crabbox-vast cleanup --sim`"),
             ("one ` and no other stop", "one ` and no other stop"),
             ("", ""),
         ] {

@@ -34,6 +34,12 @@ pub fn without<'a>(secret: &str, text: &'a str) -> Cow<'a, str> {
     if secret.is_empty() || !text.contains(secret) { text.into() } else { text.replace(secret, BLANK).into() }
 }
 
+/// A text from outside without backticks: what stands between those in a message of ours is for the user to type.
+#[must_use]
+pub fn unquoted(text: &str) -> String {
+    text.replace('`', "'")
+}
+
 const BLANK: &str = "<redacted>";
 
 type Span = Range<usize>;

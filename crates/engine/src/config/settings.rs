@@ -1,7 +1,9 @@
 //! The settings as typed values, with what follows from several of them.
 
 use super::check::{items, parse_order, ports};
-use super::{Environment, OrderTerm, Origin, Overrides, Refusal, Resolved, Snapshot};
+use super::{
+    Environment, OrderTerm, Origin, Overrides, Refusal, Resolved, SETTINGS, Setting, Snapshot, Trust,
+};
 use crate::lease::{Dollars, DollarsPerHour, ReleaseAction, Slug, parse_go_duration};
 use crate::store::Paths;
 use crate::sync::guard::Limits;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub notes: Vec<String>,
     /// The limits that a repository's file may not set so: what would spend is refused.
     pub refusals: Vec<Refusal>,
+    /// What was said with flags on what is rented and for how much: the flag, and its value.
+    pub limits: Vec<(&'static str, String)>,
     /// The keys of the settings that a repository's file decided.
     pub from_repository: BTreeSet<&'static str>,
     /// Who chose the provider: `default`, `user`, `repository`, `environment` or `flag`.
@@ -173,9 +177,31 @@ impl Settings {
     pub fn may_spend(&self) -> Result<()> {
         self.refusals.first().map_or(Ok(()), |refusal| Err(refusal.error()))
     }
+
+    /// Whether a lease may be started again, which ends as it was made to end.
+    ///
+    /// # Errors
+    /// [`Code::InvalidConfig`] where a repository's file sets a price that is not its to set.
+    pub fn may_start(&self) -> Result<()> {
+        let mut of_price = self.refusals.iter().filter(|refusal| refusal.is_of_price());
+        of_price.next().map_or(Ok(()), |refusal| Err(refusal.error()))
+    }
 }
 
 impl Resolved {
+    fn limits(&self) -> Vec<(&'static str, String)> {
+        let of_it = |setting: &&Setting| {
+            matches!(setting.trust, Trust::CostCap | Trust::Lifetime)
+                || ["gpuName", "gpuCount", "diskGB", "instanceType"].contains(&setting.key)
+        };
+        let said = SETTINGS.iter().filter(of_it).filter_map(|setting| {
+            let value = self.values.get(setting.key)?;
+            let Origin::Flag(flag) = value.origin else { return None };
+            Some((flag, value.text.clone()))
+        });
+        said.collect()
+    }
+
     /// The typed form.
     ///
     /// # Errors
@@ -191,6 +217,7 @@ impl Resolved {
         Ok(Settings {
             notes: self.notes.clone(),
             refusals: self.refusals.clone(),
+            limits: self.limits(),
             from_repository: from_repository.map(|(key, _)| *key).collect(),
             provider_source: self.value("provider")?.origin.word().to_owned(),
             api_key: self.api_key.clone(),

@@ -15,6 +15,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether it is about money, and not about how a lease ends.
+    pub(super) fn is_of_price(&self) -> bool {
+        self.setting.trust == Trust::CostCap
+    }
+
     /// As the refusal of a command.
     #[must_use]
     pub fn error(&self) -> Error {
@@ -79,10 +84,10 @@ pub(super) fn check(
                 }
             }
             Trust::ReleaseAction => {
-                let (allowed, wanted) = (bill(&own(setting)?), bill(&value));
-                if !repository_may && wanted > allowed {
+                let yours = own(setting)?;
+                if !repository_may && bill(&value) > bill(&yours) {
                     let complaint = format!("may not weaken your release action to {}", value.text);
-                    return Err(policy(setting, &value.origin, &complaint));
+                    refuse(yours, complaint);
                 }
             }
         }

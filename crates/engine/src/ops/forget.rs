@@ -103,7 +103,7 @@ impl Engine {
                 }
                 Some(left) => {
                     call.warn(format!(
-                        "{left}; only the Vast console, or `adopt` on it, leads to it from now on"
+                        "{left}; only the Vast console, or an adopt of it, leads to it from now on"
                     ));
                 }
                 None => {}

@@ -4,6 +4,7 @@
 use super::verdict::{Blame, blame};
 use super::{Call, Engine, Phase};
 use crate::lease::{InstanceId, MachineId};
+use crate::redact::unquoted;
 use crate::store::FailedMachine;
 use crate::vast::request::LogSource;
 use crate::{Code, Error};
@@ -59,7 +60,7 @@ impl Engine {
             .filter(|line| !line.is_empty())
             .collect();
         lines.drain(..lines.len().saturating_sub(LINES as usize));
-        let Some(last) = lines.last().cloned() else { return error };
+        let Some(last) = lines.last().map(|line| unquoted(line)) else { return error };
         let hint = match error.hint_text() {
             Some(hint) => format!("{hint}; its log ends with: {last}"),
             None => format!("its log ends with: {last}"),

@@ -8,7 +8,7 @@ use super::resolve::{check_account, lease_id, unclaimed};
 use super::wish::{Wish, is_refusal};
 use super::{Call, Engine, Event, Phase};
 use crate::lease::labels::key;
-use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
+use crate::lease::{Claim, InstanceId, LeaseId, ReleaseAction, State, claim_state};
 use crate::store::{Holder, Journal, OperationGuard, StepKind};
 use crate::vast::failure::LOCKED_OUT;
 use crate::{Code, Error, Result};
@@ -330,8 +330,8 @@ impl Engine {
         Ok(Released { lease: id.clone(), slug, instance: Some(instance), action, outcome })
     }
 
-    /// A kept lease lives on without the process that held it, and what was begun on it is called off. Its claim is not
-    /// touched.
+    /// A kept lease lives on without the process that held it, and what was begun on it is called off: an acquire that died
+    /// counts as finished.
     ///
     /// # Errors
     /// [`Code::LeaseBusy`] while another process holds it: that one would release it.
@@ -347,10 +347,17 @@ impl Engine {
             let held = self.store.journal(id).await?.and_then(|journal| journal.holder);
             return held.map_or(Ok(()), |holder| Err(held_by(id, &holder)));
         }
+        // Whoever keeps what an acquire was giving back gives it back no more.
+        let given_back = [claim_state(State::Releasing).0, claim_state(State::Ambiguous).0];
+        if given_back.contains(&claim.state()) {
+            let state = move |claim: &Claim| given_back.contains(&claim.state());
+            self.mark_where(id, claim_state(State::Booting).0, state).await?;
+        }
         let Some(mut journal) = journal else { return Ok(()) };
         let before = journal.clone();
         journal.holder = None;
         if let Some(instance) = claim.instance_id() {
+            journal.reached(instance);
             if journal.is_open(StepKind::Start, instance) {
                 self.revive(&journal).await?;
             }

@@ -227,7 +227,7 @@ impl Acquiring<'_> {
             return Err(Next::Stop(error));
         }
         if self.left().is_some_and(|left| left < LEAST) {
-            call.warn("no other machine is tried: failed starts have used up the lease's time to live");
+            call.warn("no other machine is tried: too little of the lease's time to live is left");
             return Err(Next::Stop(error));
         }
         call.warn(format!("{error}; trying another machine"));
@@ -474,8 +474,14 @@ impl Acquiring<'_> {
         self.engine.store.write_journal(&self.journal).await?;
         if self.left().is_some_and(|left| left.is_zero()) {
             call.warn(format!(
-                "the start took longer than the time to live of lease {}: its dead-man switch or the next cleanup destroys it",
-                self.id
+                "the start took longer than the time to live of lease {}: {}",
+                self.id,
+                // A sweep leaves a kept lease alone.
+                if self.keep {
+                    "its dead-man switch destroys it, where it is armed"
+                } else {
+                    "its dead-man switch or the next cleanup destroys it"
+                }
             ));
         }
         let gpu = booted.instance.gpu_name.clone().unwrap_or_else(|| rental.gpu.clone());

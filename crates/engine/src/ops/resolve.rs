@@ -301,7 +301,9 @@ pub(super) fn unclaimed(identifier: &str, instance: Option<&Instance>) -> Error 
         Code::ClaimMissing,
         format!("lease={lease} has no local Vast claim; refusing to use or release it"),
     )
-    .hint("it was made on another machine or its claim was lost: release it there, or take it over with `adopt`");
+    .hint(format!(
+        "it was made on another machine, or its claim was lost or cannot be read: release it there, or take it over with `adopt {identifier}`"
+    ));
     match instance {
         Some(instance) => error.with("instance", instance.id.0),
         None => error,

@@ -451,6 +451,7 @@ impl Engine {
             api_url: &self.settings.api_url,
             slug,
             action: self.settings.release_action_explicit.then(|| self.settings.release_action.as_str()),
+            limits: &self.settings.limits,
             suffix,
         }
     }

@@ -255,6 +255,8 @@ pub(super) struct Commands<'a> {
     pub slug: &'a str,
     /// A release action that somebody chose.
     pub action: Option<&'static str>,
+    /// What was said with flags on what is rented and for how much.
+    pub limits: &'a [(&'static str, String)],
     /// What every one of them carries at its end, such as ` --sim`.
     pub suffix: &'a str,
 }
@@ -286,7 +288,10 @@ impl Commands<'_> {
 
     fn kept(&self, Again { syncs, how, command }: &Again) -> String {
         let sync = if *syncs { "" } else { " --no-sync" };
-        format!("{} --keep-on-failure{sync}{how}{}{command}", self.of("run"), self.suffix)
+        // Another machine is rented: what limits this one limits that.
+        let limits = self.limits.iter().map(|(flag, text)| format!(" --{flag} {}", word(text)));
+        let limits: String = limits.collect();
+        format!("{} --keep-on-failure{limits}{sync}{how}{}{command}", self.of("run"), self.suffix)
     }
 
     /// What the lines after a kept failure say: where to look, and how to end it.
@@ -420,7 +425,8 @@ mod tests {
 
     #[test]
     fn commands_are_crabboxs_with_our_name() {
-        let mut commands = Commands { api_url: "http://h/api/v0", slug: "kof", action: None, suffix: "" };
+        let mut commands =
+            Commands { api_url: "http://h/api/v0", slug: "kof", action: None, limits: &[], suffix: "" };
         assert_eq!(
             commands.stop(),
             "crabbox-vast stop --provider vast --target linux --vast-api-url http://h/api/v0 --id kof"
@@ -441,6 +447,11 @@ mod tests {
         assert_eq!(shell.len(), 8);
         let end = " --keep-on-failure --no-sync --shell -- 'echo '\\''a b'\\'' | wc'";
         assert!(shell[7].ends_with(end), "{}", shell[7]);
+        let limits = [("vast-max-dph-total", "0.6".to_owned()), ("vast-gpu-name", "RTX 4090".to_owned())];
+        commands.limits = &limits;
+        let limited = commands.digest(&again(Script::Shell("x".into())), false, None);
+        let limits = " --keep-on-failure --vast-max-dph-total 0.6 --vast-gpu-name 'RTX 4090' --no-sync";
+        assert!(limited[7].contains(limits), "{}", limited[7]);
         for (path, words, end) in [
             (Some("my jobs/it.sh"), vec![], " --fresh-sync --script 'my jobs/it.sh'"),
             (None, vec!["a b".to_owned()], " --fresh-sync --script-stdin -- 'a b'"),

@@ -45,7 +45,7 @@ impl Engine {
     pub fn start<'a>(&'a self, request: &'a StartRequest, call: &'a Call) -> BoxFuture<'a, Result<Lease>> {
         Box::pin(async move {
             let began = Instant::now();
-            self.settings.may_spend()?;
+            self.settings.may_start()?;
             let identifier = request.identifier.trim();
             let (claim, instance) = call.until_cancelled(self.resolve_for_use(identifier, call)).await?;
             let id = lease_id(&claim)?;
@@ -204,6 +204,9 @@ impl Starting<'_> {
         let doomed = Doomed::new(&self.id, instance, Ground::Claimed);
         // The claim is read last here, too: a lease that was released while this waited for its turn is not started.
         let look = || async {
+            if call.is_cancelled() {
+                return Err(Error::new(Code::Cancelled, "cancelled"));
+            }
             engine.last_look(&doomed, Some(&self.journal)).await?;
             sends.fetch_add(1, Ordering::Relaxed);
             Ok(())

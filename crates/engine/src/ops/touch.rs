@@ -94,6 +94,7 @@ impl Engine {
             let claim = self.touch_claim(&id, None, idle_timeout).await?;
             self.keep_in_use(&mut resumed, &id, &claim, Use::Touched, call).await?;
             drop(resumed);
+            self.tell_of_the_dead(&id, &claim, call).await;
             let deadman = self.renew_deadman(&claim, call).await.unwrap_or_else(|error| {
             call.warn(format!(
                 "the dead-man switch on the instance was not told of this use: {error}; its deadline is where it was"

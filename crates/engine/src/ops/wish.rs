@@ -138,12 +138,29 @@ impl Engine {
         if let Some(end) = journal.and_then(|journal| journal.ending(instance.id)) {
             return Some(end).filter(ends);
         }
-        let claim =
-            claim.filter(|claim| claim.instance_id() == Some(instance.id) && self.is_of_here(claim))?;
-        let end = end_to_come(claim, journal, self.cautious_now(journal)).filter(ends)?;
+        let claim = claim.filter(|claim| claim.instance_id() == Some(instance.id))?;
+        self.end_by_the_dead(claim, journal).await.filter(ends)
+    }
+
+    /// What the next command makes of a lease whose process died.
+    async fn end_by_the_dead(&self, claim: &Claim, journal: Option<&Journal>) -> Option<StepKind> {
+        let end =
+            end_to_come(claim, journal, self.cautious_now(journal)).filter(|_| self.is_of_here(claim))?;
         // Whoever lives finishes it himself.
         let alone = self.store.operation_lock(&LeaseId::parse(&claim.lease_id)?).await.ok().flatten();
         alone.map(|_| end)
+    }
+
+    /// A touch keeps nothing that a process which died had for itself: whoever touches it is told.
+    pub(super) async fn tell_of_the_dead(&self, id: &LeaseId, claim: &Claim, call: &Call) {
+        let journal = self.store.journal(id).await.ok().flatten();
+        if let Some(end) = self.end_by_the_dead(claim, journal.as_ref()).await {
+            call.warn(format!(
+                "{} was left by a process that died; {}",
+                claim.slug,
+                to_come(end, &claim.slug)
+            ));
+        }
     }
 
     /// Whether a claim belongs to the address that these settings name.

@@ -3,7 +3,7 @@
 
 use super::field;
 use crate::lease::InstanceId;
-use crate::redact::{redact, without};
+use crate::redact::{redact, unquoted, without};
 use crate::world::{HttpReply, TransportError, TransportErrorKind};
 use crate::{Code, Error};
 use serde_json::Value;
@@ -327,7 +327,7 @@ fn cut(text: &str) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    unquoted(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 impl From<Failure> for Error {

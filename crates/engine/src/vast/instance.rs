@@ -2,7 +2,7 @@
 
 use super::field;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
-use crate::redact::{redact, without};
+use crate::redact::{redact, unquoted, without};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -170,7 +170,7 @@ fn lower(raw: &Value, name: &str) -> Option<String> {
 /// The status text without secrets: it quotes what the container's host said, which may hold those of this record.
 fn told(raw: &Value, text: String) -> String {
     let known = ["instance_api_key", "jupyter_token"].into_iter().filter_map(|name| field::text(raw, name));
-    redact(&known.fold(text, |text, secret| without(&secret, &text).into_owned()))
+    unquoted(&redact(&known.fold(text, |text, secret| without(&secret, &text).into_owned())))
 }
 
 /// `public_ipaddr` (which may end in a newline) and the first mapping of port 22.

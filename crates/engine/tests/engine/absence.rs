@@ -348,3 +348,26 @@ async fn the_window_of_an_unanswered_create_can_be_cancelled() {
         assert_eq!(stage.claims(), left, "{by}");
     }
 }
+
+/// Lists that are not whole show nothing of what a lost create made, however many of them there are.
+#[tokio::test(start_paused = true)]
+async fn lists_that_are_not_whole_prove_no_create_away() {
+    let stage = Stage::new();
+    let process = stage.process();
+    lose_creates(&stage, 1);
+    let short = json!({"success": true, "instances": [], "instances_found": 0, "total_instances": 1});
+    let call = stage.call();
+    let request = AcquireRequest::default();
+    let acquiring = process.engine.acquire(&request, &call);
+    let (outcome, ()) = tokio::join!(acquiring, async {
+        let asked = || stage.calls.lock().expect("not poisoned").iter().any(|call| call.contains("/asks/"));
+        while !asked() {
+            pass(Duration::from_millis(20)).await;
+        }
+        let list = Fault::once("GET", "/api/v1/instances/", answer(200, &short)).times(None);
+        stage.vast(|vast, _| vast.add_fault(list));
+    });
+    let error = outcome.map(|_| ()).expect_err("what became of the create is not known");
+    assert_eq!(error.code(), Code::CreateAmbiguous, "{error}");
+    assert_eq!((stage.claims().len(), stage.ledger().created), (1, 0));
+}

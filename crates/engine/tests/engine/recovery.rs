@@ -5,9 +5,9 @@ use crate::support::{
 };
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::Code;
-use crabbox_vast_engine::lease::InstanceId;
+use crabbox_vast_engine::lease::{InstanceId, LeaseId, ReleaseAction};
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
-use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, StartRequest};
+use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, ReleaseRequest, StartRequest};
 use crabbox_vast_engine::store::{Holder, StepKind};
 use crabbox_vast_sim::api::{Effect, Fault};
 use std::sync::atomic::Ordering;
@@ -54,6 +54,41 @@ async fn cleanup_finishes_a_run_that_was_killed_at_any_step() {
     }
     assert!(leaky > 5, "the kills must leave machines running, or nothing was tested: {leaky}");
     assert!(told > 3, "most of these are known by their claims: {told}");
+}
+
+/// What the status of such a lease tells to keep it does keep it, wherever its process died; a touch does not, and says so.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_left_is_kept_by_who_asks_for_it() {
+    let (mut kept, steps) = (0, steps_of_a_run().await);
+    for (kill_at, state) in (1..=steps).step_by(4).flat_map(|at| [(at, None), (at, Some("rollback-cleanup"))])
+    {
+        let stage = Stage::new();
+        killed_run(&stage, kill_at).await;
+        let next = stage.process();
+        let claims = next.engine.store().scan_claims().await.expect("readable").claims;
+        let Some(left) = claims.into_iter().find(|claim| claim.instance_id().is_some()) else { continue };
+        if open(&stage).is_empty() {
+            // It was given back before its process died.
+            continue;
+        }
+        let id = LeaseId::parse(&left.lease_id).expect("an id");
+        if let Some(state) = state {
+            edit(&next, &id, |claim| drop(claim.labels.insert("state".into(), state.into()))).await;
+        }
+        if next.engine.touch(&left.slug, None, &stage.call()).await.is_ok() {
+            let said = warnings(&stage).concat();
+            assert!(said.contains("was left by a process that died"), "killed at step {kill_at}: {said}");
+        }
+        let keep = ReleaseRequest { identifier: left.slug.clone(), action: Some(ReleaseAction::Keep) };
+        next.engine.release(&keep, &stage.call()).await.expect("keeps");
+        let listed = next.engine.list(false, &stage.call()).await.expect("lists");
+        assert!(listed.iter().all(|line| line.ending.is_none()), "killed at step {kill_at}: {listed:?}");
+        next.engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        let left = left.instance_id().expect("one").0;
+        kept += usize::from(open(&stage) == [left]);
+        assert_eq!(open(&stage), [left], "killed at step {kill_at} {state:?}");
+    }
+    assert!(kept > 4, "most of these have a machine: {kept}");
 }
 
 #[tokio::test(start_paused = true)]

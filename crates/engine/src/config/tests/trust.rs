@@ -137,10 +137,15 @@ fn a_repository_does_not_weaken_the_release() {
     ] {
         desk.user(&format!("vast: {{releaseAction: {own}}}"));
         desk.write("repo/crabbox.yaml", &format!("vast: {{releaseAction: {repository}}}"));
-        assert_eq!(desk.load().is_ok(), fine, "{own} {repository}");
+        let settings = desk.settings();
+        assert_eq!(settings.may_spend().is_ok(), fine, "{own} {repository}");
+        assert!(settings.may_start().is_ok(), "a start ends as its lease was made to end");
+        let holds = if fine { repository } else { own };
+        assert_eq!(settings.release_action, holds.parse().unwrap(), "{own} {repository}");
     }
     desk.user("").write("repo/crabbox.yaml", "vast: {releaseAction: keep}");
     assert!(desk.error().to_string().contains("vast.releaseAction"));
+    assert!(!desk.settings().release_action_explicit, "what a lease was made with goes before it");
     desk.flag("releaseAction", "stop");
     let settings = desk.settings();
     assert_eq!((settings.release_action, settings.release_action_explicit), (ReleaseAction::Stop, true));
