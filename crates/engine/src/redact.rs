@@ -15,6 +15,7 @@ use std::ops::Range;
 /// it is.
 #[must_use]
 pub fn redact(text: &str) -> String {
+    let text = head(text);
     // A colour between a name and its value would part them.
     let mut shown = anstream::adapter::strip_str(text).to_string();
     // What is blanked may join what it parted: it is looked at again. More passes have never been needed.
@@ -26,6 +27,28 @@ pub fn redact(text: &str) -> String {
         shown = next;
     }
     shown
+}
+
+/// The longest text that is looked at, bytes: what is made to be hard to look through must not hold anybody up.
+const LONGEST: usize = 16 * 1024;
+
+/// The beginning of a text, as whole words.
+fn head(text: &str) -> &str {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let cut = &text[..text.floor_char_boundary(LONGEST)];
+    cut.rfind(char::is_whitespace).map_or("", |at| &cut[..at])
+}
+
+/// The last lines of a text, as whole lines, no more than [`redact`] looks at.
+#[must_use]
+pub fn tail(text: &str) -> &str {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let cut = &text[text.ceil_char_boundary(text.len() - LONGEST)..];
+    cut.find('\n').map_or("", |at| &cut[at + 1..])
 }
 
 /// Takes out one secret that is known, wherever it stands.
@@ -67,7 +90,7 @@ fn blank(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{redact, without};
+    use super::{LONGEST, redact, tail, without};
 
     #[test]
     fn members_tokens_blocks_and_queries_go() {
@@ -176,6 +199,28 @@ mod tests {
     fn what_is_known_goes_wherever_it_stands() {
         assert_eq!(without("hunter2", "say hunter2, hunter22"), "say <redacted>, <redacted>2");
         assert_eq!(without("", "nothing"), "nothing");
+    }
+
+    #[test]
+    fn a_text_that_is_made_to_be_long_is_cut_between_words() {
+        let hostile = "token:[".repeat(1_000_000);
+        let began = std::time::Instant::now();
+        assert!(redact(&hostile).len() < 20_000);
+        assert!(redact(&format!("{}{hostile}", "a ".repeat(7_000))).starts_with("a a a"));
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+        let long = format!("{}TOKEN=CANARY", "a ".repeat(LONGEST / 2 - 4));
+        assert!(!redact(&long).contains("CAN"), "a value is cut with its name or not at all");
+        let log = format!("TOKEN={}\nlast line", "x".repeat(LONGEST));
+        assert_eq!((tail(&log), tail("a\nb")), ("last line", "a\nb"));
+        assert_eq!(tail(&"x".repeat(LONGEST + 1)), "");
+    }
+
+    #[test]
+    fn a_log_may_begin_inside_a_block() {
+        let log = "b3BlbnNzaC1CANARY\nCANARY\n-----END OPENSSH PRIVATE KEY-----\nready";
+        assert_eq!(redact(log), "<redacted>-----END OPENSSH PRIVATE KEY-----\nready");
+        let two = "CANARY\n-----END A-----\n-----BEGIN B-----\nCANARY\n-----END B-----";
+        assert!(!redact(two).contains("CANARY"), "{}", redact(two));
     }
 
     #[test]

@@ -27,6 +27,10 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 pub fn spans(text: &str) -> Vec<Span> {
     let mut spans: Vec<Span> =
         text.match_indices(BEGIN).map(|(at, _)| at..at + block_length(&text[at..])).collect();
+    // A log may begin inside a block.
+    if let Some(end) = text.find(END).filter(|end| text.find(BEGIN).is_none_or(|begin| *end < begin)) {
+        spans.push(0..end);
+    }
     for pattern in PATTERNS.iter() {
         spans.extend(pattern.captures_iter(text).filter_map(|found| found.get(1)).map(|group| group.range()));
     }

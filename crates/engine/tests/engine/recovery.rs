@@ -5,7 +5,7 @@ use crate::support::{
 };
 use crate::virtual_time::{Process, Stage};
 use crabbox_vast_engine::Code;
-use crabbox_vast_engine::lease::{InstanceId, LeaseId, ReleaseAction};
+use crabbox_vast_engine::lease::{Claim, InstanceId, LeaseId, ReleaseAction};
 use crabbox_vast_engine::ops::cleanup::{ItemKind, ItemOutcome};
 use crabbox_vast_engine::ops::{AcquireRequest, CleanupRequest, ReleaseRequest, StartRequest};
 use crabbox_vast_engine::store::{Holder, StepKind};
@@ -54,6 +54,29 @@ async fn cleanup_finishes_a_run_that_was_killed_at_any_step() {
     }
     assert!(leaky > 5, "the kills must leave machines running, or nothing was tested: {leaky}");
     assert!(told > 3, "most of these are known by their claims: {told}");
+}
+
+/// The lease of a run that died ends as it was made to end.
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_a_dead_run_is_stopped_where_it_was_to_be_stopped() {
+    for (action, left) in [("stop", 1), ("destroy", 0)] {
+        let stage = Stage::new();
+        let process = stage.process();
+        let lease = warm(&stage, &process, "one", false).await;
+        let ends = move |claim: &mut Claim| drop(claim.labels.insert("release_action".into(), action.into()));
+        edit(&process, &lease.id, ends).await;
+        leave(&process, &lease, |journal| {
+            journal.holder = Some(Holder { since: journal.created_at, ..Holder::default() });
+        })
+        .await;
+        let listed = process.engine.list(false, &stage.call()).await.expect("lists");
+        assert_eq!(listed[0].ending.map(StepKind::name), Some(action));
+        stage.process().engine.cleanup(&CleanupRequest::default(), &stage.call()).await.expect("cleans up");
+        assert_eq!(open(&stage).len(), left, "{action}");
+        if left > 0 {
+            assert_eq!(wish(&process, &lease).await.as_deref(), Some("stopped"));
+        }
+    }
 }
 
 /// What the status of such a lease tells to keep it does keep it, wherever its process died; a touch does not, and says so.
