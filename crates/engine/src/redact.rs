@@ -15,9 +15,8 @@ use std::ops::Range;
 /// it is.
 #[must_use]
 pub fn redact(text: &str) -> String {
-    let text = head(text);
     // A colour between a name and its value would part them.
-    let mut shown = anstream::adapter::strip_str(text).to_string();
+    let mut shown = head(&plain(text), LONGEST).to_owned();
     // What is blanked may join what it parted: it is looked at again. More passes have never been needed.
     for _ in 0..4 {
         let next = blank(&shown);
@@ -32,18 +31,26 @@ pub fn redact(text: &str) -> String {
 /// The longest text that is looked at, bytes: what is made to be hard to look through must not hold anybody up.
 const LONGEST: usize = 16 * 1024;
 
+/// A text without colours and other control sequences.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let text = anstream::adapter::strip_str(text).to_string();
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
 /// The beginning of a text, as whole words.
-fn head(text: &str) -> &str {
-    if text.len() <= LONGEST {
+#[must_use]
+pub fn head(text: &str, longest: usize) -> &str {
+    if text.len() <= longest {
         return text;
     }
-    let cut = &text[..text.floor_char_boundary(LONGEST)];
+    let cut = &text[..text.floor_char_boundary(longest)];
     cut.rfind(char::is_whitespace).map_or("", |at| &cut[..at])
 }
 
 /// The last lines of a text, as whole lines, no more than [`redact`] looks at.
 #[must_use]
-pub fn tail(text: &str) -> &str {
+pub fn last_lines(text: &str) -> &str {
     if text.len() <= LONGEST {
         return text;
     }
@@ -90,7 +97,7 @@ fn blank(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, redact, tail, without};
+    use super::{LONGEST, last_lines, redact, without};
 
     #[test]
     fn members_tokens_blocks_and_queries_go() {
@@ -146,6 +153,10 @@ mod tests {
             r#"{"token": ["a]", "CANARY", {"x": "CANARY"}], "b": 1}"#,
             r#"{"secret": {"a": ["CANARY"#,
             "CONTAINER_API_KEY = CANARY",
+            r#"{"Key": "API_KEY", "Value": "CANARY"}"#,
+            r#"{"key": "api_key", "value" : "CANARY"}"#,
+            "bearer: CANARY",
+            r#"["Bearer", "CANARY"]"#,
             "CONTAINER_API_KEY : CANARY",
             "Authorization : Basic CANARY",
             "CONTAINER_API_KEY=\tCANARY",
@@ -189,6 +200,7 @@ mod tests {
         assert_eq!(redact("see https://x.example/a?b=c now"), "see https://x.example/a?<redacted> now");
         let key = "0123456789abcdef".repeat(4);
         assert_eq!(redact(&format!("say {key}, and {key}")), "say <redacted>, and <redacted>");
+        assert_eq!(redact(&format!("key5:{key}")), "key5:<redacted>");
         assert_eq!(
             redact("see https://x.example/a?<redacted> now"),
             "see https://x.example/a?<redacted> now"
@@ -211,8 +223,8 @@ mod tests {
         let long = format!("{}TOKEN=CANARY", "a ".repeat(LONGEST / 2 - 4));
         assert!(!redact(&long).contains("CAN"), "a value is cut with its name or not at all");
         let log = format!("TOKEN={}\nlast line", "x".repeat(LONGEST));
-        assert_eq!((tail(&log), tail("a\nb")), ("last line", "a\nb"));
-        assert_eq!(tail(&"x".repeat(LONGEST + 1)), "");
+        assert_eq!((last_lines(&log), last_lines("a\nb")), ("last line", "a\nb"));
+        assert_eq!(last_lines(&"x".repeat(LONGEST + 1)), "");
     }
 
     #[test]

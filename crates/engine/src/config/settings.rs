@@ -235,7 +235,8 @@ impl Resolved {
             max_dph_total: Some(self.parsed("maxDphTotal")?).filter(|cap| *cap > 0.0).map(DollarsPerHour),
             bid: Some(self.parsed("bid")?).filter(|bid| *bid > 0.0).map(DollarsPerHour),
             max_cost: Some(self.parsed("maxCost")?).filter(|limit| *limit > 0.0).map(Dollars),
-            max_cost_explicit: self.explicit("maxCost")?,
+            // What a repository says lifts no limit that a lease was made with.
+            max_cost_explicit: self.explicit("maxCost")? && !self.value("maxCost")?.origin.is_repository(),
             max_cost_per_day: Some(self.parsed("maxCostPerDay")?).filter(|limit| *limit > 0.0).map(Dollars),
             min_reliability: self.parsed("minReliability")?,
             order_terms: parse_order(&order).unwrap_or_default(),

@@ -144,11 +144,13 @@ impl Engine {
 
     /// What the next command makes of a lease whose process died.
     async fn end_by_the_dead(&self, claim: &Claim, journal: Option<&Journal>) -> Option<StepKind> {
-        let end =
-            end_to_come(claim, journal, self.cautious_now(journal)).filter(|_| self.is_of_here(claim))?;
-        // Whoever lives finishes it himself.
-        let alone = self.store.operation_lock(&LeaseId::parse(&claim.lease_id)?).await.ok().flatten();
-        alone.map(|_| end)
+        end_to_come(claim, journal, self.cautious_now(journal)).filter(|_| self.is_of_here(claim))?;
+        // Whoever lives finishes it himself, and may have done so since these were read.
+        let id = LeaseId::parse(&claim.lease_id)?;
+        let _alone = self.store.operation_lock(&id).await.ok().flatten()?;
+        let claim = self.store.claim(&id).await.ok().flatten()?;
+        let journal = self.store.journal(&id).await.ok().flatten();
+        end_to_come(&claim, journal.as_ref(), self.cautious_now(journal.as_ref()))
     }
 
     /// A touch keeps nothing that a process which died had for itself: whoever touches it is told.
@@ -182,7 +184,10 @@ impl Engine {
         match end {
             // Whoever gave up is told so, and that it is done all the same.
             Some(end)
-                if call.is_cancelled() && error.retryable() && error.code() != Code::ReleaseUnproved =>
+                if call.is_cancelled()
+                    && error.retryable()
+                    && !is_refusal(error.code())
+                    && error.code() != Code::ReleaseUnproved =>
             {
                 Error::new(Code::Cancelled, format!("cancelled before the answer came: {error}"))
                     .hint(format!("{slug} may bill on; {}", to_come(end, slug)))

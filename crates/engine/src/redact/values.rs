@@ -54,7 +54,7 @@ static SIGNS: LazyLock<Option<Signs>> = LazyLock::new(|| {
     Some(Signs {
         sign: Regex::new(r#"^[\\"'\])]*\s*(?:(?::=|=>|==?|%3[dD])(?:[ \t]|\\\r?\n)*|:\s*)"#).ok()?,
         pair: Regex::new(r#"^[\\"']+\s*,\s*"#).ok()?,
-        member: Regex::new(r#"^[\\"']*[,\s]+[\\"']*value[\\"']*\s*[:=]\s*"#).ok()?,
+        member: Regex::new(r#"^[\\"']*[,\s]+[\\"']*(?:[vV]alue|VALUE)[\\"']*\s*[:=]\s*"#).ok()?,
         other: Regex::new(r"^(?:>|[ ]*\t\s*)").ok()?,
         variable: Regex::new(r"^(?:\s*,\s*|[ ]+(?:(?:is|was)[ ]+)?)").ok()?,
     })
@@ -67,7 +67,8 @@ pub fn spans(text: &str) -> Vec<Span> {
     for (end, _) in lower.match_indices(|c: char| !is_of_a_name(c)).chain([(lower.len(), "")]) {
         let name = &lower[..end];
         if name.ends_with("bearer") {
-            let blanks = text.len() - end - text[end..].trim_start().len();
+            let signs = |c: char| c.is_whitespace() || matches!(c, ':' | '"' | '\'' | ',');
+            let blanks = text.len() - end - text[end..].trim_start_matches(signs).len();
             spans.push(end + blanks..end + blanks + word_length(&text[end + blanks..]));
         }
         if !TELLING.iter().any(|telling| name.ends_with(telling)) {
@@ -97,7 +98,7 @@ fn starts(text: &str, end: usize) -> impl Iterator<Item = usize> {
     let option = (word.starts_with('-') && blanks > 0).then_some(end + blanks);
     [
         signs.and_then(|signs| after(&signs.sign)),
-        signs.and_then(|signs| after(&signs.pair)).filter(is_quoted),
+        signs.and_then(|signs| after(&signs.pair)).filter(is_quoted).filter(|at| !is_name(&text[*at..])),
         signs.and_then(|signs| after(&signs.member)),
         signs.and_then(|signs| after(&signs.other)),
         signs.filter(|_| is_variable).and_then(|signs| after(&signs.variable)),
@@ -105,6 +106,11 @@ fn starts(text: &str, end: usize) -> impl Iterator<Item = usize> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// Whether a quoted text is the name of a member: a colon follows.
+fn is_name(quoted: &str) -> bool {
+    quoted[quoted_length(quoted).1..].trim_start().starts_with(':')
 }
 
 /// Marks the value that begins here: a list or an object, or words and quoted texts as far as they are joined.

@@ -7,6 +7,9 @@ use std::sync::LazyLock;
 const BEGIN: &str = "-----BEGIN";
 const END: &str = "-----END";
 
+/// The length of the vendor's keys, which are hexadecimal.
+const KEY: usize = 64;
+
 /// Patterns whose group is a secret.
 static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     [
@@ -15,8 +18,6 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"curl\b[^\n|;&]*?\s-u[ =]*([^\s<>]+)",
         // Who asks, where no scheme precedes it. An image's digest follows the same sign.
         r#"(?:^|[\s"'=(,])[\w.+-]+:([^\s"'/@<>]+)@(?:[^s\s]|s[^h\s]|sh[^a\s])"#,
-        // So the vendor makes its keys. A digest is told by what precedes it.
-        r"(?:^|[^:0-9A-Za-z]|[^56]:)([0-9A-Fa-f]{64,})",
     ]
     .into_iter()
     .filter_map(|pattern| Regex::new(pattern).ok())
@@ -33,6 +34,22 @@ pub fn spans(text: &str) -> Vec<Span> {
     }
     for pattern in PATTERNS.iter() {
         spans.extend(pattern.captures_iter(text).filter_map(|found| found.get(1)).map(|group| group.range()));
+    }
+    // So the vendor makes its keys. A digest is told by what precedes it.
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric()).scan(0, |at, word| {
+        let from = *at;
+        *at += word.len();
+        *at += text[*at..].chars().next().map_or(0, char::len_utf8);
+        Some(from..from + word.len())
+    });
+    let is_digest = |at: usize| text[..at].ends_with("sha256:") || text[..at].ends_with("sha512:");
+    for word in words {
+        if word.len() >= KEY
+            && !is_digest(word.start)
+            && text[word.clone()].bytes().all(|b| b.is_ascii_hexdigit())
+        {
+            spans.push(word);
+        }
     }
     let lower = text.to_ascii_lowercase();
     for [scheme, slash, at_sign, query] in

@@ -10,7 +10,7 @@ use super::request::{self, CreateBody, Filter, LogSource, OfferQuery};
 use super::sender::Sender;
 pub use super::sender::Unsent;
 use crate::lease::{AccountId, InstanceId, OfferId};
-use crate::redact::{redact, tail};
+use crate::redact::{last_lines, plain, redact};
 use crate::store::Store;
 use crate::world::{Ambient, Http};
 use crate::{Code, Error, Result};
@@ -291,7 +291,7 @@ impl Client {
             match self.sender().fetch(address.clone(), Duration::from_secs(10)).await {
                 Some(reply) if reply.status == 200 => {
                     let text = String::from_utf8_lossy(&reply.body);
-                    return Ok(redact(&self.sender().without_key(tail(&text))));
+                    return Ok(redact(&self.sender().without_key(&plain(last_lines(&text)))));
                 }
                 _ if Instant::now() >= deadline => {
                     return Err(Failure::malformed(&request.name(), 200, "the log did not appear in time"));

@@ -3,7 +3,7 @@
 
 use super::field;
 use crate::lease::InstanceId;
-use crate::redact::{redact, unquoted, without};
+use crate::redact::{plain, redact, unquoted, without};
 use crate::world::{HttpReply, TransportError, TransportErrorKind};
 use crate::{Code, Error};
 use serde_json::Value;
@@ -214,7 +214,7 @@ fn forget(key: &str, body: &mut Value) {
     match body {
         Value::Array(items) => items.iter_mut().for_each(|item| forget(key, item)),
         Value::Object(members) => members.iter_mut().for_each(|(name, member)| match member {
-            Value::String(text) if name == "status_msg" => *text = without(key, text).into_owned(),
+            Value::String(text) if name == "status_msg" => *text = without(key, &plain(text)).into_owned(),
             _ => forget(key, member),
         }),
         _ => {}

@@ -2,7 +2,7 @@
 
 use super::field;
 use crate::lease::{DollarsPerHour, InstanceId, MachineId, OwnershipLabel};
-use crate::redact::{redact, unquoted, without};
+use crate::redact::{head, plain, redact, unquoted, without};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -82,7 +82,7 @@ impl Instance {
             intended_status: lower(raw, "intended_status"),
             cur_state: lower(raw, "cur_state"),
             next_state: lower(raw, "next_state"),
-            status_msg: field::text(raw, "status_msg").map(|text| told(raw, text)),
+            status_msg: field::text(raw, "status_msg").map(|text| told(raw, &text)),
             label: field::text(raw, "label"),
             machine: field::id(raw, "machine_id").map(MachineId),
             proxy: proxy(raw),
@@ -167,10 +167,16 @@ fn lower(raw: &Value, name: &str) -> Option<String> {
     field::text(raw, name).map(|text| text.to_ascii_lowercase())
 }
 
+/// The longest status text that is looked at, bytes; the vendor's have some hundred.
+const STATUS: usize = 2048;
+
 /// The status text without secrets: it quotes what the container's host said, which may hold those of this record.
-fn told(raw: &Value, text: String) -> String {
+fn told(raw: &Value, text: &str) -> String {
     let known = ["instance_api_key", "jupyter_token"].into_iter().filter_map(|name| field::text(raw, name));
-    unquoted(&redact(&known.fold(text, |text, secret| without(&secret, &text).into_owned())))
+    // A short word of the user's own would tear the text apart.
+    let known = known.filter(|secret| secret.len() >= 8);
+    let text = known.fold(plain(text), |text, secret| without(&secret, &text).into_owned());
+    unquoted(&redact(head(&text, STATUS)))
 }
 
 /// `public_ipaddr` (which may end in a newline) and the first mapping of port 22.

@@ -157,6 +157,17 @@ fn a_repository_does_not_weaken_the_release() {
 }
 
 #[test]
+fn a_repository_lifts_no_limit_that_a_lease_was_made_with() {
+    let mut desk = Desk::new();
+    for text in ["0", "500"] {
+        desk.write("repo/crabbox.yaml", &format!("vast: {{maxCost: {text}}}"));
+        assert!(!desk.settings().max_cost_explicit, "{text}");
+    }
+    desk.flag("maxCost", "0");
+    assert!(desk.settings().max_cost_explicit);
+}
+
+#[test]
 fn a_repository_does_not_grant_itself_the_permission() {
     let desk = Desk::new();
     desk.write("repo/crabbox.yaml", "vast: {allowRepositoryPolicy: true, maxDphTotal: 0}");
