@@ -132,10 +132,7 @@ impl Engine {
     /// is more than one thing comes as often, in a row. Local only.
     pub(super) async fn suspects(&self, except: Option<&LeaseId>) -> Result<Vec<Suspect>> {
         let scan = self.store.scan_claims().await?;
-        let ours = |claim: &Claim| {
-            claim.is_vast() && claim.label(labels::key::VAST_API_URL) == Some(self.settings.api_url.as_str())
-        };
-        let claims: Vec<Claim> = scan.claims.into_iter().filter(ours).collect();
+        let claims: Vec<Claim> = scan.claims.into_iter().filter(|claim| self.is_of_here(claim)).collect();
         if claims.is_empty() {
             return Ok(Vec::new());
         }

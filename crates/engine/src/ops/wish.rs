@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// Whether a claim belongs to the address that these settings name.
-    fn is_of_here(&self, claim: &Claim) -> bool {
+    pub(super) fn is_of_here(&self, claim: &Claim) -> bool {
         claim.is_vast() && claim.label(key::VAST_API_URL) == Some(self.settings.api_url.as_str())
     }
 

@@ -62,6 +62,8 @@ static SIGNS: LazyLock<Option<Signs>> = LazyLock::new(|| {
 
 /// The values of telling names.
 pub fn spans(text: &str) -> Vec<Span> {
+    // Without its signs nothing can be told from a secret.
+    let Some(signs) = SIGNS.as_ref() else { return std::iter::once(0..text.len()).collect() };
     let lower = text.to_ascii_lowercase().replace('-', "_");
     let mut spans = Vec::new();
     for (end, _) in lower.match_indices(|c: char| !is_of_a_name(c)).chain([(lower.len(), "")]) {
@@ -75,7 +77,7 @@ pub fn spans(text: &str) -> Vec<Span> {
             continue;
         }
         let whole_line = WHOLE_LINE.iter().any(|telling| name.ends_with(telling));
-        for at in starts(text, end) {
+        for at in starts(text, end, signs) {
             mark(text, at, whole_line, &mut spans);
         }
     }
@@ -87,21 +89,20 @@ fn is_of_a_name(c: char) -> bool {
 }
 
 /// Where the value of the name that ends here may begin.
-fn starts(text: &str, end: usize) -> impl Iterator<Item = usize> {
+fn starts(text: &str, end: usize, signs: &Signs) -> impl Iterator<Item = usize> {
     let behind = &text[end..];
     let after = |sign: &Regex| sign.find(behind).map(|found| end + found.end());
-    let signs = SIGNS.as_ref();
     let word = text[..end].rsplit(|c: char| !is_of_a_name(c) && c != '-').next().unwrap_or_default();
     let is_variable = word.contains('_') && !word.contains(|c: char| c.is_ascii_lowercase());
     let is_quoted = |at: &usize| text[*at..].trim_start_matches('\\').starts_with(['"', '\'']);
     let blanks = behind.len() - behind.trim_start_matches([' ', '\t']).len();
     let option = (word.starts_with('-') && blanks > 0).then_some(end + blanks);
     [
-        signs.and_then(|signs| after(&signs.sign)),
-        signs.and_then(|signs| after(&signs.pair)).filter(is_quoted).filter(|at| !is_name(&text[*at..])),
-        signs.and_then(|signs| after(&signs.member)),
-        signs.and_then(|signs| after(&signs.other)),
-        signs.filter(|_| is_variable).and_then(|signs| after(&signs.variable)),
+        after(&signs.sign),
+        after(&signs.pair).filter(is_quoted).filter(|at| !is_name(&text[*at..])),
+        after(&signs.member),
+        after(&signs.other),
+        after(&signs.variable).filter(|_| is_variable),
         option.filter(|at| !text[*at..].starts_with('-')),
     ]
     .into_iter()

@@ -11,28 +11,28 @@ const END: &str = "-----END";
 const KEY: usize = 64;
 
 /// Patterns whose group is a secret.
-static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
-    [
+static PATTERNS: LazyLock<Option<Vec<Regex>>> = LazyLock::new(|| {
+    let patterns = [
         // A password on the command line of what takes it so.
         r"(?:login|sshpass|mysql)\b[^\n|;&]*?\s-p[ =]*([^\s<>]+)",
         r"curl\b[^\n|;&]*?\s-u[ =]*([^\s<>]+)",
         // Who asks, where no scheme precedes it. An image's digest follows the same sign.
         r#"(?:^|[\s"'=(,])[\w.+-]+:([^\s"'/@<>]+)@(?:[^s\s]|s[^h\s]|sh[^a\s])"#,
-    ]
-    .into_iter()
-    .filter_map(|pattern| Regex::new(pattern).ok())
-    .collect()
+    ];
+    patterns.into_iter().map(|pattern| Regex::new(pattern).ok()).collect()
 });
 
 /// Key blocks, parts of URLs, and what the patterns find.
 pub fn spans(text: &str) -> Vec<Span> {
+    // Without the patterns nothing can be told from a secret.
+    let Some(patterns) = PATTERNS.as_ref() else { return std::iter::once(0..text.len()).collect() };
     let mut spans: Vec<Span> =
         text.match_indices(BEGIN).map(|(at, _)| at..at + block_length(&text[at..])).collect();
     // A log may begin inside a block.
     if let Some(end) = text.find(END).filter(|end| text.find(BEGIN).is_none_or(|begin| *end < begin)) {
         spans.push(0..end);
     }
-    for pattern in PATTERNS.iter() {
+    for pattern in patterns {
         spans.extend(pattern.captures_iter(text).filter_map(|found| found.get(1)).map(|group| group.range()));
     }
     // So the vendor makes its keys. A digest is told by what precedes it.
